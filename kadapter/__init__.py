@@ -1,0 +1,18 @@
+"""kadapter: infuse knowledge into pretrained encoders with adapters (K-Adapter, Wang et al., 2021)."""
+
+from kadapter.adapter import KnowledgeAdapter, TransformerAdapter
+from kadapter.checkpoint import load_original
+from kadapter.configuration import AdapterConfig, HeadConfig, KAdapterConfig
+from kadapter.modeling import KAdapterModel, RobertawithAdapter, TaskModel
+
+__all__ = [
+    "AdapterConfig",
+    "HeadConfig",
+    "KAdapterConfig",
+    "KAdapterModel",
+    "KnowledgeAdapter",
+    "RobertawithAdapter",
+    "TaskModel",
+    "TransformerAdapter",
+    "load_original",
+]

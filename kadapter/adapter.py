@@ -1,0 +1,112 @@
+"""Knowledge adapters: chains of small transformers beside a backbone (K-Adapter, section 3.1, figure 2).
+
+Shapes: B = batch, S = sequence, H = the backbone's width, D = the adapter's width.
+Parameter names are the original's, so that its released files fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from transformers import BertConfig
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.bert.modeling_bert import BertEncoder
+
+from kadapter.configuration import AdapterConfig
+
+
+def encoder_config(config: AdapterConfig, attn_implementation: str | None = None) -> BertConfig:
+    """The configuration of an adapter layer's transformer: post-norm BERT layers of width D."""
+    return BertConfig(
+        hidden_size=config.adapter_size,
+        num_hidden_layers=config.adapter_transformer_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        hidden_act=config.hidden_act,
+        hidden_dropout_prob=config.hidden_dropout_prob,
+        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+        layer_norm_eps=config.layer_norm_eps,
+        attn_implementation=attn_implementation or "sdpa",
+    )
+
+
+class TransformerAdapter(nn.Module):
+    """One adapter layer: `input + up_project(encoder(down_project(input)))`.
+
+    The original calls it `Adapter` (fac-adapter.py).
+    """
+
+    def __init__(self, config: AdapterConfig, hidden_size: int, transformer: BertConfig):
+        super().__init__()
+        self.initializer_range = config.initializer_range
+        self.down_project = nn.Linear(hidden_size, config.adapter_size)
+        self.encoder = BertEncoder(transformer)
+        self.up_project = nn.Linear(config.adapter_size, hidden_size)
+        self.init_projections()
+
+    def init_projections(self) -> None:
+        """Projections start near zero, so that the layer starts near the identity; the rest as in PyTorch."""
+        for projection in (self.down_project, self.up_project):
+            nn.init.normal_(projection.weight, std=self.initializer_range)
+            nn.init.zeros_(projection.bias)
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """[B, S, H] -> [B, S, H]; `attention_mask` as the encoder's attention wants it, or None for no mask."""
+        encoded = self.encoder(self.down_project(hidden_states), attention_mask=attention_mask)
+        return hidden_states + self.up_project(encoded.last_hidden_state)
+
+
+class KnowledgeAdapter(nn.Module):
+    """A chain of adapter layers over the tapped hidden states; the original calls it `AdapterModel`.
+
+    Args:
+        config: the shape, with its taps resolved (`AdapterConfig.resolved`).
+        hidden_size: H.
+        attn_implementation: any of transformers' ("sdpa", "eager", "flash_attention_2", ...).
+    """
+
+    def __init__(self, config: AdapterConfig, hidden_size: int, attn_implementation: str | None = None):
+        super().__init__()
+        if config.adapter_list is None:
+            raise ValueError("adapter_list is not set; call AdapterConfig.resolved(num_hidden_layers) first.")
+        self.config = config
+        self.taps: tuple[int, ...] = config.adapter_list
+        self.transformer_config = encoder_config(config, attn_implementation)
+        self.adapter = nn.ModuleList(
+            TransformerAdapter(config, hidden_size, self.transformer_config) for _ in config.adapter_list
+        )
+
+    def forward(
+        self,
+        hidden_states: Sequence[torch.Tensor] | Mapping[int, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Run the chain.
+
+        Args:
+            hidden_states: the backbone's states, indexed by tap, each [B, S, H].
+            attention_mask: [B, S], 1 for tokens and 0 for padding; None means that nothing is padded.
+
+        Returns:
+            The last layer's output, [B, S, H].
+        """
+        mask = None
+        if attention_mask is not None and not self.config.attend_padding:
+            mask = create_bidirectional_mask(
+                config=self.transformer_config,
+                inputs_embeds=hidden_states[self.taps[0]],
+                attention_mask=attention_mask,
+            )
+        skip = self.config.adapter_skip_layers
+        outputs: list[torch.Tensor] = []
+        state: torch.Tensor | None = None
+        for count, (tap, layer) in enumerate(zip(self.taps, self.adapter, strict=True), start=1):
+            state = layer(hidden_states[tap] if state is None else hidden_states[tap] + state, mask)
+            outputs.append(state)
+            if skip and count % skip == 0:
+                # K-Adapter fac-adapter.py: the index counts skips, not layers; kept for its numbers.
+                state = state + outputs[count // skip]
+        assert state is not None
+        return state

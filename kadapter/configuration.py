@@ -1,0 +1,236 @@
+"""Configurations: one knowledge adapter, a head, and a whole model.
+
+All of them validate on construction and survive a JSON round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+FUSION_MODES = ("concat", "add")
+HEAD_KINDS = ("relation", "dependency", "entity_typing")
+
+
+def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
+    """Hidden states to tap when none are named: first, middle, last but one.
+
+    For RoBERTa-large's 24 layers these are 0, 11 and 22, the taps of K-Adapter's run scripts.
+    """
+    return tuple(sorted({0, max(0, num_hidden_layers // 2 - 1), max(0, num_hidden_layers - 2)}))
+
+
+def _known_fields(cls: type, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    names = {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise ValueError(f"{source} has unknown keys {unknown}; known are {sorted(names)}.")
+    return dict(values)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Shape of one knowledge adapter (K-Adapter, section 3.1).
+
+    Args:
+        adapter_list: the backbone's hidden states that are tapped, 0 = embeddings, i = output of layer i.
+            None: chosen from the backbone's depth by `default_taps`.
+        adapter_size: width of the adapter's transformer layers.
+        adapter_transformer_layers: number of transformer layers in each adapter layer.
+        num_attention_heads: None means one head for every 64 units of width, as in BERT (12 at width 768).
+        intermediate_size: width of the feed-forward part; None means four times the width.
+        adapter_skip_layers: k >= 2 adds, after every k-th adapter layer, an earlier layer's output; 0 is off.
+        attend_padding: let adapters attend to padding, as the original does (docs/deviations.md, 1).
+        initializer_range: standard deviation of the projections' initial weights; so small that a fresh
+            adapter starts as (nearly) the identity.
+
+    Raises:
+        ValueError: a size that is not positive, a width that the heads do not divide, skip 1, no tap.
+    """
+
+    adapter_list: tuple[int, ...] | None = None
+    adapter_size: int = 768
+    adapter_transformer_layers: int = 2
+    num_attention_heads: int | None = None
+    intermediate_size: int | None = None
+    adapter_skip_layers: int = 0
+    attend_padding: bool = False
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.0002
+
+    def __post_init__(self) -> None:
+        if self.adapter_list is not None:
+            object.__setattr__(self, "adapter_list", tuple(int(tap) for tap in self.adapter_list))
+            if not self.adapter_list:
+                raise ValueError("adapter_list is empty; name at least one hidden state, such as [0, 11, 22].")
+        if self.num_attention_heads is None:
+            object.__setattr__(self, "num_attention_heads", max(1, self.adapter_size // 64))
+        if self.intermediate_size is None:
+            object.__setattr__(self, "intermediate_size", 4 * self.adapter_size)
+        for name in ("adapter_size", "adapter_transformer_layers", "num_attention_heads", "intermediate_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.adapter_size % self.num_attention_heads:  # type: ignore[operator]
+            raise ValueError(
+                f"adapter_size {self.adapter_size} is not divisible by num_attention_heads "
+                f"{self.num_attention_heads}; choose a divisor as the number of heads."
+            )
+        if self.adapter_skip_layers == 1 or self.adapter_skip_layers < 0:
+            raise ValueError(
+                f"adapter_skip_layers is {self.adapter_skip_layers}; use 0 (off) or 2 and more "
+                "(1 would need an adapter layer beyond the last)."
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AdapterConfig:
+        return cls(**_known_fields(cls, values, "the adapter configuration"))
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        if self.adapter_list is not None:
+            values["adapter_list"] = list(self.adapter_list)
+        return values
+
+    def resolved(self, num_hidden_layers: int) -> AdapterConfig:
+        """This configuration with its taps filled in and checked against a backbone's depth.
+
+        Raises:
+            ValueError: a tap outside 0..num_hidden_layers, or a skip that reaches past the last adapter layer.
+        """
+        taps = default_taps(num_hidden_layers) if self.adapter_list is None else self.adapter_list
+        wrong = [tap for tap in taps if not 0 <= tap <= num_hidden_layers]
+        if wrong:
+            raise ValueError(
+                f"adapter_list {list(taps)} taps hidden states {wrong}, but the backbone with "
+                f"{num_hidden_layers} layers has 0 to {num_hidden_layers}; choose taps within that range."
+            )
+        return AdapterConfig(**{**asdict(self), "adapter_list": taps})
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """A head on top of the fused features.
+
+    Args:
+        kind: one of `HEAD_KINDS`.
+        num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length).
+        labels: names of the labels in order, where they have names.
+        dropout: probability before `out_proj`; None takes the backbone's.
+    """
+
+    kind: str
+    num_labels: int
+    labels: tuple[str, ...] | None = None
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in HEAD_KINDS:
+            raise ValueError(f"head kind is {self.kind!r}; choose one of {list(HEAD_KINDS)}.")
+        if self.num_labels < 1:
+            raise ValueError(f"num_labels is {self.num_labels}; it must be 1 or more.")
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(self.labels))
+            if len(self.labels) != self.num_labels:
+                raise ValueError(f"{len(self.labels)} label names were given for num_labels {self.num_labels}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HeadConfig:
+        return cls(**_known_fields(cls, values, "the head's configuration"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "labels": list(self.labels) if self.labels is not None else None}
+
+
+class KAdapterConfig(PreTrainedConfig):
+    """A backbone, any number of named adapters, and how their features are fused.
+
+    Args:
+        backbone_config: configuration of any encoder of transformers.
+        adapters: name -> `AdapterConfig` (or its dictionary); the order is the order of fusion.
+        fusion_mode: "concat" (linear layers over concatenated features) or "add" (a sum, no parameters).
+        head: a `HeadConfig` (or its dictionary) for a task model, else None.
+
+    Raises:
+        ValueError: an unknown fusion mode, a name unfit for a parameter, a tap outside the backbone.
+    """
+
+    model_type = "kadapter"
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
+        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="roberta")
+    }
+    backbone_config: Any = None
+    adapters: Any = field(default_factory=dict)
+    fusion_mode: str = "concat"
+    head: Any = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.backbone_config = _backbone_config(self.backbone_config)
+        super().__post_init__(**kwargs)
+        depth = self.backbone_config.num_hidden_layers
+        if self.fusion_mode not in FUSION_MODES:
+            raise ValueError(f"fusion_mode is {self.fusion_mode!r}; choose one of {list(FUSION_MODES)}.")
+        # Plain dictionaries are what transformers can compare, copy and write.
+        self.adapters = {name: self._adapter(name, value, depth) for name, value in self.adapters.items()}
+        if self.head is not None:
+            head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
+            self.head = head.to_dict()
+
+    @staticmethod
+    def _adapter(name: str, value: AdapterConfig | Mapping[str, Any], depth: int) -> dict[str, Any]:
+        if not name.isidentifier():
+            raise ValueError(f"adapter name {name!r} is not a plain word; use letters, digits and underscores.")
+        config = value if isinstance(value, AdapterConfig) else AdapterConfig.from_dict(value)
+        try:
+            return config.resolved(depth).to_dict()
+        except ValueError as error:
+            raise ValueError(f"adapter {name!r}: {error}") from None
+
+    @property
+    def hidden_size(self) -> int:
+        return self.backbone_config.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.backbone_config.num_hidden_layers
+
+    @property
+    def vocab_size(self) -> int:
+        return self.backbone_config.vocab_size
+
+    def adapter_config(self, name: str) -> AdapterConfig:
+        return AdapterConfig.from_dict(self.adapters[name])
+
+    def head_config(self) -> HeadConfig:
+        if self.head is None:
+            raise ValueError("this configuration has no head; give head=HeadConfig(...) for a task model.")
+        return HeadConfig.from_dict(self.head)
+
+
+def _backbone_config(value: Any) -> PreTrainedConfig:
+    if isinstance(value, Mapping):
+        values = dict(value)
+        model_type = values.pop("model_type", None)
+        if model_type is None:
+            raise ValueError("backbone_config has no model_type; give the configuration of a transformers model.")
+        value = AutoConfig.for_model(model_type, **values)
+    if value is None:  # transformers builds every configuration once without arguments
+        value = AutoConfig.for_model("roberta")
+    if not isinstance(value, PreTrainedConfig):
+        raise ValueError(f"backbone_config is a {type(value).__name__}; give a transformers configuration.")
+    for name in ("hidden_size", "num_hidden_layers"):
+        if not isinstance(getattr(value, name, None), int):
+            raise ValueError(f"{value.model_type} has no {name}; K-Adapter needs an encoder of stacked layers.")
+    return value
+
+
+AutoConfig.register(KAdapterConfig.model_type, KAdapterConfig, exist_ok=True)

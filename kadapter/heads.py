@@ -1,0 +1,141 @@
+"""Heads and losses: pretraining of adapters and the tasks.
+
+Shapes: B = batch, S = sequence, N = positions that a head reads, H = width, C = labels.
+Parameter names are the original's. A head declares which features it reads (`reads`): the states at marked
+positions, or all of them; the model fuses only those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import BertConfig
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.bert.modeling_bert import BertAttention
+from transformers.utils import ModelOutput
+
+from kadapter.configuration import HeadConfig
+
+IGNORE = -100  # label of positions that no loss or metric counts, as in PyTorch's cross-entropy
+
+
+@dataclass
+class HeadOutput(ModelOutput):
+    """`loss` (scalar, None without labels); `logits` [B, C] or [B, S, C]; `attention` [B, S, S] where a head has it."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    attention: torch.Tensor | None = None
+
+
+def _normalized(total: torch.Tensor, mean_over: torch.Tensor | int, num_items: float | None) -> torch.Tensor:
+    """Sum of losses -> mean over this batch, or over `num_items` when the caller knows the whole step's count."""
+    return total / (mean_over if num_items is None else num_items)
+
+
+class RelationHead(nn.Module):
+    """States at the first subject and first object marker -> relation (fac-adapter.py; also TACRED)."""
+
+    reads = "positions"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        self.dense = nn.Linear(2 * hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+    ) -> HeadOutput:
+        """`features` [B, 2, H] (subject, object); `labels` [B] -> cross-entropy, `logits` [B, C]."""
+        logits = self.out_proj(self.dropout(self.dense(features.flatten(1))))
+        if labels is None:
+            return HeadOutput(logits=logits)
+        total = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return HeadOutput(_normalized(total, len(labels), num_items), logits)
+
+
+class EntityTypingHead(nn.Module):
+    """State at the first marker of the mention -> any number of types (run_finetune_openentity_adapter.py)."""
+
+    reads = "positions"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+    ) -> HeadOutput:
+        """`features` [B, 1, H]; `labels` [B, C] of 0 and 1 -> mean binary cross-entropy, `logits` [B, C]."""
+        logits = self.out_proj(self.dropout(self.dense(features[:, 0])))
+        if labels is None:
+            return HeadOutput(logits=logits)
+        total = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
+        return HeadOutput(_normalized(total / logits.shape[-1], len(labels), num_items), logits)
+
+
+class DependencyHead(nn.Module):
+    """All states -> position of each word's governor (lin-adapter.py); C is max_seq_length."""
+
+    reads = "sequence"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        # lin-adapter.py: attentionConfig (one head, dropout 0.1); its probabilities are a result, hence eager.
+        self.attention_config = BertConfig(
+            hidden_size=hidden_size,
+            num_attention_heads=1,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            layer_norm_eps=1e-5,
+            attn_implementation="eager",
+        )
+        self.self_attention = BertAttention(self.attention_config)
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+    ) -> HeadOutput:
+        """`features` [B, S, H]; `labels` [B, S] positions or -100 -> cross-entropy over labelled words."""
+        mask = create_bidirectional_mask(self.attention_config, features, attention_mask)
+        context, attention = self.self_attention(features, mask)
+        logits = self.out_proj(self.dropout(self.dense(context)))
+        output = HeadOutput(logits=logits, attention=attention[:, 0])
+        if labels is not None:
+            total = F.cross_entropy(
+                logits.float().flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORE
+            )
+            output.loss = _normalized(total, (labels != IGNORE).sum(), num_items)
+        return output
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "relation": RelationHead,
+    "dependency": DependencyHead,
+    "entity_typing": EntityTypingHead,
+}
+
+
+def build_head(config: HeadConfig, hidden_size: int, dropout: float) -> nn.Module:
+    """The head that `config.kind` names; `dropout` is used where the configuration leaves it open."""
+    return HEADS[config.kind](config, hidden_size, dropout if config.dropout is None else config.dropout)

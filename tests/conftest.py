@@ -1,0 +1,98 @@
+"""What several test files share: golden numbers, tiny models, the scripts as modules."""
+
+import importlib.util
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import RobertaConfig
+
+from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
+from kadapter.checkpoint import load_original
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / "golden"
+DEMO_BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
+
+torch.set_num_threads(2)
+
+
+def load_script(path: str):
+    """A file of scripts/ or examples/ as a module, since neither is a package."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def golden_json(name: str):
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def golden_state(kind: str, salt: str = "") -> dict[str, torch.Tensor]:
+    """The reference's weights, which tests/golden/README.md makes from the parameters' names."""
+    state = {}
+    for name, shape in golden_json("state_dict_keys")[kind].items():
+        random = np.random.RandomState(zlib.crc32((salt + name).encode()))
+        value = random.standard_normal(shape) * 0.02 + ("LayerNorm.weight" in name)
+        state[name] = torch.tensor(value, dtype=torch.float32)
+    return state
+
+
+def golden_config(adapters=("fac", "lin"), fusion_mode="concat", head=None, **adapter) -> KAdapterConfig:
+    backbone = RobertaConfig(
+        vocab_size=300, hidden_size=1024, num_hidden_layers=3, num_attention_heads=16, intermediate_size=256,
+        max_position_embeddings=80, type_vocab_size=1, layer_norm_eps=1e-5, hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    config = AdapterConfig(adapter_list=(0, 1, 2), attend_padding=True, hidden_dropout_prob=0.0,
+                           attention_probs_dropout_prob=0.0, **adapter)  # fmt: skip
+    return KAdapterConfig(backbone_config=backbone, adapters={name: config for name in adapters},
+                          fusion_mode=fusion_mode, head=head)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Everything in tests/golden/models.npz, as tensors."""
+    with np.load(GOLDEN / "models.npz") as arrays:
+        return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
+
+
+@pytest.fixture(scope="session")
+def golden_weights():
+    """The reference's weights by module, made once for the session."""
+    return {
+        "backbone": golden_state("backbone"),
+        "fac": golden_state("fac_pretrain", "fac:"),
+        "lin": golden_state("lin_pretrain", "lin:"),
+    }
+
+
+@pytest.fixture
+def tiny_backbone_config() -> RobertaConfig:
+    return RobertaConfig(
+        vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=80, type_vocab_size=1, layer_norm_eps=1e-5,
+    )  # fmt: skip
+
+
+TINY_ADAPTER = AdapterConfig(adapter_list=(0, 1, 2), adapter_size=16, num_attention_heads=2, intermediate_size=24)
+
+
+@pytest.fixture
+def tiny_model(tiny_backbone_config) -> KAdapterModel:
+    """Two adapters whose projections are large enough to matter (a fresh adapter is nearly the identity)."""
+    torch.manual_seed(0)
+    config = KAdapterConfig(backbone_config=tiny_backbone_config, adapters={"fac": TINY_ADAPTER, "lin": TINY_ADAPTER})
+    model = KAdapterModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.adapters.named_parameters():
+            if "project.weight" in name:
+                parameter.normal_(std=0.3)
+    return model
+
+
+__all__ = ["HeadConfig", "TaskModel", "load_original"]

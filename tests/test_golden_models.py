@@ -1,0 +1,148 @@
+"""Parity with numbers that the original computed, within 1e-5 in float32 (tests/golden/README.md)."""
+
+import pytest
+import torch
+from conftest import golden_config, golden_state
+
+from kadapter import HeadConfig, KAdapterModel, TaskModel, load_original
+
+
+def assert_equal(ours, reference, tolerance=1e-5):
+    """Relative to the size of the numbers, since single values may lie near zero."""
+    ours, reference = torch.as_tensor(ours).detach().double(), torch.as_tensor(reference).double()
+    assert ours.shape == reference.shape
+    worst = (ours - reference).abs().max() / reference.abs().max()
+    assert worst < tolerance, f"largest difference {worst:.2e} of the largest value"
+
+
+def adapter_states(golden_weights, name):
+    return {f"{name}_adapter.{key}": value for key, value in golden_weights[name].items() if key.startswith("adapter.")}
+
+
+def pretraining_model(golden_weights, name, head):
+    model = TaskModel(golden_config((name,), head=head))
+    model.encoder.backbone.load_state_dict(
+        {key.removeprefix("model."): value for key, value in golden_weights["backbone"].items()}
+    )
+    load_original(model, golden_weights[name])
+    model.encoder.freeze("backbone")
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def fac_model(golden_weights):
+    return pretraining_model(golden_weights, "fac", HeadConfig("relation", 7, dropout=0.0))
+
+
+@pytest.fixture(scope="module")
+def lin_model(golden_weights):
+    return pretraining_model(golden_weights, "lin", HeadConfig("dependency", 12, dropout=0.0))
+
+
+def test_backbone_gives_the_reference_hidden_states(golden, fac_model):
+    output = fac_model.encoder(golden["input_ids"], golden["attention_mask"], output_hidden_states=True)
+    assert_equal(torch.stack(output.hidden_states), golden["backbone_hidden_states"])
+
+
+def fac_inputs(golden):
+    return {"input_ids": golden["input_ids"], "attention_mask": golden["attention_mask"],
+            "positions": torch.stack([golden["subj_start"], golden["obj_start"]], 1),
+            "labels": torch.tensor([0, 3, 6])}  # fmt: skip
+
+
+def lin_inputs(golden):
+    labels = golden["head_labels"].masked_fill(golden["attention_mask"] == 0, -100)
+    return {"input_ids": golden["input_ids"], "attention_mask": golden["attention_mask"], "labels": labels}
+
+
+def test_relation_pretraining_gives_the_reference_loss_and_logits(golden, fac_model):
+    output = fac_model(**fac_inputs(golden))
+    assert_equal(output.loss, golden["fac_loss"])
+    assert_equal(output.logits, golden["fac_logits"])
+
+
+def test_dependency_pretraining_gives_the_reference_loss_logits_and_attention(golden, lin_model):
+    output = lin_model(**lin_inputs(golden))
+    assert_equal(output.loss, golden["lin_loss"])
+    assert_equal(output.logits, golden["lin_logits"])
+    assert_equal(output.attention[:, None], golden["lin_attention"])
+
+
+def trajectory(model, inputs):
+    """Ten steps as the reference made them: AdamW on all but the backbone, one gradient norm, constant rate."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-5, eps=1e-8, weight_decay=0.0)
+    losses = []
+    for _ in range(10):
+        loss = model(**inputs).loss
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("fusion_mode", ["concat", "add"])
+@pytest.mark.parametrize("names", [("fac",), ("lin",), ("fac", "lin")])
+def test_features_are_the_reference_features(golden, golden_weights, fusion_mode, names):
+    state = dict(golden_weights["backbone"])
+    for name in names:
+        state.update(adapter_states(golden_weights, name))
+    if fusion_mode == "concat":
+        full = golden_state("robertawithadapter_both_concat") if len(names) > 1 else fusion_state(names)
+        state.update({name: value for name, value in full.items() if name.startswith("task_dense")})
+    model = KAdapterModel(golden_config(names, fusion_mode)).eval()
+    load_original(model, state)
+    key = f"features_{fusion_mode}_{'both' if len(names) > 1 else names[0]}"
+    assert_equal(model(golden["input_ids"], golden["attention_mask"]).last_hidden_state, golden[key])
+
+
+def fusion_state(names):
+    full = golden_state("robertawithadapter_both_concat")
+    return {name: full[name] for name in full if name.startswith(f"task_dense_{names[0]}.")}
+
+
+@pytest.mark.parametrize("skip", [2, 3])
+def test_skip_connections_give_the_reference_features(golden, golden_weights, skip):
+    model = KAdapterModel(golden_config(("fac",), "add", adapter_skip_layers=skip)).eval()
+    load_original(model, {**golden_weights["backbone"], **adapter_states(golden_weights, "fac")})
+    features = model(golden["input_ids"], golden["attention_mask"]).last_hidden_state
+    assert_equal(features, golden[f"features_add_fac_skip{skip}"])
+
+
+@pytest.mark.parametrize("fusion_mode", ["concat", "add"])
+def test_entity_typing_gives_the_reference_loss_and_logits(golden, golden_weights, fusion_mode):
+    model, inputs = entity_typing(golden, golden_weights, fusion_mode)
+    output = model(**inputs)
+    assert_equal(output.loss, golden[f"openentity_{fusion_mode}_loss"])
+    assert_equal(output.logits, golden[f"openentity_{fusion_mode}_logits"])
+
+
+def entity_typing(golden, golden_weights, fusion_mode):
+    state = {**golden_state("openentity"), **golden_weights["backbone"]}
+    if fusion_mode == "add":
+        state = {name: value for name, value in state.items() if not name.startswith("task_dense")}
+    head = HeadConfig("entity_typing", 9, dropout=0.0)
+    model = TaskModel(golden_config(fusion_mode=fusion_mode, head=head)).eval()
+    load_original(model, state)
+    model.encoder.freeze("backbone")
+    inputs = {"input_ids": golden["input_ids"], "attention_mask": golden["attention_mask"],
+              "positions": golden["subj_start"][:, None], "labels": golden["entity_labels"]}  # fmt: skip
+    return model, inputs
+
+
+# The training tests come last in this file: they change the weights of the shared models.
+
+
+def test_relation_pretraining_follows_the_reference_trajectory(golden, fac_model):
+    assert_equal(trajectory(fac_model, fac_inputs(golden)), golden["fac_trajectory"])
+
+
+def test_dependency_pretraining_follows_the_reference_trajectory(golden, lin_model):
+    assert_equal(trajectory(lin_model, lin_inputs(golden)), golden["lin_trajectory"])
+
+
+def test_entity_typing_follows_the_reference_trajectory(golden, golden_weights):
+    model, inputs = entity_typing(golden, golden_weights, "concat")
+    assert_equal(trajectory(model, inputs), golden["openentity_trajectory"])
