@@ -42,7 +42,8 @@ UNUSED_FUSION_NAMES = re.compile(r"(task_dense(_\w+)?|\w+_adapter\.task_dense)\.
 # -- atomic writing ---------------------------------------------------------------------------------------------
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make sure that a file or folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -64,7 +65,7 @@ def atomic_folder(target: str | os.PathLike) -> Iterator[Path]:
         yield folder
         files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.suffix == ".json")
         for path in files:
-            _sync(path)
+            sync(path)
         folder.chmod(0o755)
         if not target.exists():
             folder.rename(target)
@@ -75,7 +76,7 @@ def atomic_folder(target: str | os.PathLike) -> Iterator[Path]:
             for path in files:
                 (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
                 path.replace(target / path.relative_to(folder))
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

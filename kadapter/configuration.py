@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 FUSION_MODES = ("concat", "add")
+IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 HEAD_KINDS = ("relation", "dependency", "entity_typing")
 
 

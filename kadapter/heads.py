@@ -2,7 +2,7 @@
 
 Shapes: B = batch, S = sequence, N = positions that a head reads, H = width, C = labels.
 Parameter names are the original's. A head declares which features it reads (`reads`): the states at marked
-positions, or all of them; the model fuses only those.
+positions, or all of them; the model fuses only those. `predictions` gives what is kept of an output at evaluation.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertAttention
 from transformers.utils import ModelOutput
 
-from kadapter.configuration import HeadConfig
-
-IGNORE = -100  # label of positions that no loss or metric counts, as in PyTorch's cross-entropy
+from kadapter.configuration import IGNORE, HeadConfig
 
 
 @dataclass
@@ -61,6 +59,9 @@ class RelationHead(nn.Module):
         total = F.cross_entropy(logits.float(), labels, reduction="sum")
         return HeadOutput(_normalized(total, len(labels), num_items), logits)
 
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor]:
+        return {"logits": output.logits}
+
 
 class EntityTypingHead(nn.Module):
     """State at the first marker of the mention -> any number of types (run_finetune_openentity_adapter.py)."""
@@ -86,6 +87,9 @@ class EntityTypingHead(nn.Module):
             return HeadOutput(logits=logits)
         total = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
         return HeadOutput(_normalized(total / logits.shape[-1], len(labels), num_items), logits)
+
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor]:
+        return {"logits": output.logits}
 
 
 class DependencyHead(nn.Module):
@@ -127,6 +131,11 @@ class DependencyHead(nn.Module):
             )
             output.loss = _normalized(total, (labels != IGNORE).sum(), num_items)
         return output
+
+
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor]:
+        """For each position the governor's, by the classifier and by the most attended: [B, S] each."""
+        return {"predicted": output.logits.argmax(-1), "attended": output.attention.argmax(-1)}
 
 
 HEADS: dict[str, type[nn.Module]] = {

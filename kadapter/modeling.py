@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
@@ -410,6 +411,14 @@ class TaskModel(KAdapterPreTrainedModel):
         """
         features = self.encoder(input_ids, attention_mask=attention_mask, positions=positions).last_hidden_state
         return self.head(features, attention_mask=attention_mask, labels=labels, num_items=num_items)
+
+    def predictions(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> list[dict[str, np.ndarray]]:
+        """What evaluation keeps of an output, one dictionary an example; without the padding of sequences."""
+        kept = {name: value.float().cpu().numpy() for name, value in self.head.predictions(output).items()}
+        ends = [None] * len(batch["input_ids"])
+        if self.head.reads == "sequence":
+            ends = batch["attention_mask"].sum(1).tolist()
+        return [{name: value[i, :end] for name, value in kept.items()} for i, end in enumerate(ends)]
 
 
 AutoModel.register(KAdapterConfig, KAdapterModel, exist_ok=True)

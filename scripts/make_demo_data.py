@@ -221,7 +221,7 @@ def draw_names(rng: random.Random, count: int) -> list[str]:
     names: list[str] = []
     used: list[str] = []
     while len(names) < count:
-        words = [draw_name_word(rng, syllables) for syllables in rng.choice(((3,), (2, 3), (3, 2)))]
+        words = [draw_name_word(rng, syllables) for syllables in rng.choice(((2,), (3,), (2, 2)))]
         if any(a in b or b in a for a in map(str.lower, words) for b in used) or len(set(words)) < len(words):
             continue
         used += [word.lower() for word in words]
@@ -391,10 +391,17 @@ def write_backbone_text(world: World, folder: Path, lines: int) -> None:
     """``backbone/text.txt``: three lines in four name one entity, often between markers; the others name none."""
     rng = stream(world.seed, "backbone")
     text = []
-    for name in spread(rng, [entity.name for entity in world.entities], lines - lines // 4):
-        marker = rng.choice(MARKERS) if rng.random() < 0.6 else ""
-        sentence = f"{rng.choice(OPENINGS)} {rng.choice(STATEMENTS)} {rng.choice(ENDINGS)}".strip()
-        sentence = sentence.format(f"{marker} {name} {marker}".strip())
+    stated = {frozenset((fact.subject.name, fact.object.name)) for fact in world.facts}
+    names = iter(spread(rng, [entity.name for entity in world.entities], 2 * lines))
+    for _ in range(lines - lines // 4):
+        chosen = [next(names) for _ in range(rng.choice((1, 1, 2)))]
+        if frozenset(chosen) in stated:
+            chosen.pop()
+        clauses = []
+        markers = rng.sample(MARKERS, 2) if rng.random() < 0.6 else ["", ""]
+        for name, marker in zip(chosen, markers):
+            clauses.append(rng.choice(STATEMENTS).format(f"{marker} {name} {marker}".strip()))
+        sentence = f"{rng.choice(OPENINGS)} {' , while '.join(clauses)} {rng.choice(ENDINGS)}".strip()
         text.append(sentence[0].upper() + sentence[1:])
     text += [" ".join(word.form for word in draw_tree(rng)) for _ in range(lines // 4)]
     rng.shuffle(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import RobertaConfig
+from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
 from kadapter.checkpoint import load_original
@@ -50,7 +50,7 @@ def golden_config(adapters=("fac", "lin"), fusion_mode="concat", head=None, **ad
     )  # fmt: skip
     config = AdapterConfig(adapter_list=(0, 1, 2), attend_padding=True, hidden_dropout_prob=0.0,
                            attention_probs_dropout_prob=0.0, **adapter)  # fmt: skip
-    return KAdapterConfig(backbone_config=backbone, adapters={name: config for name in adapters},
+    return KAdapterConfig(backbone_config=backbone, adapters=dict.fromkeys(adapters, config),
                           fusion_mode=fusion_mode, head=head)  # fmt: skip
 
 
@@ -96,3 +96,41 @@ def tiny_model(tiny_backbone_config) -> KAdapterModel:
 
 
 __all__ = ["HeadConfig", "TaskModel", "load_original"]
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The demo backbone's own tokenizer (2,000 pieces)."""
+    return AutoTokenizer.from_pretrained(DEMO_BACKBONE)
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory, tokenizer) -> Path:
+    """A folder with a random RoBERTa of 4 layers and 32 units, without dropout, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("backbone")
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=130, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory) -> Path:
+    """The demo world, small."""
+    folder = tmp_path_factory.mktemp("world")
+    load_script("scripts/make_demo_data.py").main(
+        ["--output_dir", str(folder), "--entities_per_type", "6", "--train_facts", "60", "--train_trees", "100",
+         "--backbone_lines", "100"])  # fmt: skip
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _features_cache(tmp_path_factory):
+    """Feature stores of tests go to a folder of their own."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("features")

@@ -1,0 +1,223 @@
+"""Command-line arguments: dataclasses that are their own argparse groups.
+
+Every flag of the original's run scripts is accepted with its meaning. Parsed arguments become frozen dataclasses
+at once; modules take those or plain values, never a namespace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import types
+import typing
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from kadapter.configuration import FUSION_MODES, AdapterConfig
+
+logger = logging.getLogger(__name__)
+
+# Flags of the original that no longer do anything, and why.
+OBSOLETE = {
+    "model_type": "the model's own configuration tells its family",
+    "config_name": "the configuration is read with the model",
+    "do_lower_case": "the tokenizer's own configuration tells it",
+    "fp16_opt_level": "--fp16 is torch's own mixed precision, without apex",
+    "local_rank": "torchrun tells each process its rank",
+    "server_ip": "attach a debugger with python -m debugpy instead",
+    "server_port": "attach a debugger with python -m debugpy instead",
+    "eval_all_checkpoints": "the checkpoint chosen on dev is evaluated",
+    "test_mode": "it tested the original's freezing",
+    "meta_bertmodel": "give the backbone as --model_name_or_path",
+}
+
+
+def flag(help: str, default: Any = MISSING, aliases: tuple[str, ...] = (), choices: Any = None, factory: Any = MISSING) -> Any:
+    metadata = {"help": help, "aliases": aliases, "choices": choices}
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def boolean(text: str) -> bool:
+    """"" / False / false / 0 / no and True / true / 1 / yes; the original takes any text but "" as true."""
+    lowered = text.strip().lower()
+    if lowered in ("", "false", "0", "no", "none"):
+        return False
+    if lowered in ("true", "1", "yes"):
+        return True
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false; write True, False or ''")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelArguments:
+    """Backbone, adapters, fusion."""
+
+    model_name_or_path: str = flag("backbone: a folder or hub name", "roberta-large", ("--model_name",))
+    tokenizer_name: str = flag("tokenizer, if not the backbone's own", "")
+    revision: str = flag("branch, tag or commit on the hub", "main")
+    cache_dir: str | None = flag("where models downloaded from the hub are kept", None)
+    attn_implementation: str | None = flag("sdpa, eager, flash_attention_2, ...; default: transformers' choice", None)
+    fusion_mode: str = flag("how features are joined", "concat", choices=FUSION_MODES)
+    freeze_bert: bool = flag("freeze the backbone", False)
+    freeze_adapter: bool = flag("freeze the pretrained adapters", True)
+    adapter_size: int = flag("width of an adapter's layers", 768)
+    adapter_list: str = flag('tapped hidden states, such as "0,11,22"; "" follows the depth', "", ("--adapter_layers",))
+    adapter_skip_layers: int = flag("add an earlier output after every k-th adapter layer; 0 is off", 0)
+    adapter_transformer_layers: int = flag("transformer layers in each adapter layer", 2)
+    adapter_attention_heads: int | None = flag("attention heads of adapters; default: one for 64 units", None)
+    adapter_intermediate_size: int | None = flag("feed-forward width of adapters; default: 4 x adapter_size", None)
+    attend_padding: bool = flag("adapters attend to padding, as in the original", False)
+    gradient_checkpointing: bool = flag("trade compute for memory", False)
+
+    def adapter_config(self) -> AdapterConfig:
+        """The adapters' shape that these flags describe; raises ValueError where it is none."""
+        try:
+            taps = tuple(int(tap) for tap in self.adapter_list.split(",")) if self.adapter_list else None
+        except ValueError:
+            raise ValueError(f'--adapter_list is {self.adapter_list!r}; write numbers such as "0,11,22".') from None
+        return AdapterConfig(
+            adapter_list=taps, adapter_size=self.adapter_size, adapter_skip_layers=self.adapter_skip_layers,
+            adapter_transformer_layers=self.adapter_transformer_layers, attend_padding=self.attend_padding,
+            num_attention_heads=self.adapter_attention_heads, intermediate_size=self.adapter_intermediate_size,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingArguments(ModelArguments):
+    """The same, for training one adapter."""
+
+    freeze_bert: bool = flag("freeze the backbone", True)
+    meta_adapter_model: str = flag("start from this adapter instead of a fresh one", "")
+    no_adapter: bool = flag("train the head alone on the backbone, as a baseline", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskArguments(ModelArguments):
+    """The same, for a task on pretrained adapters."""
+
+    meta_fac_adaptermodel: str = flag("factual adapter: a file or folder, ours or the original's", "")
+    meta_lin_adaptermodel: str = flag("linguistic adapter", "")
+    meta_et_adaptermodel: str = flag("entity typing adapter", "")
+    adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list)
+
+    def sources(self) -> dict[str, str]:
+        """Adapter name -> where it is."""
+        named = {"fac": self.meta_fac_adaptermodel, "et": self.meta_et_adaptermodel, "lin": self.meta_lin_adaptermodel}
+        sources = {name: source for name, source in named.items() if source}
+        for pair in self.adapter:
+            name, equals, source = pair.partition("=")
+            if not (name and equals and source):
+                raise ValueError(f"--adapter is {pair!r}; write name=path.")
+            if name in sources:
+                raise ValueError(f"--adapter names {name!r}, which is given already; choose another name.")
+            sources[name] = source
+        return sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataArguments:
+    """Data and its features."""
+
+    data_dir: str = flag("folder with the splits")
+    max_seq_length: int = flag("longest sequence in tokens", 256)
+    pad_to_max_length: bool = flag("pad every batch to max_seq_length, as the original", False)
+    group_by_length: bool = flag("put examples of like length into one batch", True)
+    overwrite_cache: bool = flag("tokenize anew", False)
+    features_cache: str | None = flag("folder of tokenized features; default: that of datasets", None)
+    preprocessing_num_workers: int = flag("processes that tokenize", 1)
+    dataloader_num_workers: int = flag("processes that load batches", 0)
+
+    def __post_init__(self) -> None:
+        if self.max_seq_length < 8:
+            raise ValueError(f"--max_seq_length is {self.max_seq_length}; it must be 8 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments:
+    """Run, optimisation, evaluation, checkpoints."""
+
+    output_dir: str = flag("runs are written below this folder", "output")
+    task_name: str = flag("first part of the run's name", "")
+    comment: str = flag("last part of the run's name", "")
+    do_train: bool = flag("train", False)
+    do_eval: bool = flag("evaluate the checkpoint chosen on dev", False)
+    evaluate_during_training: bool = flag("evaluate on dev every eval_steps and keep the best", True)
+    restore: bool = flag("go on from the run's last checkpoint, if there is one", True)
+    overwrite_output_dir: bool = flag("delete the run's folder and start anew", False)
+    per_gpu_train_batch_size: int = flag("examples a device and micro-batch", 8)
+    per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8)
+    gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1)
+    learning_rate: float = flag("peak learning rate of AdamW", 5e-5)
+    weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0)
+    adam_epsilon: float = flag("AdamW's epsilon", 1e-8)
+    max_grad_norm: float = flag("largest gradient norm, of the backbone and of the rest", 1.0)
+    num_train_epochs: float = flag("passes over the training data", 3.0)
+    max_steps: int = flag("optimizer steps; if positive, instead of num_train_epochs", -1)
+    warmup_steps: int = flag("steps of linear warm-up", 0)
+    logging_steps: int = flag("steps between two logged losses", 10)
+    save_steps: int = flag("steps between two checkpoints; 0 is only at the end", 1000)
+    eval_steps: int | None = flag("steps between two evaluations; default: 2 x save_steps", None)
+    max_save_checkpoints: int = flag("checkpoints kept; older ones are deleted", 2)
+    patience: int = flag("stop after this many evaluations without a better score; 0 never stops", 0)
+    seed: int = flag("seed of weights, order and dropout", 42)
+    fp16: bool = flag("mixed precision with float16", False)
+    bf16: bool = flag("mixed precision with bfloat16", False)
+    no_cuda: bool = flag("use the CPU", False)
+
+    def __post_init__(self) -> None:
+        for name in ("per_gpu_train_batch_size", "per_gpu_eval_batch_size", "gradient_accumulation_steps",
+                     "logging_steps", "max_save_checkpoints"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
+        if self.fp16 and self.bf16:
+            raise ValueError("--fp16 and --bf16 exclude each other; choose one.")
+        if self.eval_steps is None:
+            object.__setattr__(self, "eval_steps", 2 * self.save_steps)
+
+    @property
+    def mixed_precision(self) -> str:
+        return "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
+
+
+def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
+    """One argparse group from a dataclass of `flag`s."""
+    hints = typing.get_type_hints(group)
+    title = (group.__doc__ or "").strip().splitlines()[0]
+    target = parser.add_argument_group(title)
+    for f in fields(group):
+        kind, options = hints[f.name], {"help": f.metadata["help"], "choices": f.metadata["choices"]}
+        if isinstance(kind, types.UnionType):
+            kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+        if typing.get_origin(kind) is list:
+            options.update(action="append", default=[], metavar="NAME=PATH")
+            del options["choices"]
+        elif kind is bool:
+            options.update(type=boolean, nargs="?", const=True, default=f.default)
+        else:
+            required = f.default is MISSING
+            options.update(type=kind, default=None if required else f.default, required=required)
+        if f.default not in (MISSING, None, "") and kind is not list:
+            options["help"] += f" (default: {f.default})"
+        target.add_argument(f"--{f.name}", *f.metadata["aliases"], **options)
+
+
+def parse(description: str | None, groups: list[type], argv: list[str] | None = None, **defaults: Any) -> list[Any]:
+    """Parse a command line into one instance of each group; a recipe's own defaults go into `defaults`.
+
+    A mistake ends the program with argparse's message before any work starts.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for group in groups:
+        add_arguments(parser, group)
+    for name in OBSOLETE:
+        parser.add_argument(f"--{name}", nargs="?", default=None, const="", help=argparse.SUPPRESS)
+    parser.set_defaults(**defaults)
+    namespace = vars(parser.parse_args(argv))
+    for name, reason in OBSOLETE.items():
+        if namespace[name] is not None:
+            logger.warning("--%s is accepted but does nothing: %s.", name, reason)
+    try:
+        return [group(**{f.name: namespace[f.name] for f in fields(group)}) for group in groups]
+    except ValueError as error:
+        parser.error(str(error))

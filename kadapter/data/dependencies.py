@@ -1,0 +1,108 @@
+"""Dependency heads: reader and encodings of find_head.
+
+A record: {"sent": str, "tokens": [{"1": {"start", "end"}}, {"2": ...}], "pairs": [{"dependent_index",
+"governor_index"}]}; words numbered from 1, governor 0 = root, character offsets with exclusive ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Features, List, Value
+from transformers import PreTrainedTokenizerBase
+
+from kadapter.configuration import IGNORE
+from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces
+from kadapter.data.features import dropped
+from kadapter.data.jsonio import read_records
+
+DEPENDENCY_SCHEMA = Features({"words": List(Value("string")), "heads": List(Value("int32")), "record": Value("int64")})
+
+
+def read_dependencies(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Checked sentences as words and the number of each word's governor (0 = root)."""
+    for number, record in read_records(path):
+        where = f"{path}, record {number}"
+        missing = [key for key in ("sent", "tokens", "pairs") if key not in record]
+        if missing:
+            raise ValueError(f"{where}: the keys {missing} are missing; a find_head example has sent, tokens, pairs.")
+        words = [_word(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
+        yield {"words": words, "heads": _heads(record["pairs"], len(words), where), "record": number}
+
+
+def _word(sentence: str, token: Any, number: int, where: str) -> str:
+    span = token.get(str(number)) if isinstance(token, dict) else None
+    if not isinstance(span, dict) or not {"start", "end"} <= set(span):
+        raise ValueError(f'{where}: token {number} is {token!r}; write {{"{number}": {{"start": ..., "end": ...}}}}.')
+    start, end = span["start"], span["end"]
+    if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(sentence):
+        raise ValueError(f"{where}: token {number} spans {start!r} to {end!r}, but the sentence has "
+                         f"{len(sentence)} characters; offsets count from 0, the end is exclusive.")  # fmt: skip
+    return sentence[start:end]
+
+
+def _heads(pairs: Sequence[dict[str, Any]], count: int, where: str) -> list[int]:
+    heads: dict[int, int] = {}
+    for pair in pairs:
+        dependent, governor = pair.get("dependent_index"), pair.get("governor_index")
+        if not isinstance(dependent, int) or not 1 <= dependent <= count:
+            raise ValueError(f"{where}: dependent_index {dependent!r} is no word; they run from 1 to {count}.")
+        if not isinstance(governor, int) or not 0 <= governor <= count:
+            raise ValueError(f"{where}: governor_index {governor!r} is neither 0 (root) nor a word up to {count}.")
+        if dependent in heads:
+            raise ValueError(f"{where}: word {dependent} has two governors; keep one pair a word.")
+        heads[dependent] = governor
+    lacking = [word for word in range(1, count + 1) if word not in heads]
+    if lacking or not count:
+        raise ValueError(f"{where}: the words {lacking[:5]} have no pair; give every word one governor.")
+    return [heads[word] for word in range(1, count + 1)]
+
+
+def encode_dependencies(
+    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, original_labels: bool
+) -> list[Feature]:
+    """Ids, word by word, and for each position the position of the governor there.
+
+    By default the first sub-word of each word carries the position of its governor's first sub-word (root = 0,
+    the position of `<s>`) and all other positions are ignored. `original_labels` restores what lin-adapter.py
+    does (docs/deviations.md, 3): label i stands at position i, whatever sub-word that is, counts from 1, and
+    every unpadded position counts.
+    """
+    pieces = tokenize_pieces(tokenizer, [word for example in examples for word in example["words"]])
+    features: list[Feature] = []
+    taken = 0
+    for example in examples:
+        words = pieces[taken : taken + len(example["words"])]
+        taken += len(words)
+        starts, position = [], 1
+        for word in words:
+            starts.append(position)
+            position += len(word)
+        ids = add_special_tokens(tokenizer, [token for word in words for token in word])
+        if len(ids) > max_seq_length - original_labels:
+            features.append(dropped("longer than max_seq_length", [IGNORE], []))
+        elif original_labels:
+            features.append(_original(ids, starts, example["heads"]))
+        else:
+            features.append(_aligned(ids, words, starts, example["heads"]))
+    return features
+
+
+def _aligned(ids: list[int], words: list[list[int]], starts: list[int], heads: list[int]) -> Feature:
+    labels = [IGNORE] * len(ids)
+    items = 0
+    for word, start, head in zip(words, starts, heads, strict=True):
+        if word and (head == 0 or words[head - 1]):  # a word without sub-words (a lone blank) has no position
+            labels[start] = 0 if head == 0 else starts[head - 1]
+            items += 1
+    return {"input_ids": ids, "positions": [], "labels": labels, "items": items}
+
+
+def _original(ids: list[int], starts: list[int], heads: list[int]) -> Feature:
+    if len(heads) in heads:  # its governor is missing from the table, an exception that the original swallows
+        return dropped("the last word is a governor (original labels)", [IGNORE], [])
+    labels = [0] + [1 if head == 0 else starts[head - 1] + 1 for head in heads] + [0]
+    labels = (labels + [0] * len(ids))[: len(ids)]
+    return {"input_ids": ids, "positions": [], "labels": labels, "items": len(ids)}

@@ -1,0 +1,100 @@
+"""From text to ids, as the original's tokenizer made them; windows; padding.
+
+The old tokenizer strips every piece of text and puts one space before it, so that pieces tokenize the same
+wherever they stand; special tokens inside a text split it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from kadapter.configuration import IGNORE
+
+Feature = dict[str, Any]
+
+
+def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text without special tokens around it; one call of the tokenizer for all of them."""
+    special = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    splitter = re.compile("(" + "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)) + ")")
+    segments: list[str] = []
+    plans: list[list[int | None]] = []  # per text: an id, or None for the next segment
+    for text in texts:
+        plan: list[int | None] = []
+        for part in splitter.split(text) if special else [text]:
+            if part in special:
+                plan.append(special[part])
+            elif stripped := part.strip():
+                segments.append(" " + stripped)
+                plan.append(None)
+        plans.append(plan)
+    encoded = iter(tokenizer(segments, add_special_tokens=False, verbose=False)["input_ids"] if segments else [])
+    return [[token for step in plan for token in ([step] if step is not None else next(encoded))] for plan in plans]
+
+
+def bare_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    """The id of a token that is inserted as it stands, such as the marker "@".
+
+    Raises:
+        ValueError: the vocabulary does not hold it.
+    """
+    index = tokenizer.convert_tokens_to_ids(token)
+    if index is None or index == tokenizer.unk_token_id:
+        raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no token {token!r}, which marks entities here.")
+    return index
+
+
+def add_special_tokens(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
+    """`<s> ids </s>`, with the tokenizer's own special tokens."""
+    return [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
+
+
+def window(length: int, first: int, last: int, size: int) -> int:
+    """Where a window of `size` tokens begins that holds tokens `first` to `last` with equal room around them.
+
+    0 where cutting at the right does no harm; `first` where the span itself is too long.
+    """
+    if last < size:
+        return 0
+    if last - first >= size:
+        return first
+    return max(0, min((first + last + 1 - size) // 2, length - size))
+
+
+class Collator:
+    """Pads features into a batch of tensors.
+
+    Args:
+        pad_token_id: id of padding (its attention mask is 0).
+        max_length: None pads to the longest of the batch, a number to that length (`--pad_to_max_length`).
+        multiple: round dynamic lengths up to this, which suits GPUs.
+    """
+
+    def __init__(self, pad_token_id: int, max_length: int | None = None, multiple: int = 1):
+        self.pad_token_id, self.max_length, self.multiple = pad_token_id, max_length, multiple
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        longest = max(len(feature["input_ids"]) for feature in features)
+        size = self.max_length or -(-longest // self.multiple) * self.multiple
+        batch = {
+            "input_ids": _padded([feature["input_ids"] for feature in features], size, self.pad_token_id),
+            "attention_mask": _padded([[1] * len(feature["input_ids"]) for feature in features], size, 0),
+        }
+        if features[0]["positions"]:
+            batch["positions"] = torch.tensor([feature["positions"] for feature in features])
+        labels = [feature["labels"] for feature in features]
+        per_token = not features[0]["positions"]  # a head without positions reads the sequence, a label a token
+        batch["labels"] = _padded(labels, size, IGNORE) if per_token else torch.tensor(labels)
+        return batch
+
+
+def _padded(rows: Sequence[Sequence[int]], size: int, value: int) -> torch.Tensor:
+    out = torch.full((len(rows), size), value, dtype=torch.long)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.as_tensor(row)
+    return out

@@ -1,0 +1,146 @@
+"""The feature store: examples read, checked and tokenized once, then memory-mapped.
+
+A store is named by everything that it depends on: the file's content, the reader, the tokenizer, the encoding
+and its options. So a changed file, tokenizer or length makes a new one, and an unchanged one is found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from kadapter.data.encoding import Feature
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # raise it when an encoding changes, so that old stores are not found again
+DROPPED = "dropped"  # column of the reason why an example cannot be used; "" where it can
+
+Reader = Callable[..., Iterator[dict[str, Any]]]
+Encoder = Callable[..., list[Feature]]
+
+
+def default_cache() -> Path:
+    return Path(datasets.config.HF_DATASETS_CACHE) / "kadapter"
+
+
+def load_features(
+    path: str | Path,
+    reader: Reader,
+    schema: datasets.Features,
+    encoder: Encoder,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    reader_options: dict[str, Any] | None = None,
+    encoder_options: dict[str, Any] | None = None,
+    cache_dir: str | Path | None = None,
+    num_workers: int = 1,
+    overwrite: bool = False,
+) -> datasets.Dataset:
+    """Features of one data file: columns input_ids, positions, labels, record, items, length.
+
+    Args:
+        path: the data file.
+        reader: `reader(path, **reader_options)` yields checked examples with their record numbers.
+        schema: the examples' columns.
+        encoder: `encoder(examples, tokenizer, **encoder_options)` turns a list of them into features.
+        cache_dir: where stores live; None takes the folder of datasets (HF_DATASETS_CACHE).
+        num_workers: processes that tokenize; the order of examples does not depend on it.
+        overwrite: make the store anew.
+
+    Raises:
+        FileNotFoundError, ValueError: from the reader, naming file and record; or nothing is left to use.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
+    options = {"reader": reader_options or {}, "encoder": encoder_options or {}}
+    key = {"version": VERSION, "file": _digest(path), "reader": reader.__name__, "encoder": encoder.__name__,
+           "options": options, "tokenizer": _tokenizer_digest(tokenizer)}  # fmt: skip
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    folder = Path(cache_dir or default_cache()) / name
+    if overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.is_dir():
+        _build(folder, path, partial(reader, path, **options["reader"]), schema,
+               partial(_encode, encoder=encoder, tokenizer=tokenizer, options=options["encoder"]), num_workers)  # fmt: skip
+    store = datasets.load_from_disk(str(folder))
+    dropped = json.loads((folder / "dropped.json").read_text(encoding="utf-8"))
+    for reason, count in dropped.items():
+        logger.warning("%s: %d of %d examples dropped: %s.", path, count, len(store) + sum(dropped.values()), reason)
+    if not len(store):
+        raise ValueError(f"{path}: no example is left to use ({dropped}); raise --max_seq_length or mend the file.")
+    return store
+
+
+def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, encode: Callable, workers: int) -> None:
+    """Make a store aside and rename it, so that a killed run leaves none that is half made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
+    try:
+        try:
+            examples = datasets.Dataset.from_generator(
+                _restarted, features=schema, gen_kwargs={"read": read}, cache_dir=str(scratch / "examples"),
+                fingerprint=folder.name,
+            )  # fmt: skip
+        except datasets.exceptions.DatasetGenerationError as error:
+            raise (error.__cause__ or error) from None  # the reader's own words
+        columns = examples.column_names
+        features = examples.map(
+            encode, batched=True, remove_columns=columns, num_proc=workers if workers > 1 else None,
+            desc=f"tokenizing {path.name}", cache_file_name=str(scratch / "features.arrow"),
+            new_fingerprint=folder.name,  # the store's name says it all; hashing a tokenizer takes seconds
+        )  # fmt: skip
+        reasons = np.asarray(features[DROPPED])
+        kept = features.select(np.flatnonzero(reasons == "")).remove_columns(DROPPED)
+        kept.save_to_disk(str(scratch / "store"))
+        counts = Counter(str(reason) for reason in reasons if reason)
+        (scratch / "store" / "dropped.json").write_text(json.dumps(counts), encoding="utf-8")
+        del features, kept, examples
+        if not folder.is_dir():  # another process may have been faster
+            (scratch / "store").rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _restarted(read: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    yield from read()
+
+
+def _encode(batch: dict[str, list], encoder: Encoder, tokenizer: PreTrainedTokenizerBase, options: dict) -> dict:
+    rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    features = encoder(rows, tokenizer, **options)
+    for row, feature in zip(rows, features, strict=True):
+        feature.setdefault(DROPPED, "")
+        feature.setdefault("items", 1)  # what the loss counts: one an example, or more (words)
+        feature.update(record=row["record"], length=len(feature["input_ids"]))
+    return {name: [feature[name] for feature in features] for name in features[0]}
+
+
+def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:
+    """Stands for an example that cannot be used; labels and positions only give the columns their types."""
+    return {"input_ids": [0], "positions": positions, "labels": labels, DROPPED: reason}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    return hashlib.sha256((text + json.dumps(special, sort_keys=True)).encode()).hexdigest()

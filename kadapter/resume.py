@@ -1,0 +1,99 @@
+"""Checkpoints of a run: what is trained, optimizer, schedule, random states, position.
+
+A checkpoint is written aside and renamed, so that a folder `checkpoint-<step>` is always whole. What is frozen is
+not in it: the same command loads that from where it came.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import nn
+
+from kadapter.checkpoint import read_state_dict, sync
+
+logger = logging.getLogger(__name__)
+
+TRAINED = "trained.safetensors"
+STATE = "state.json"
+T = TypeVar("T")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Name -> tensor of what is trained."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save_checkpoint(
+    accelerator: Accelerator, folder: Path, model: nn.Module, schedule: Any, progress: Any, keep: int
+) -> None:
+    """Write `checkpoint-<progress.step>` and delete all but the newest `keep`."""
+    target, aside = folder / f"checkpoint-{progress.step}", folder / f".checkpoint-{progress.step}.tmp"
+    if accelerator.is_main_process:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+    accelerator.wait_for_everyone()
+    # Weights are ours to write, so that frozen ones are left out.
+    with accelerator.register_save_state_pre_hook(lambda models, weights, output: weights.clear()):
+        accelerator.save_state(str(aside))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        save_file({name: value.contiguous() for name, value in trained_state(model).items()}, aside / TRAINED)
+        state = {"progress": asdict(progress), "schedule": schedule.state_dict(), "processes": accelerator.num_processes}
+        (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
+        for path in aside.iterdir():
+            sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        sync(folder)
+        for old in checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def load_checkpoint(
+    accelerator: Accelerator, folder: Path, model: nn.Module, schedule: Any, progress: type[T]
+) -> T | None:
+    """Go back to the newest checkpoint; None where there is none.
+
+    Raises:
+        ValueError: it was made by a model with other trained parameters.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    path = found[-1]
+    trained, saved = trained_state(model), read_state_dict(path / TRAINED)
+    wrong = sorted(name for name in trained.keys() | saved.keys()
+                   if name not in trained or name not in saved or trained[name].shape != saved[name].shape)  # fmt: skip
+    if wrong:
+        raise ValueError(f"{path} was made by another model ({', '.join(wrong[:5])} differ); "
+                         "give --overwrite_output_dir to start anew.")  # fmt: skip
+    with accelerator.register_load_state_pre_hook(lambda models, source: models.clear()):
+        accelerator.load_state(str(path))
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(saved[name])
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    schedule.load_state_dict(state["schedule"])
+    if state["processes"] != accelerator.num_processes:
+        logger.warning("%s was made by %d processes, now there are %d: dropout will differ.", path,
+                       state["processes"], accelerator.num_processes)  # fmt: skip
+    logger.info("going on from %s", path)
+    return progress(**state["progress"])
+

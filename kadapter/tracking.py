@@ -1,0 +1,157 @@
+"""What a run leaves on disk: args.json, results.jsonl, metrics.json, predictions, TensorBoard events.
+
+Only the main process writes. Results of steps beyond the checkpoint that a run resumes from are cut off, so that
+every line stands for the model that the run ends with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import datasets
+import transformers
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tensorboardX import SummaryWriter
+
+from kadapter.arguments import TrainingArguments
+from kadapter.data.jsonio import write_json, write_jsonl
+
+logger = logging.getLogger(__name__)
+
+# Arguments that may differ when a run resumes, since its weights do not depend on them.
+HARMLESS = {
+    "overwrite_output_dir", "overwrite_cache", "restore", "do_train", "do_eval", "logging_steps", "save_steps",
+    "eval_steps", "max_save_checkpoints", "per_gpu_eval_batch_size", "preprocessing_num_workers", "features_cache",
+    "cache_dir", "dataloader_num_workers", "output_dir", "patience", "evaluate_during_training",
+}  # fmt: skip
+
+
+def start_accelerator(args: TrainingArguments) -> Accelerator:
+    """Devices, processes and precision, as torchrun or `accelerate launch` say; the seed differs by process.
+
+    Raises:
+        ValueError: --fp16 without a GPU.
+    """
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.no_cuda)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S",
+        level=logging.INFO if accelerator.is_main_process else logging.ERROR,
+    )  # fmt: skip
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+    if not (accelerator.is_main_process and sys.stderr.isatty()):  # bars are for people who watch
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+    if args.fp16 and accelerator.device.type == "cpu":
+        raise ValueError("--fp16 needs a GPU; leave it out or use --bf16 on this CPU.")
+    set_seed(args.seed)
+    return accelerator
+
+
+def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str:
+    """The original's pattern, with the adapters and the seed, so that no two settings share a folder."""
+    parts = [args.task_name, f"batch-{args.per_gpu_train_batch_size}", f"lr-{args.learning_rate}",
+             f"warmup-{args.warmup_steps}", f"maxlen-{max_seq_length}", f"seed-{args.seed}", adapters, args.comment]  # fmt: skip
+    return "_".join(part for part in parts if part)
+
+
+class Run:
+    """A run's folder.
+
+    Args:
+        accelerator: tells which process writes.
+        folder: `<output_dir>/<run name>`.
+        arguments: all argument dataclasses, kept in args.json.
+
+    Raises:
+        ValueError: the folder holds a run with other arguments.
+    """
+
+    def __init__(self, accelerator: Accelerator, folder: str | Path, arguments: Iterable[Any]):
+        self.accelerator, self.folder = accelerator, Path(folder)
+        self.arguments = {key: value for group in arguments for key, value in asdict(group).items()}
+        self.writer: SummaryWriter | None = None
+        with accelerator.main_process_first():
+            if accelerator.is_main_process:
+                self._prepare()
+        accelerator.wait_for_everyone()
+
+    def _prepare(self) -> None:
+        if self.arguments["overwrite_output_dir"] or not self.arguments["restore"]:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob(".checkpoint-*.tmp"):
+            shutil.rmtree(leftover)
+        path = self.folder / "args.json"
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))["arguments"]
+            changed = [f"{key} was {before[key]!r}, is {value!r}" for key, value in self.arguments.items()
+                       if key in before and before[key] != value and key not in HARMLESS]  # fmt: skip
+            if changed:
+                raise ValueError(f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); give another "
+                                 "--comment, or --overwrite_output_dir to start it anew.")  # fmt: skip
+        write_json(path, {"arguments": self.arguments, "versions": _versions(), "commit": _commit(),
+                          "command": sys.argv, "processes": self.accelerator.num_processes})  # fmt: skip
+
+    def resume_at(self, step: int) -> None:
+        """Forget the results of later steps and of the end, and open the event file."""
+        if not self.accelerator.is_main_process:
+            return
+        path = self.folder / "results.jsonl"
+        if path.is_file():
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            write_jsonl(path, [row for row in rows if row["global_step"] <= step and row["split"] == "dev"])
+        self.writer = SummaryWriter(str(self.folder), purge_step=step or None, flush_secs=30)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    def result(self, split: str, step: int, epoch: float, metrics: Mapping[str, float], seconds: float) -> None:
+        """One line of results.jsonl, and the same for TensorBoard."""
+        self.scalars(step, {f"{split}/{name}": value for name, value in metrics.items()})
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        logger.info("%s after step %d: %s", split, step, shown)
+        if self.accelerator.is_main_process:
+            row = {"split": split, "global_step": step, "epoch": round(epoch, 4), "metrics": dict(metrics),
+                   "seconds": round(seconds, 3)}  # fmt: skip
+            with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        if self.accelerator.is_main_process:
+            write_jsonl(self.folder / f"predictions_{split}.jsonl", rows)
+
+    def metrics(self, metrics: Mapping[str, Any]) -> None:
+        """metrics.json, whose presence says that the run is complete."""
+        if self.accelerator.is_main_process:
+            write_json(self.folder / "metrics.json", dict(metrics))
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "transformers", "accelerate", "datasets", "numpy")
+    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, where it is a git checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,193 @@
+"""Every recipe's real script, in process, on a tiny model and the demo world."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from conftest import load_script
+from safetensors.torch import load_file
+
+from kadapter import RobertawithAdapter, TaskModel
+from kadapter.data.jsonio import write_json_list
+
+FAC = load_script("examples/run_pretrain_fac_adapter.py")
+LIN = load_script("examples/run_pretrain_lin_adapter.py")
+TYPING = load_script("examples/run_finetune_openentity_adapter.py")
+DATA = {FAC: "trex-rc", LIN: "find_head", TYPING: "OpenEntity"}
+
+
+@pytest.fixture
+def run(tiny_backbone, world, tmp_path):
+    """Calls a recipe's main with small sizes; gives the report and the run's folder."""
+
+    def call(recipe, *flags, steps=6):
+        command = ["--model_name_or_path", str(tiny_backbone), "--data_dir", str(world / DATA[recipe]), "--do_train",
+                   "--do_eval", "--output_dir", str(tmp_path), "--max_steps", str(steps), "--learning_rate", "1e-3",
+                   "--per_gpu_train_batch_size", "4", "--per_gpu_eval_batch_size", "16", "--adapter_size", "16",
+                   "--adapter_attention_heads", "2", "--save_steps", "2", "--eval_steps", "3", "--max_seq_length", "64",
+                   "--no_cuda"]  # fmt: skip
+        report = recipe.main([*command, *map(str, flags)])
+        (folder,) = [path for path in tmp_path.iterdir() if (path / "args.json").is_file()
+                     and json.loads((path / "args.json").read_text())["arguments"].get("comment", "") == comment(flags)
+                     and path.name.startswith(("trex", "find_head", "entity")[list(DATA).index(recipe)])]  # fmt: skip
+        return report, folder
+
+    def comment(flags):
+        return flags[flags.index("--comment") + 1] if "--comment" in flags else ""
+
+    return call
+
+
+def results(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_factual_pretraining_leaves_an_adapter_and_all_files_of_a_run(run):
+    report, folder = run(FAC)
+    names = {path.name for path in folder.iterdir()}
+    assert {"args.json", "results.jsonl", "metrics.json", "predictions_dev.jsonl", "best", "checkpoint-4", "checkpoint-6",
+            "adapter_config.json", "adapter_model.safetensors", "pretraining_head.safetensors"} <= names  # fmt: skip
+    assert "checkpoint-2" not in names  # two are kept
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    rows = results(folder)
+    assert [(row["split"], row["global_step"]) for row in rows[:2]] == [("dev", 3), ("dev", 6)]
+    assert report["best"]["accuracy"] == max(row["metrics"]["accuracy"] for row in rows if row["split"] == "dev")
+    assert report["dev"]["accuracy"] == report["best"]["accuracy"]
+    predictions = [json.loads(line) for line in (folder / "predictions_dev.jsonl").read_text().splitlines()]
+    right = sum(row["relation"] == row["predicted"] for row in predictions) / len(predictions)
+    assert right == pytest.approx(report["dev"]["accuracy"])
+    assert [row["record"] for row in predictions] == list(range(1, len(predictions) + 1))
+
+
+def test_pretraining_changes_the_adapter_and_nothing_of_the_backbone(run, tiny_backbone):
+    _, folder = run(LIN)
+    trained = load_file(folder / "checkpoint-6" / "trained.safetensors")
+    assert all(name.startswith(("encoder.adapters.lin.", "encoder.fusion.", "head.")) for name in trained)
+    moved = load_file(folder / "adapter_model.safetensors")["adapter.0.down_project.weight"].abs().max()
+    assert moved > 0.002  # fresh ones are N(0, 0.0002)
+
+
+def test_pretraining_goes_on_from_a_given_adapter(run):
+    _, first = run(FAC, "--comment", "first")
+    _, second = run(FAC, "--meta_adapter_model", first, "--learning_rate", "0", "--comment", "second")
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (first, second))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_baseline_without_adapter_trains_the_head_alone(run):
+    report, folder = run(LIN, "--no_adapter")
+    assert set(report["dev"]) == {"accuracy", "att_accuracy", "loss"}
+    trained = load_file(folder / "checkpoint-6" / "trained.safetensors")
+    assert trained
+    assert all(name.startswith("head.") for name in trained)
+
+
+@pytest.mark.parametrize("fusion_mode", ["concat", "add"])
+@pytest.mark.parametrize("names", [(), ("fac",), ("fac", "lin", "bio")])
+def test_typing_takes_none_one_or_many_adapters(run, world, fusion_mode, names):
+    sources = {}
+    for name, recipe in zip(names, (FAC, LIN, FAC), strict=False):
+        sources[name] = run(recipe, "--comment", name, steps=2)[1]
+    flags = [f"--meta_{name}_adaptermodel={path}" for name, path in sources.items() if name != "bio"]
+    flags += [f"--adapter=bio={sources['bio']}"] if "bio" in sources else []
+    report, folder = run(TYPING, "--fusion_mode", fusion_mode, *flags)
+    assert {"precision", "recall", "f1"} <= set(report["test"])
+    model = TaskModel.from_pretrained(folder / "best")
+    assert list(model.encoder.adapters) == list(names)
+    encoder = RobertawithAdapter.from_pretrained(folder / "best")  # the encoder alone, from a task model's folder
+    for name, parameter in encoder.named_parameters():
+        assert torch.equal(parameter, model.encoder.get_parameter(name))
+    for name, path in sources.items():  # frozen adapters stay as they were
+        state = load_file(path / "adapter_model.safetensors")
+        assert all(torch.equal(value, model.encoder.adapters[name].get_parameter(key)) for key, value in state.items())
+
+
+def test_the_flags_of_the_original_run_scripts_are_accepted(run, caplog):
+    run(TYPING, "--model_type", "roberta", "--config_name", "roberta-large", "--task_name=entity_type",
+        "--model_name_or_path", "nowhere", "--overwrite_output_dir", "--overwrite_cache", "--freeze_bert=", "--warmup_steps=2",
+        "--freeze_adapter=True", "--adapter_skip_layers", "0", "--meta_fac_adaptermodel=", "--meta_lin_adaptermodel=",
+        "--adapter_list", "0,1,2", "--adapter_transformer_layers", "1", "--local_rank", "-1",
+        f"--model_name={run.__closure__ and tiny(run)}")  # fmt: skip
+    said = [record.message for record in caplog.records if "accepted but does nothing" in record.message]
+    assert [message.split()[0] for message in said] == ["--model_type", "--config_name", "--local_rank"]
+
+
+def tiny(run):
+    """The folder of the tiny backbone that the fixture uses."""
+    return next(cell.cell_contents for cell in run.__closure__ if "backbone" in str(cell.cell_contents))
+
+
+def test_a_finished_run_is_not_trained_again(run):
+    report, folder = run(FAC)
+    again, same = run(FAC)
+    assert same == folder
+    assert again["best"] == report["best"]
+    assert again["dev"] == report["dev"]
+    assert len(results(folder)) == 3  # two of training, one of the end
+
+
+def test_other_arguments_are_refused_in_the_same_folder(run):
+    run(FAC)
+    with pytest.raises(ValueError, match="weight_decay was 0.0, is 0.1.*--overwrite_output_dir"):
+        run(FAC, "--weight_decay", "0.1")
+    run(FAC, "--weight_decay", "0.1", "--overwrite_output_dir")
+
+
+def test_sigterm_saves_and_the_same_command_ends_as_an_unbroken_run(run, monkeypatch):
+    _, whole = run(FAC, "--comment", "whole", "--gradient_accumulation_steps", "2")
+    module = FAC.fit.__globals__["train"].__globals__
+    real = module["_accumulate"]
+    calls = []
+
+    def terminate_in_the_third_step(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setitem(module, "_accumulate", terminate_in_the_third_step)
+    flags = ("--comment", "broken", "--gradient_accumulation_steps", "2")
+    with pytest.raises(SystemExit) as stopped:
+        run(FAC, *flags)
+    assert stopped.value.code == 143
+    monkeypatch.setitem(module, "_accumulate", real)
+    _, broken = run(FAC, *flags)
+    for name in ("adapter_model.safetensors", "pretraining_head.safetensors"):
+        one, other = load_file(whole / name), load_file(broken / name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    strip = [{**row, "seconds": 0} for row in results(whole)]
+    assert [{**row, "seconds": 0} for row in results(broken)] == strip
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_records(run, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"step \d+, whose batch holds the records \[\d+"):
+        run(FAC, "--learning_rate", "1e30", "--save_steps", "0", "--logging_steps", "1", steps=20)
+
+
+def test_early_stopping_ends_the_run_and_stays_ended(run):
+    report, folder = run(FAC, "--patience", "2", "--learning_rate", "0", "--eval_steps", "1", steps=50)
+    assert report["steps"] == 3
+    assert run(FAC, "--patience", "2", "--learning_rate", "0", "--eval_steps", "1", steps=50)[0]["steps"] == 3
+
+
+def test_mistakes_end_before_anything_is_written(run, world, tmp_path, tiny_backbone):
+    bad = tmp_path / "bad"
+    write_json_list(bad / "train.json", [{"sent": "ab", "start": 0, "end": 9, "labels": []}])
+    with pytest.raises(ValueError, match=r"train\.json, record 1: the mention spans 0 to 9.*2 characters"):
+        run(TYPING, "--data_dir", bad)
+    with pytest.raises(FileNotFoundError, match=r"train\.json is missing"):
+        run(TYPING, "--data_dir", tmp_path / "none")
+    with pytest.raises(ValueError, match="max_seq_length is 300.*128 positions"):
+        run(TYPING, "--max_seq_length", "300")
+    with pytest.raises(FileNotFoundError, match="adapter nowhere.bin is not there"):
+        run(TYPING, "--meta_fac_adaptermodel", "nowhere.bin")
+    with pytest.raises(ValueError, match="fp16 needs a GPU"):
+        run(TYPING, "--fp16")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
+def test_padding_to_max_length_and_bfloat16_and_checkpointing_run(run):
+    run(TYPING, "--pad_to_max_length", "--bf16", "--gradient_checkpointing", "--group_by_length", "False",
+        "--attend_padding", steps=2)  # fmt: skip
