@@ -56,17 +56,24 @@ def atomic_folder(target: str | os.PathLike) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well.
 
     A new folder appears by one rename. Into an existing one the files are moved over one by one; its JSON files
-    go first and come back last, so that at no moment a mixture of old and new loads.
+    go first and come back last, so that at no moment a mixture of old and new loads. A block that writes nothing
+    (a process that is not the main one) changes nothing. Permissions follow the umask.
     """
     target = Path(target)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file; give a folder to write.")
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".tmp", dir=target.parent))
     try:
         yield folder
         files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.suffix == ".json")
+        if not files:
+            return
+        os.umask(mask := os.umask(0))  # the only way to read it
         for path in files:
+            path.chmod(0o666 & ~mask)  # safetensors and mkdtemp keep others out
             sync(path)
-        folder.chmod(0o755)
+        folder.chmod(0o777 & ~mask)
         if not target.exists():
             folder.rename(target)
         else:
@@ -143,7 +150,9 @@ def load_strict(
 # -- adapters alone ---------------------------------------------------------------------------------------------
 
 
-def save_adapter(adapter: nn.Module, config: AdapterConfig, folder: str | os.PathLike, head: State | None = None) -> None:
+def save_adapter(
+    adapter: nn.Module, config: AdapterConfig, folder: str | os.PathLike, head: State | None = None
+) -> None:
     """Write an adapter's folder; `head` (what pretraining had on top of it) goes into a file of its own."""
     with atomic_folder(folder) as path:
         save_file(_plain(adapter.state_dict()), path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
@@ -152,14 +161,17 @@ def save_adapter(adapter: nn.Module, config: AdapterConfig, folder: str | os.Pat
         (path / ADAPTER_CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def read_adapter(source: str | os.PathLike, config: AdapterConfig | None = None, **hub: Any) -> tuple[AdapterConfig, State]:
+def read_adapter(
+    source: str | os.PathLike, config: AdapterConfig | None = None, **hub: Any
+) -> tuple[AdapterConfig, State]:
     """Configuration and weights of one adapter, from any place that `KAdapterModel.load_adapter` takes."""
     path = Path(source)
     if path.is_dir() and (path / ADAPTER_CONFIG).is_file():
         return _read_own_adapter(path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
     if path.name == ADAPTER_WEIGHTS and path.is_file():
         return _read_own_adapter(path.with_name(ADAPTER_CONFIG), path)
-    if not path.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix not in (".bin", ".safetensors"):
+    is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix not in (".bin", ".safetensors")
+    if is_hub_name and not path.exists():
         try:
             files = [cached_file(str(source), name, **hub) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
         except OSError as error:
@@ -188,7 +200,9 @@ def _read_own_adapter(config: Path, weights: Path) -> tuple[AdapterConfig, State
     return AdapterConfig.from_dict(values), read_state_dict(weights)
 
 
-def original_adapter_config(state: Mapping[str, torch.Tensor], source: object, config: AdapterConfig | None) -> AdapterConfig:
+def original_adapter_config(
+    state: Mapping[str, torch.Tensor], source: object, config: AdapterConfig | None
+) -> AdapterConfig:
     """The shape of an adapter of the original, which its file tells but for taps, skip and heads (see `config`)."""
     name = "adapter.0.encoder.layer.0.intermediate.dense.weight"
     if name not in state:
@@ -201,9 +215,10 @@ def original_adapter_config(state: Mapping[str, torch.Tensor], source: object, c
     if given.adapter_list is not None and len(given.adapter_list) != taps:
         raise ValueError(f"{source} has {taps} adapter layers, but adapter_list {list(given.adapter_list)} names "
                          f"{len(given.adapter_list)}; name {taps} hidden states.")
-    values = {**given.to_dict(), "adapter_size": size, "intermediate_size": intermediate, "adapter_transformer_layers": layers}
-    if given.adapter_size != size:
-        values["num_attention_heads"] = None
+    values = {**given.to_dict(), "adapter_size": size, "intermediate_size": intermediate,
+              "adapter_transformer_layers": layers}  # fmt: skip
+    if given.adapter_size != size and given.num_attention_heads == max(1, given.adapter_size // 64):
+        values["num_attention_heads"] = None  # it was not chosen, but followed from the other width
     return AdapterConfig.from_dict(values)
 
 
@@ -256,7 +271,7 @@ def load_original(module: nn.Module, source: str | os.PathLike | Mapping[str, to
     pretraining = any(name.startswith("adapter.") for name in state)
     renamed = {original_name(name, pretraining): name for name in own}
     if pretraining:
-        state.update({name: own[ours] for name, ours in renamed.items() if name.startswith("model.")})
+        state = {name: own[ours] for name, ours in renamed.items() if name.startswith("model.")} | state
     view = _Renamed(module, renamed)
     load_strict(view, state, label, ignore=UNUSED_FUSION_NAMES)
 

@@ -158,6 +158,7 @@ class KAdapterConfig(PreTrainedConfig):
     Args:
         backbone_config: configuration of any encoder of transformers.
         adapters: name -> `AdapterConfig` (or its dictionary); the order is the order of fusion.
+        adapter_names: that order, where `adapters` comes from a file that lost it.
         fusion_mode: "concat" (linear layers over concatenated features) or "add" (a sum, no parameters).
         head: a `HeadConfig` (or its dictionary) for a task model, else None.
 
@@ -171,6 +172,7 @@ class KAdapterConfig(PreTrainedConfig):
     }
     backbone_config: Any = None
     adapters: Any = field(default_factory=dict)
+    adapter_names: Any = None
     fusion_mode: str = "concat"
     head: Any = None
 
@@ -180,8 +182,13 @@ class KAdapterConfig(PreTrainedConfig):
         depth = self.backbone_config.num_hidden_layers
         if self.fusion_mode not in FUSION_MODES:
             raise ValueError(f"fusion_mode is {self.fusion_mode!r}; choose one of {list(FUSION_MODES)}.")
+        # JSON files of transformers sort their keys, and the order of the adapters is that of the fused features.
+        order = list(self.adapters if self.adapter_names is None else self.adapter_names)
+        if set(order) != set(self.adapters):
+            raise ValueError(f"adapter_names {order} are not the names of the adapters {list(self.adapters)}.")
+        self.adapter_names = order
         # Plain dictionaries are what transformers can compare, copy and write.
-        self.adapters = {name: self._adapter(name, value, depth) for name, value in self.adapters.items()}
+        self.adapters = {name: self._adapter(name, self.adapters[name], depth) for name in order}
         if self.head is not None:
             head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
             self.head = head.to_dict()

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 FROZEN_PARTS = ("backbone", "adapters", "none")
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
+PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision", "tags")
 
 
 @dataclass
@@ -97,10 +98,10 @@ class KAdapterPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads."""
         with checkpoint.atomic_folder(save_directory) as folder:
-            hub = {name: kwargs.pop(name) for name in ("repo_id", "commit_message", "private") if name in kwargs}
             super().save_pretrained(folder, push_to_hub=False, **kwargs)
         if push_to_hub:
-            self.push_to_hub(hub.pop("repo_id", Path(save_directory).name), **hub)
+            hub = {name: kwargs[name] for name in PUSH_ARGUMENTS if name in kwargs}
+            self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name), **hub)
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:
         super().set_attn_implementation(attn_implementation, **kwargs)
@@ -190,6 +191,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
     def _set_adapters(self, adapters: dict[str, Any]) -> None:
         values = {"backbone_config": self.config.backbone_config, "fusion_mode": self.config.fusion_mode}
         self.config.adapters = KAdapterConfig(**values, adapters=adapters).adapters
+        self.config.adapter_names = list(adapters)
         like = next(self.backbone.parameters())
         for name in [name for name in self.adapters if name not in adapters]:
             del self.adapters[name]
@@ -201,6 +203,8 @@ class KAdapterModel(KAdapterPreTrainedModel):
                 if key in (fresh := fusion.state_dict()) and fresh[key].shape == value.shape}
         fusion.load_state_dict(kept, strict=False)
         self.fusion = fusion.to(like.device, like.dtype)
+        for module in [*self.adapters.modules(), *self.fusion.modules()]:
+            module._is_hf_initialized = True  # or transformers draws them anew when a head is put on top
         self.train(self.training)
 
     # -- freezing -----------------------------------------------------------------------------------------------

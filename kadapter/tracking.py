@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import datasets
 import transformers
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from tensorboardX import SummaryWriter
 
@@ -42,6 +44,8 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
     Raises:
         ValueError: --fp16 without a GPU.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # a second run in one process may want another precision
+        AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.no_cuda)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S",

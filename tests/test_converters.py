@@ -1,34 +1,18 @@
-"""The converters: CoNLL-U to find_head, Re-DocRED to trex-rc, and the JSON helpers below them."""
+"""CoNLL-U: the reader, and scripts/create_dependency_dataset.py that makes find_head of it."""
 
-import importlib.util
-import json
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from conftest import load_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kadapter.data.conllu import SentenceError, read_conllu, to_find_head
-from kadapter.data.jsonio import read_records, write_json, write_json_list, write_jsonl
+from kadapter.data.jsonio import read_records
 
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
-
-
-def load_script(name: str) -> ModuleType:
-    """Import a script by its path, since scripts/ is not a package."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-dependency_script = load_script("create_dependency_dataset")
-redocred_script = load_script("convert_redocred")
+dependency_script = load_script("scripts/create_dependency_dataset.py")
 
 
 def row(number: int | str, form: str, head: int | str, misc: str = "_") -> str:
@@ -49,89 +33,6 @@ def slices(record: dict[str, Any]) -> list[str]:
 def convert_one(tmp_path: Path, text: str) -> dict[str, Any]:
     (sentence,) = read_conllu(write(tmp_path / "one.conllu", text))
     return to_find_head(sentence)
-
-
-# --- jsonio ---
-
-
-def test_a_list_and_json_lines_give_the_same_records(tmp_path: Path) -> None:
-    records = [{"a": "é"}, {"b": [1, None]}]
-    write_json_list(tmp_path / "deep" / "list.json", iter(records))
-    write_jsonl(tmp_path / "lines.jsonl", iter(records))
-    assert [record for _, record in read_records(tmp_path / "deep" / "list.json")] == records
-    assert list(read_records(tmp_path / "lines.jsonl")) == [(1, records[0]), (2, records[1])]
-    assert (tmp_path / "deep" / "list.json").read_text("utf-8") == '[\n{"a": "é"},\n{"b": [1, null]}\n]\n'
-
-
-def test_blank_lines_are_skipped_but_counted_and_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf\n\n{"a": 1}\r\n\n{"a": "\xe2\x80\xa8"}')
-    assert list(read_records(path)) == [(3, {"a": 1}), (5, {"a": "\u2028"})]
-
-
-def test_json_lines_are_streamed_up_to_the_fault(tmp_path: Path) -> None:
-    records = read_records(write(tmp_path / "a.jsonl", '{"a": 1}\n{"a"\n'))
-    assert next(records) == (1, {"a": 1})
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 2, column 5: broken JSON"):
-        next(records)
-
-
-def test_a_missing_file_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.json: there is no such file; check the path"):
-        list(read_records(tmp_path / "nowhere.json"))
-
-
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf", b"[]"])
-def test_an_empty_file_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"void\.json is (empty|an empty list); give "):
-        list(read_records(write(tmp_path / "void.json", content)))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b'{"a": 1}\n{"a": "\xff"}\n', "line 2: the byte at offset 16 is not UTF-8"),
-        (b'\xef\xbb\xbf{"a": "\xff"}\n', "line 1: the byte at offset 10 is not UTF-8"),
-        (b'\n[{"a": 1},\n{"b" 2}]', "line 3, column 6: broken JSON"),
-        (b'{\n"a": 1}\n', "line 1, column 2: broken JSON .* one complete object a line"),
-        (b'[{"a": 1}, 7]', "record 2: 7 is not a JSON object"),
-        (b'{"a": 1}\n["b"]\n', r'line 2: \["b"\] is not a JSON object'),
-        (b"sent_id,text\n", "line 1: the file starts with 's'; give a JSON list"),
-        (b'{"a": "\\ud800"}\n', "line 1: a .u escape is half of a surrogate pair"),
-        (b"[" * 200_000, "line 1: unreadable JSON|line 1, column"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "line 1: unreadable JSON"),
-    ],
-)
-def test_a_bad_file_is_refused_with_the_place(tmp_path: Path, content: bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=r"bad\.json, " + message):
-        list(read_records(write(tmp_path / "bad.json", content)))
-
-
-def test_a_folder_is_refused_for_reading_and_writing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a folder; give the path of a file"):
-        list(read_records(tmp_path))
-    with pytest.raises(ValueError, match="is a folder; give the path of a file to write"):
-        write_json(tmp_path, {})
-
-
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    path = write(tmp_path / "out.json", "old")
-
-    def records() -> Any:
-        yield {"a": 1}
-        raise RuntimeError("the source broke")
-
-    for writer in (write_json_list, write_jsonl):
-        with pytest.raises(RuntimeError, match="the source broke"):
-            writer(path, records())
-    assert os.listdir(tmp_path) == ["out.json"]
-    assert path.read_text() == "old"
-
-
-def test_an_empty_list_is_still_json_when_written(tmp_path: Path) -> None:
-    write_json_list(tmp_path / "a.json", [])
-    write_json(tmp_path / "b.json", {"ä": 1})
-    assert (tmp_path / "a.json").read_text() == "[]\n"
-    assert (tmp_path / "b.json").read_text("utf-8") == '{\n  "ä": 1\n}\n'
 
 
 # --- conllu ---
@@ -316,140 +217,3 @@ def test_the_dependency_script_refuses_bad_files_and_options(tmp_path: Path) -> 
     with pytest.raises(SystemExit, match="2"):
         dependency_script.main(["--input", str(path), "--output", str(tmp_path / "o"), "--max_words", "0"])
     assert path.read_text() == row(1, "a", 0)
-
-
-# --- scripts/convert_redocred.py ---
-
-
-def mention(sent_id: int, start: int, end: int) -> dict[str, Any]:
-    return {"sent_id": sent_id, "pos": [start, end], "name": "x", "type": "PER"}
-
-
-def document(title: str, **changes: Any) -> dict[str, Any]:
-    """Two sentences; entity 0 is in both, 1 and 2 in the first, 3 in the second inside entity 0."""
-    return {
-        "title": title,
-        "sents": [["Ann", "Lee", "met", "Bo", "in", "Rome", title], ["Lee", "Ann", "left", title]],
-        "vertexSet": [
-            [mention(1, 0, 2), mention(0, 0, 2)],
-            [mention(0, 3, 4)],
-            [mention(0, 5, 6)],
-            [mention(1, 1, 2)],
-        ],
-        "labels": [
-            {"r": "P1", "h": 0, "t": 1, "evidence": []},
-            {"r": "P2", "h": 0, "t": 1, "evidence": []},
-            {"r": "P1", "h": 0, "t": 1, "evidence": []},
-            {"r": "P1", "h": 2, "t": 0, "evidence": []},
-            {"r": "P3", "h": 0, "t": 3, "evidence": []},
-            {"r": "P4", "h": 1, "t": 3, "evidence": []},
-        ],
-    } | changes
-
-
-def convert_documents(tmp_path: Path, documents: list[Any], *options: str) -> dict[str, Any]:
-    """Run the script and return what it wrote, by file stem."""
-    write(tmp_path / "documents.json", json.dumps(documents))
-    output = tmp_path / "out"
-    arguments = ["--input", str(tmp_path / "documents.json"), "--output_dir", str(output)]
-    redocred_script.main([*arguments, *options])
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in output.iterdir()}
-
-
-def test_documents_become_examples_with_inclusive_ends(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    written = convert_documents(tmp_path, [document("A"), document("B")], "--dev_fraction", "0.5")
-    assert len(written["train"]) == len(written["dev"]) == 3
-    title = written["train"][0]["docid"]
-    assert written["train"][0] == {
-        "docid": title,
-        "token": ["Ann", "Lee", "met", "Bo", "in", "Rome", title],
-        "relation": "P1",
-        "subj_start": 0,
-        "subj_end": 1,
-        "obj_start": 3,
-        "obj_end": 3,
-        "subj_label": f"{title}#0",
-        "obj_label": f"{title}#1",
-    }
-    assert list(written["relations"].items()) == [("P1", 0), ("P2", 1)]
-    shown = capsys.readouterr().out
-    for count in (
-        "documents 2",
-        "facts 12",
-        "facts without a shared sentence 2",
-        "sentences dropped for overlapping spans 2",
-        "exact duplicates dropped 2",
-        "examples that share their spans with another relation 4",
-        "train examples 3",
-    ):
-        assert f"{count}," in shown
-
-
-def test_a_later_mention_is_used_where_the_first_overlaps(tmp_path: Path) -> None:
-    entities = [[mention(0, 0, 2)], [mention(0, 6, 7), mention(0, 5, 6), mention(0, 1, 2)]]
-    changes = {"vertexSet": entities, "labels": [{"r": "P1", "h": 1, "t": 0}]}
-    written = convert_documents(tmp_path, [document("A", **changes), document("B", **changes)])
-    (example,) = written["train"]
-    assert (example["subj_start"], example["subj_end"], example["obj_start"]) == (5, 5, 0)
-
-
-def test_the_split_is_by_document_and_the_bytes_are_the_same_again(tmp_path: Path) -> None:
-    documents = [document(f"T{number}") for number in range(20)]
-    first = convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
-    before = [(tmp_path / "out" / f"{stem}.json").read_bytes() for stem in sorted(first)]
-    titles = {stem: {example["docid"] for example in first[stem]} for stem in ("train", "dev")}
-    assert not titles["train"] & titles["dev"]
-    assert len(titles["dev"]) == 5
-    second = convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
-    assert before == [(tmp_path / "out" / f"{stem}.json").read_bytes() for stem in sorted(second)]
-    other = convert_documents(tmp_path, documents, "--dev_fraction", "0.25", "--seed", "7")
-    assert {example["docid"] for example in other["dev"]} != titles["dev"]
-
-
-def test_rare_relations_are_dropped_and_frequent_ones_capped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    documents = [document(f"T{number}") for number in range(6)]
-    documents.append(document("T6", labels=[{"r": "rare", "h": 0, "t": 1}]))
-    written = convert_documents(tmp_path, documents, "--min_examples", "2", "--max_per_relation", "5")
-    relations = [example["relation"] for example in written["train"] + written["dev"]]
-    assert relations.count("P1") == relations.count("P2") == 5
-    assert len(relations) == 10
-    assert written["relations"] == {"P1": 0, "P2": 1}
-    shown = capsys.readouterr().out
-    assert "relations dropped as too rare 1, examples dropped with rare relations 1," in shown
-    assert "examples dropped over --max_per_relation 8," in shown
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"title": 3}, "'title' is missing or not a str"),
-        ({"labels": None}, "'labels' is missing or not a list"),
-        ({"sents": [["a", 1]]}, "sentence 0 is not a list of words"),
-        ({"vertexSet": [3]}, "entity 0 is not a list of mentions"),
-        ({"vertexSet": [[mention(0, 3, 9)]]}, "entity 0 has the mention .*9"),
-        ({"vertexSet": [[mention(2, 0, 1)]]}, "entity 0 has the mention"),
-        ({"vertexSet": [[mention(-1, 0, 1)]]}, "entity 0 has the mention"),
-        ({"vertexSet": [[{"sent_id": 0, "pos": [0.0, 1.0]}]]}, "entity 0 has the mention"),
-        ({"vertexSet": [["Ann"]]}, "entity 0 has the mention 'Ann'"),
-        ({"labels": [{"r": "P1", "h": 0, "t": 4}]}, "the label .* does not fit; .* below 4"),
-        ({"labels": [{"r": 1, "h": 0, "t": 1}]}, "the label .* does not fit"),
-        ({"title": "A"}, "the title 'A' is used before"),
-    ],
-)
-def test_a_bad_document_is_refused_with_its_record(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(SystemExit, match=r"error: .*documents\.json, record 2: " + message):
-        convert_documents(tmp_path, [document("A"), document("B") | changes])
-    assert not (tmp_path / "out").exists()
-
-
-def test_documents_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="1 documents with examples cannot be split"):
-        convert_documents(tmp_path, [document("A"), document("B", labels=[])])
-    with pytest.raises(SystemExit, match="2"):
-        convert_documents(tmp_path, [document("A")], "--dev_fraction", "1")

@@ -1,0 +1,150 @@
+"""scripts/convert_redocred.py: Re-DocRED to trex-rc."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import load_script
+
+redocred_script = load_script("scripts/convert_redocred.py")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+
+def mention(sent_id: int, start: int, end: int) -> dict[str, Any]:
+    return {"sent_id": sent_id, "pos": [start, end], "name": "x", "type": "PER"}
+
+
+def document(title: str, **changes: Any) -> dict[str, Any]:
+    """Two sentences; entity 0 is in both, 1 and 2 in the first, 3 in the second inside entity 0."""
+    return {
+        "title": title,
+        "sents": [["Ann", "Lee", "met", "Bo", "in", "Rome", title], ["Lee", "Ann", "left", title]],
+        "vertexSet": [
+            [mention(1, 0, 2), mention(0, 0, 2)],
+            [mention(0, 3, 4)],
+            [mention(0, 5, 6)],
+            [mention(1, 1, 2)],
+        ],
+        "labels": [
+            {"r": "P1", "h": 0, "t": 1, "evidence": []},
+            {"r": "P2", "h": 0, "t": 1, "evidence": []},
+            {"r": "P1", "h": 0, "t": 1, "evidence": []},
+            {"r": "P1", "h": 2, "t": 0, "evidence": []},
+            {"r": "P3", "h": 0, "t": 3, "evidence": []},
+            {"r": "P4", "h": 1, "t": 3, "evidence": []},
+        ],
+    } | changes
+
+
+def convert_documents(tmp_path: Path, documents: list[Any], *options: str) -> dict[str, Any]:
+    """Run the script and return what it wrote, by file stem."""
+    write(tmp_path / "documents.json", json.dumps(documents))
+    output = tmp_path / "out"
+    arguments = ["--input", str(tmp_path / "documents.json"), "--output_dir", str(output)]
+    redocred_script.main([*arguments, *options])
+    return {path.stem: json.loads(path.read_text("utf-8")) for path in output.iterdir()}
+
+
+def test_documents_become_examples_with_inclusive_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = convert_documents(tmp_path, [document("A"), document("B")], "--dev_fraction", "0.5")
+    assert len(written["train"]) == len(written["dev"]) == 3
+    title = written["train"][0]["docid"]
+    assert written["train"][0] == {
+        "docid": title,
+        "token": ["Ann", "Lee", "met", "Bo", "in", "Rome", title],
+        "relation": "P1",
+        "subj_start": 0,
+        "subj_end": 1,
+        "obj_start": 3,
+        "obj_end": 3,
+        "subj_label": f"{title}#0",
+        "obj_label": f"{title}#1",
+    }
+    assert list(written["relations"].items()) == [("P1", 0), ("P2", 1)]
+    shown = capsys.readouterr().out
+    for count in (
+        "documents 2",
+        "facts 12",
+        "facts without a shared sentence 2",
+        "sentences dropped for overlapping spans 2",
+        "exact duplicates dropped 2",
+        "examples that share their spans with another relation 4",
+        "train examples 3",
+    ):
+        assert f"{count}," in shown
+
+
+def test_a_later_mention_is_used_where_the_first_overlaps(tmp_path: Path) -> None:
+    entities = [[mention(0, 0, 2)], [mention(0, 6, 7), mention(0, 5, 6), mention(0, 1, 2)]]
+    changes = {"vertexSet": entities, "labels": [{"r": "P1", "h": 1, "t": 0}]}
+    written = convert_documents(tmp_path, [document("A", **changes), document("B", **changes)])
+    (example,) = written["train"]
+    assert (example["subj_start"], example["subj_end"], example["obj_start"]) == (5, 5, 0)
+
+
+def test_the_split_is_by_document_and_the_bytes_are_the_same_again(tmp_path: Path) -> None:
+    documents = [document(f"T{number}") for number in range(20)]
+    first = convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
+    before = [(tmp_path / "out" / f"{stem}.json").read_bytes() for stem in sorted(first)]
+    titles = {stem: {example["docid"] for example in first[stem]} for stem in ("train", "dev")}
+    assert not titles["train"] & titles["dev"]
+    assert len(titles["dev"]) == 5
+    second = convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
+    assert before == [(tmp_path / "out" / f"{stem}.json").read_bytes() for stem in sorted(second)]
+    other = convert_documents(tmp_path, documents, "--dev_fraction", "0.25", "--seed", "7")
+    assert {example["docid"] for example in other["dev"]} != titles["dev"]
+
+
+def test_rare_relations_are_dropped_and_frequent_ones_capped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documents = [document(f"T{number}") for number in range(6)]
+    documents.append(document("T6", labels=[{"r": "rare", "h": 0, "t": 1}]))
+    written = convert_documents(tmp_path, documents, "--min_examples", "2", "--max_per_relation", "5")
+    relations = [example["relation"] for example in written["train"] + written["dev"]]
+    assert relations.count("P1") == relations.count("P2") == 5
+    assert len(relations) == 10
+    assert written["relations"] == {"P1": 0, "P2": 1}
+    shown = capsys.readouterr().out
+    assert "relations dropped as too rare 1, examples dropped with rare relations 1," in shown
+    assert "examples dropped over --max_per_relation 8," in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"title": 3}, "'title' is missing or not a str"),
+        ({"labels": None}, "'labels' is missing or not a list"),
+        ({"sents": [["a", 1]]}, "sentence 0 is not a list of words"),
+        ({"vertexSet": [3]}, "entity 0 is not a list of mentions"),
+        ({"vertexSet": [[mention(0, 3, 9)]]}, "entity 0 has the mention .*9"),
+        ({"vertexSet": [[mention(2, 0, 1)]]}, "entity 0 has the mention"),
+        ({"vertexSet": [[mention(-1, 0, 1)]]}, "entity 0 has the mention"),
+        ({"vertexSet": [[{"sent_id": 0, "pos": [0.0, 1.0]}]]}, "entity 0 has the mention"),
+        ({"vertexSet": [["Ann"]]}, "entity 0 has the mention 'Ann'"),
+        ({"labels": [{"r": "P1", "h": 0, "t": 4}]}, "the label .* does not fit; .* below 4"),
+        ({"labels": [{"r": 1, "h": 0, "t": 1}]}, "the label .* does not fit"),
+        ({"title": "A"}, "the title 'A' is used before"),
+    ],
+)
+def test_a_bad_document_is_refused_with_its_record(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*documents\.json, record 2: " + message):
+        convert_documents(tmp_path, [document("A"), document("B") | changes])
+    assert not (tmp_path / "out").exists()
+
+
+def test_documents_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="1 documents with examples cannot be split"):
+        convert_documents(tmp_path, [document("A"), document("B", labels=[])])
+    with pytest.raises(SystemExit, match="2"):
+        convert_documents(tmp_path, [document("A")], "--dev_fraction", "1")
