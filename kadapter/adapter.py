@@ -32,6 +32,18 @@ def encoder_config(config: AdapterConfig, attn_implementation: str | None = None
     )
 
 
+class Projection(nn.Linear):
+    """A linear layer that starts near zero, so that an adapter layer starts near the identity."""
+
+    def __init__(self, in_features: int, out_features: int, initializer_range: float):
+        self.initializer_range = initializer_range
+        super().__init__(in_features, out_features)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.initializer_range)
+        nn.init.zeros_(self.bias)
+
+
 class TransformerAdapter(nn.Module):
     """One adapter layer: `input + up_project(encoder(down_project(input)))`.
 
@@ -40,17 +52,9 @@ class TransformerAdapter(nn.Module):
 
     def __init__(self, config: AdapterConfig, hidden_size: int, transformer: BertConfig):
         super().__init__()
-        self.initializer_range = config.initializer_range
-        self.down_project = nn.Linear(hidden_size, config.adapter_size)
+        self.down_project = Projection(hidden_size, config.adapter_size, config.initializer_range)
         self.encoder = BertEncoder(transformer)
-        self.up_project = nn.Linear(config.adapter_size, hidden_size)
-        self.init_projections()
-
-    def init_projections(self) -> None:
-        """Projections start near zero, so that the layer starts near the identity; the rest as in PyTorch."""
-        for projection in (self.down_project, self.up_project):
-            nn.init.normal_(projection.weight, std=self.initializer_range)
-            nn.init.zeros_(projection.bias)
+        self.up_project = Projection(config.adapter_size, hidden_size, config.initializer_range)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """[B, S, H] -> [B, S, H]; `attention_mask` as the encoder's attention wants it, or None for no mask."""

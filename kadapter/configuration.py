@@ -178,6 +178,8 @@ class KAdapterConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.backbone_config = _backbone_config(self.backbone_config)
+        if kwargs.get("attn_implementation") is None:  # or transformers resets that of a backbone in use
+            kwargs["attn_implementation"] = self.backbone_config._attn_implementation
         super().__post_init__(**kwargs)
         depth = self.backbone_config.num_hidden_layers
         if self.fusion_mode not in FUSION_MODES:

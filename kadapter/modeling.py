@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from kadapter import checkpoint
-from kadapter.adapter import KnowledgeAdapter, TransformerAdapter
+from kadapter.adapter import KnowledgeAdapter
 from kadapter.configuration import AdapterConfig, HeadConfig, KAdapterConfig
 from kadapter.heads import HeadOutput, build_head
 
@@ -89,10 +89,9 @@ class KAdapterPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
 
     def _init_weights(self, module: nn.Module) -> None:
-        # K-Adapter keeps PyTorch's defaults everywhere but in the adapters' projections.
-        if isinstance(module, TransformerAdapter):
-            module.init_projections()
-        elif isinstance(module, (nn.Linear, nn.LayerNorm)):
+        # As in K-Adapter, each layer's own: PyTorch's defaults, and nearly zero for the adapters' projections.
+        # transformers asks only for modules with parameters of their own.
+        if isinstance(module, (nn.Linear, nn.LayerNorm)):
             module.reset_parameters()
 
     def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -171,11 +170,13 @@ class KAdapterModel(KAdapterPreTrainedModel):
             FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
         """
         found, state = checkpoint.read_adapter(source, config, **hub)
+        fusion = self.fusion
         adapter = self.add_adapter(name, found)
         try:
             checkpoint.load_strict(adapter, state, source)
         except ValueError:
             self.delete_adapter(name)
+            self.fusion = fusion
             raise
         return adapter
 

@@ -112,6 +112,7 @@ def tiny_backbone(tmp_path_factory, tokenizer) -> Path:
     config = RobertaConfig(
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
         max_position_embeddings=130, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=tokenizer.pad_token_id,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     RobertaModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

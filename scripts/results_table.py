@@ -1,0 +1,164 @@
+"""One table and two plots of many runs: mean and deviation over seeds.
+
+    python scripts/results_table.py proc_data --split test --metrics precision recall f1 --output proc_data/table
+
+A run is a folder with args.json and metrics.json. Runs whose arguments differ in nothing but the seed make a row.
+Writes table.md, table.json, scores.png and, where runs were evaluated while training, curves.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from kadapter.data.jsonio import write_json
+
+IGNORED = {"seed", "output_dir", "features_cache", "overwrite_output_dir", "overwrite_cache", "restore", "do_train", "do_eval"}
+
+
+@dataclass
+class Row:
+    """Runs of one setting."""
+
+    label: str
+    seeds: list[int] = field(default_factory=list)
+    scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
+    curves: list[list[tuple[int, float]]] = field(default_factory=list)  # (step, dev score) a seed
+
+    def mean(self, metric: str) -> float:
+        return float(np.mean([score[metric] for score in self.scores]))
+
+    def deviation(self, metric: str) -> float:
+        """Sample standard deviation; 0 for one seed."""
+        values = [score[metric] for score in self.scores]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -> list[Row]:
+    """Rows in order of their labels' first appearance.
+
+    Raises:
+        FileNotFoundError: no finished run below the folders.
+        ValueError: a run without the split or a metric.
+    """
+    paths = sorted(path.parent for folder in folders for path in Path(folder).rglob("metrics.json"))
+    if not paths:
+        raise FileNotFoundError(f"no metrics.json below {[str(folder) for folder in folders]}; let a run finish first.")
+    rows: dict[str, Row] = {}
+    for path in paths:
+        arguments = json.loads((path / "args.json").read_text(encoding="utf-8"))["arguments"]
+        report = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        lacking = [metric for metric in metrics if metric not in report.get(split, {})]
+        if lacking:
+            raise ValueError(f"{path / 'metrics.json'} has no {split} {lacking}; run it with --do_eval, or choose "
+                             "another --split or --metrics.")
+        key = json.dumps({name: value for name, value in arguments.items() if name not in IGNORED}, sort_keys=True)
+        row = rows.setdefault(key, Row(path.name.replace(f"_seed-{arguments['seed']}", "")))
+        row.seeds.append(arguments["seed"])
+        row.scores.append({metric: report[split][metric] for metric in metrics})
+        row.curves.append(_curve(path / "results.jsonl", metrics[-1]))
+    return _short_labels(list(rows.values()))
+
+
+def _curve(path: Path, metric: str) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return [(row["global_step"], row["metrics"][metric]) for row in lines
+            if row["split"] == "dev" and metric in row["metrics"]]
+
+
+def _short_labels(rows: list[Row]) -> list[Row]:
+    """Leave out of the names what all of them share."""
+    parts = [row.label.split("_") for row in rows]
+    shared = set.intersection(*map(set, parts)) if len(rows) > 1 else set()
+    for row, names in zip(rows, parts, strict=True):
+        row.label = " ".join(name for name in names if name not in shared) or row.label
+    return rows
+
+
+def markdown(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    """Per cent, mean ± sample standard deviation over seeds."""
+    lines = ["| run | seeds | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
+    for row in rows:
+        cells = [f"{100 * row.mean(metric):.2f} ± {100 * row.deviation(metric):.2f}" for metric in metrics]
+        lines.append(f"| {row.label} | {len(row.seeds)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: Path) -> None:
+    """Bars with the deviation over seeds."""
+    figure, axes = plt.subplots(figsize=(max(5, 1.4 * len(rows) + 1.5), 3.6), layout="constrained")
+    width = 0.8 / len(metrics)
+    for i, metric in enumerate(metrics):
+        at = np.arange(len(rows)) + (i - (len(metrics) - 1) / 2) * width
+        means = [100 * row.mean(metric) for row in rows]
+        axes.bar(at, means, width, yerr=[100 * row.deviation(metric) for row in rows], capsize=3, label=metric)
+        if len(rows) * len(metrics) <= 16:
+            for x, mean in zip(at, means, strict=True):
+                axes.text(x, 1, f"{mean:.0f}", ha="center", va="bottom", color="white", fontsize=8)
+    axes.set_xticks(range(len(rows)), [row.label for row in rows])
+    axes.set_ylabel("per cent")
+    axes.set_ylim(0, 100)
+    axes.set_title(title)
+    axes.legend(frameon=False, ncols=len(metrics))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def plot_curves(rows: Sequence[Row], metric: str, path: Path) -> None:
+    """The dev score while training: mean over seeds, and the range between the lowest and the highest."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for row in rows:
+        shortest = min(len(curve) for curve in row.curves)
+        if not shortest:
+            continue
+        values = 100 * np.array([[score for _, score in curve[:shortest]] for curve in row.curves])
+        steps = [step for step, _ in row.curves[0][:shortest]]
+        (line,) = axes.plot(steps, values.mean(0), marker="o", markersize=3, label=row.label)
+        axes.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"dev {metric}, per cent")
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="folders with runs in or below them")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--metrics", nargs="+", default=["precision", "recall", "f1"], help="the last one is drawn as curves")
+    parser.add_argument("--output", help="folder for table.md, table.json and the plots; default: print only")
+    parser.add_argument("--title", default="")
+    parser.add_argument("--format", choices=["markdown", "json"], default="markdown", help="what is printed")
+    args = parser.parse_args(argv)
+    rows = collect(args.runs, args.split, args.metrics)
+    values = [{"run": row.label, "seeds": row.seeds,
+               **{metric: {"mean": row.mean(metric), "deviation": row.deviation(metric)} for metric in args.metrics}}
+              for row in rows]
+    table = markdown(rows, args.metrics)
+    print(table if args.format == "markdown" else json.dumps(values, indent=2))
+    if args.output:
+        output = Path(args.output)
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "table.md").write_text(table + "\n", encoding="utf-8")
+        write_json(output / "table.json", values)
+        plot_scores(rows, args.metrics, args.title, output / "scores.png")
+        if any(row.curves and row.curves[0] for row in rows):
+            plot_curves(rows, args.metrics[-1], output / "curves.png")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Real processes: several of them, and killed ones."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+
+
+def command(recipe, backbone, data, output, *flags):
+    return [f"examples/{recipe}.py", "--model_name_or_path", str(backbone), "--data_dir", str(data), "--output_dir",
+            str(output), "--do_train", "--do_eval", "--learning_rate", "1e-3", "--adapter_size", "16", "--no_cuda",
+            "--adapter_attention_heads", "2", "--max_seq_length", "64", "--per_gpu_eval_batch_size", "16",
+            *map(str, flags)]  # fmt: skip
+
+
+def environment(tmp_path):
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "features"), "HF_HUB_OFFLINE": "1"}
+
+
+def finished(arguments, tmp_path):
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def only_run(folder):
+    (run,) = [path for path in folder.iterdir() if (path / "metrics.json").is_file()]
+    return run
+
+
+def dev_losses(run):
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    return [(row["split"], row["global_step"], row["metrics"]["loss"]) for row in rows]
+
+
+def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_backbone, world, tmp_path):
+    # Dependency heads, whose loss counts words: shares of a batch differ in them. 100 sentences leave a batch of 4.
+    flags = ("--max_steps", 20, "--eval_steps", 5, "--save_steps", 20, "--gradient_accumulation_steps", 2,
+             "--adapter_dropout", 0)  # fmt: skip
+    arguments = ["run_pretrain_lin_adapter", tiny_backbone, world / "find_head"]
+    finished(command(*arguments, tmp_path / "one", *flags, "--per_gpu_train_batch_size", 6), tmp_path)
+    two = command(*arguments, tmp_path / "two", *flags, "--per_gpu_train_batch_size", 3)
+    finished(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *two], tmp_path)
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
+    assert [row[:2] for row in dev_losses(two)] == [row[:2] for row in dev_losses(one)]  # written once
+    np.testing.assert_allclose([r[2] for r in dev_losses(two)], [r[2] for r in dev_losses(one)], rtol=1e-5)
+    weights, same = (load_file(run / "adapter_model.safetensors") for run in (one, two))
+    for name, value in weights.items():
+        torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-5)
+    rows, again = (
+        [json.loads(line)["record"] for line in (run / "predictions_dev.jsonl").read_text().splitlines()]
+        for run in (one, two)
+    )
+    assert again == rows == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tiny_backbone, world, tmp_path):
+    flags = ("--max_steps", 60, "--eval_steps", 7, "--save_steps", 3, "--gradient_accumulation_steps", 2,
+             "--per_gpu_train_batch_size", 4)  # fmt: skip
+    arguments = ["run_pretrain_fac_adapter", tiny_backbone, world / "trex-rc"]
+    finished(command(*arguments, tmp_path / "whole", *flags), tmp_path)
+    broken = [sys.executable, *command(*arguments, tmp_path / "broken", *flags)]
+    chance, kills = random.Random(5), 0
+    while kills < 6:
+        process = subprocess.Popen(broken, cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+        before = newest(tmp_path / "broken")
+        while process.poll() is None and newest(tmp_path / "broken") <= before:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.4))  # anywhere: in a step, an evaluation, or while a checkpoint is written
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert kills >= 3
+    finished(broken[1:], tmp_path)
+    whole, again = only_run(tmp_path / "whole"), only_run(tmp_path / "broken")
+    for name in ("adapter_model.safetensors", "pretraining_head.safetensors", "best/adapter_model.safetensors"):
+        one, other = load_file(whole / name), load_file(again / name)
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+    assert dev_losses(again) == dev_losses(whole)
+    assert not list(again.glob(".*.tmp"))
+
+
+def newest(folder):
+    steps = [int(path.name.split("-")[1]) for path in folder.glob("*/checkpoint-*")] if folder.is_dir() else []
+    return max(steps, default=-1)
