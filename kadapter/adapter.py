@@ -19,7 +19,9 @@ from kadapter.configuration import AdapterConfig
 
 def encoder_config(config: AdapterConfig, attn_implementation: str | None = None) -> BertConfig:
     """The configuration of an adapter layer's transformer: post-norm BERT layers of width D."""
-    return BertConfig(
+    assert config.num_attention_heads is not None
+    assert config.intermediate_size is not None
+    transformer = BertConfig(
         hidden_size=config.adapter_size,
         num_hidden_layers=config.adapter_transformer_layers,
         num_attention_heads=config.num_attention_heads,
@@ -28,8 +30,9 @@ def encoder_config(config: AdapterConfig, attn_implementation: str | None = None
         hidden_dropout_prob=config.hidden_dropout_prob,
         attention_probs_dropout_prob=config.attention_probs_dropout_prob,
         layer_norm_eps=config.layer_norm_eps,
-        attn_implementation=attn_implementation or "sdpa",
     )
+    transformer._attn_implementation = attn_implementation or "sdpa"
+    return transformer
 
 
 class Projection(nn.Linear):

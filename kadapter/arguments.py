@@ -67,6 +67,7 @@ class ModelArguments:
     adapter_transformer_layers: int = flag("transformer layers in each adapter layer", 2)
     adapter_attention_heads: int | None = flag("attention heads of adapters; default: one for 64 units", None)
     adapter_intermediate_size: int | None = flag("feed-forward width of adapters; default: 4 x adapter_size", None)
+    adapter_initializer_range: float = flag("deviation of the projections' first weights", 0.0002)
     adapter_dropout: float = flag("dropout in adapters", 0.1)
     attend_padding: bool = flag("adapters attend to padding, as in the original", False)
     gradient_checkpointing: bool = flag("trade compute for memory", False)
@@ -81,7 +82,7 @@ class ModelArguments:
             adapter_list=taps, adapter_size=self.adapter_size, adapter_skip_layers=self.adapter_skip_layers,
             adapter_transformer_layers=self.adapter_transformer_layers, attend_padding=self.attend_padding,
             num_attention_heads=self.adapter_attention_heads, intermediate_size=self.adapter_intermediate_size,
-            hidden_dropout_prob=self.adapter_dropout, attention_probs_dropout_prob=self.adapter_dropout,
+            initializer_range=self.adapter_initializer_range, hidden_dropout_prob=self.adapter_dropout, attention_probs_dropout_prob=self.adapter_dropout,
         )  # fmt: skip
 
 

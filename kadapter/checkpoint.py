@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import cached_file
@@ -110,7 +109,7 @@ def read_state_dict(path: str | os.PathLike) -> State:
             f"{path} is refused: it is not a checkpoint of tensors alone ({str(error).splitlines()[0]}); "
             "only files that torch.load(weights_only=True) can read are safe to open."
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # foreign bytes make the unpickler raise anything
         raise ValueError(
             f"{path} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
             "it is truncated or no checkpoint: fetch or write it again."
@@ -143,7 +142,8 @@ def load_strict(
                 for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
                 if names]
     if problems:
-        raise ValueError(f"{source} does not fit this {type(module).__name__}: {'; '.join(problems)}.")
+        title = getattr(module, "title", type(module).__name__)
+        raise ValueError(f"{source} does not fit this {title}: {'; '.join(problems)}.")
     module.load_state_dict({name: state[name] for name in own})
 
 
@@ -282,6 +282,7 @@ class _Renamed(nn.Module):
     def __init__(self, module: nn.Module, renamed: Mapping[str, str]):
         super().__init__()
         self.__dict__["module"], self.__dict__["renamed"] = module, renamed
+        self.title = type(module).__name__
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         own = self.__dict__["module"].state_dict()

@@ -59,7 +59,7 @@ class RelationHead(nn.Module):
         total = F.cross_entropy(logits.float(), labels, reduction="sum")
         return HeadOutput(_normalized(total, len(labels), num_items), logits)
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor]:
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         return {"logits": output.logits}
 
 
@@ -88,7 +88,7 @@ class EntityTypingHead(nn.Module):
         total = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
         return HeadOutput(_normalized(total / logits.shape[-1], len(labels), num_items), logits)
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor]:
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         return {"logits": output.logits}
 
 
@@ -106,8 +106,8 @@ class DependencyHead(nn.Module):
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
             layer_norm_eps=1e-5,
-            attn_implementation="eager",
         )
+        self.attention_config._attn_implementation = "eager"
         self.self_attention = BertAttention(self.attention_config)
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
@@ -133,8 +133,9 @@ class DependencyHead(nn.Module):
         return output
 
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor]:
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         """For each position the governor's, by the classifier and by the most attended: [B, S] each."""
+        assert output.logits is not None and output.attention is not None
         return {"predicted": output.logits.argmax(-1), "attended": output.attention.argmax(-1)}
 
 

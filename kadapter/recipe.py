@@ -184,7 +184,7 @@ def fit(
             accelerator, model, data["train"], collate, args, run, group_by_length=data_args.group_by_length,
             num_workers=data_args.dataloader_num_workers, metric=metric,
             evaluate_dev=(lambda module: evaluate("dev", module)[0]) if during else None,
-            save_best=lambda module: save(module, best),
+            save_best=lambda _: save(model, best),
         )  # fmt: skip
         save(model, run.folder)
         step = progress.step

@@ -135,3 +135,12 @@ def _features_cache(tmp_path_factory):
     import datasets
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny tensors are much faster without threads, which wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

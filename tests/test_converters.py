@@ -170,7 +170,7 @@ def treebank_sentences(draw: st.DrawFn) -> tuple[str, list[str], list[int]]:
     return comment + lines, expected, heads
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sentence=treebank_sentences())
 def test_slicing_the_sentence_never_loses_a_word(
     tmp_path_factory: pytest.TempPathFactory, sentence: tuple[str, list[str], list[int]]

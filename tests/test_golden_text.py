@@ -5,8 +5,8 @@ from conftest import golden_json
 from transformers import RobertaTokenizer
 
 from kadapter.data.dependencies import encode_dependencies, read_dependencies
-from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, read_entity_typing
 from kadapter.data.encoding import tokenize_pieces
+from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, read_entity_typing
 from kadapter.data.jsonio import write_json_list
 from kadapter.data.relations import encode_relations, read_relations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -20,7 +20,7 @@ Feature = dict[str, Any]
 
 def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text without special tokens around it; one call of the tokenizer for all of them."""
-    special = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    special = {token: _id(tokenizer, token) for token in tokenizer.all_special_tokens}
     splitter = re.compile("(" + "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)) + ")")
     segments: list[str] = []
     plans: list[list[int | None]] = []  # per text: an id, or None for the next segment
@@ -37,13 +37,17 @@ def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
     return [[token for step in plan for token in ([step] if step is not None else next(encoded))] for plan in plans]
 
 
+def _id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
+    return cast(int, tokenizer.convert_tokens_to_ids(token))
+
+
 def bare_token(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
     """The id of a token that is inserted as it stands, such as the marker "@".
 
     Raises:
         ValueError: the vocabulary does not hold it.
     """
-    index = tokenizer.convert_tokens_to_ids(token)
+    index = _id(tokenizer, token)
     if index is None or index == tokenizer.unk_token_id:
         raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no token {token!r}, which marks entities here.")
     return index

@@ -1,0 +1,103 @@
+"""Whole models: saved and loaded bit for bit, wrapped around plain encoders, pushed to the hub."""
+
+import pytest
+import torch
+from conftest import TINY_ADAPTER
+from tiny import MASK, TEXT, assert_same, build, features, weights
+from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, RobertaModel
+
+from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel, modeling
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize(
+    ("loader", "names"), [(KAdapterModel, ()), (KAdapterModel, ("fac",)), (KAdapterModel, ("fac", "lin", "bio")),
+                          (RobertawithAdapter, ("lin", "fac")), (AutoModel, ("lin", "fac"))]
+)  # fmt: skip
+def test_a_saved_model_loads_bit_for_bit(tiny_backbone_config, tmp_path, loader, names):
+    model = build(tiny_backbone_config, names)
+    model.save_pretrained(tmp_path / "model")
+    loaded = loader.from_pretrained(tmp_path / "model")
+    assert isinstance(loaded, KAdapterModel)
+    assert not loaded.training
+    assert_same(weights(loaded), weights(model))
+    assert torch.equal(features(loaded), features(model))
+
+
+@pytest.mark.parametrize("kind", ["relation", "dependency", "entity_typing"])
+def test_a_saved_task_model_loads_bit_for_bit(tiny_backbone_config, tmp_path, kind):
+    model = build(tiny_backbone_config, head=HeadConfig(kind, 7))
+    model.save_pretrained(tmp_path / "model")
+    loaded = TaskModel.from_pretrained(tmp_path / "model")
+    assert_same(weights(loaded), weights(model))
+    positions = {"relation": torch.tensor([[1, 2], [0, 1]]), "entity_typing": torch.tensor([[1], [2]])}.get(kind)
+    inputs = {"input_ids": TEXT, "attention_mask": MASK, "positions": positions}
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+def test_a_plain_encoder_is_wrapped_with_its_own_weights(tiny_backbone_config, tmp_path, family):
+    torch.manual_seed(3)
+    bert = BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=40)
+    plain = RobertaModel(tiny_backbone_config) if family == "roberta" else BertModel(bert)
+    plain.eval().save_pretrained(tmp_path / "plain")
+    adapters = {"fac": TINY_ADAPTER, "bio": AdapterConfig(adapter_size=8)}
+    model = KAdapterModel.from_pretrained(tmp_path / "plain", adapters=adapters, fusion_mode="add")
+    assert_same(weights(model.backbone), weights(plain))
+    output = model(TEXT, attention_mask=MASK)
+    expected = plain(TEXT, attention_mask=MASK).last_hidden_state + sum(output.adapter_states.values())
+    torch.testing.assert_close(output.last_hidden_state, expected)
+    assert model.config.adapters["bio"]["adapter_list"] == [0, 1, 2] if family == "roberta" else [0, 1]
+    model.save_pretrained(tmp_path / "model")
+    assert torch.equal(features(KAdapterModel.from_pretrained(tmp_path / "model")), features(model))
+
+
+def test_the_originals_arguments_name_the_two_adapters(tiny_model, tmp_path):
+    tiny_model.backbone.save_pretrained(tmp_path / "plain")
+    tiny_model.save_adapter(tmp_path / "fac", "fac")
+    tiny_model.save_adapter(tmp_path / "lin", "lin")
+    model = RobertawithAdapter.from_pretrained(tmp_path / "plain", meta_fac_adaptermodel=tmp_path / "fac",
+                                               meta_lin_adaptermodel="")  # fmt: skip
+    assert list(model.adapters) == ["fac"]
+    both = RobertawithAdapter.from_pretrained(tmp_path / "plain", meta_fac_adaptermodel=tmp_path / "fac",
+                                              meta_lin_adaptermodel=tmp_path / "lin")  # fmt: skip
+    states = both(TEXT, MASK).adapter_states
+    for name, state in tiny_model(TEXT, MASK).adapter_states.items():
+        assert torch.equal(states[name], state)
+
+
+def test_a_saved_model_keeps_its_own_fusion(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="was saved with fusion_mode 'concat', not 'add'"):
+        KAdapterModel.from_pretrained(tmp_path / "model", fusion_mode="add")
+
+
+def test_where_and_how_to_download_is_passed_on(tiny_model, tmp_path, monkeypatch):
+    tiny_model.backbone.save_pretrained(tmp_path / "plain")
+    seen = {}
+
+    def spy(cls, name):
+        real = getattr(cls, name)
+
+        def call(*args, **kwargs):
+            seen[cls.__name__] = kwargs
+            return real(*args, **{key: value for key, value in kwargs.items() if key not in options})
+
+        monkeypatch.setattr(cls, name, call)
+
+    options = {"revision": "v2", "cache_dir": str(tmp_path), "local_files_only": True}
+    spy(modeling.AutoConfig, "from_pretrained")
+    spy(modeling.AutoModel, "from_pretrained")
+    KAdapterModel.from_pretrained(tmp_path / "plain", **options)
+    for name in ("AutoConfig", "AutoModel"):
+        assert options.items() <= seen[name].items()
+
+
+def test_saving_may_push_to_the_hub(tiny_model, tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(PreTrainedModel, "push_to_hub", lambda self, repo, **options: pushed.append((repo, options)))
+    tiny_model.save_pretrained(tmp_path / "model", push_to_hub=True)
+    tiny_model.save_pretrained(tmp_path / "model", push_to_hub=True, repo_id="me/it", private=True, commit_message="x")
+    assert pushed == [("model", {}), ("me/it", {"private": True, "commit_message": "x"})]
+    assert torch.equal(features(KAdapterModel.from_pretrained(tmp_path / "model")), features(tiny_model))
