@@ -3,7 +3,8 @@
 from kadapter.adapter import KnowledgeAdapter, TransformerAdapter
 from kadapter.checkpoint import load_original
 from kadapter.configuration import AdapterConfig, HeadConfig, KAdapterConfig
-from kadapter.modeling import KAdapterModel, RobertawithAdapter, TaskModel
+from kadapter.modeling import KAdapterModel, RobertawithAdapter
+from kadapter.tasks import TaskModel
 
 __all__ = [
     "AdapterConfig",

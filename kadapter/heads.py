@@ -135,7 +135,8 @@ class DependencyHead(nn.Module):
 
     def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         """For each position the governor's, by the classifier and by the most attended: [B, S] each."""
-        assert output.logits is not None and output.attention is not None
+        assert output.logits is not None
+        assert output.attention is not None
         return {"predicted": output.logits.argmax(-1), "attended": output.attention.argmax(-1)}
 
 

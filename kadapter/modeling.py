@@ -1,6 +1,6 @@
-"""Models: any encoder of transformers with knowledge adapters beside it, and task models with a head on top.
+"""Models: any encoder of transformers with knowledge adapters beside it.
 
-Shapes: B = batch, S = sequence, N = positions read by a head, H = the backbone's width.
+Shapes: B = batch, S = sequence, N = positions asked for, H = the backbone's width.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
+from transformers.utils import logging as transformers_logging
 
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
-from kadapter.configuration import AdapterConfig, HeadConfig, KAdapterConfig
-from kadapter.heads import HeadOutput, build_head
+from kadapter.configuration import AdapterConfig, KAdapterConfig
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,9 @@ class KAdapterPreTrainedModel(PreTrainedModel):
         if isinstance(module, (nn.Linear, nn.LayerNorm)):
             module.reset_parameters()
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
         """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads."""
         with checkpoint.atomic_folder(save_directory) as folder:
             super().save_pretrained(folder, push_to_hub=False, **kwargs)
@@ -102,7 +103,7 @@ class KAdapterPreTrainedModel(PreTrainedModel):
             hub = {name: kwargs[name] for name in PUSH_ARGUMENTS if name in kwargs}
             self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name), **hub)
 
-    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:
+    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:  # type: ignore[override]
         super().set_attn_implementation(attn_implementation, **kwargs)
         for module in self.modules():
             if isinstance(module, KnowledgeAdapter):
@@ -205,7 +206,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
         fusion.load_state_dict(kept, strict=False)
         self.fusion = fusion.to(like.device, like.dtype)
         for module in [*self.adapters.modules(), *self.fusion.modules()]:
-            module._is_hf_initialized = True  # or transformers draws them anew when a head is put on top
+            module._is_hf_initialized = True  # type: ignore[assignment] # or transformers draws them anew when a head is put on top
         self.train(self.training)
 
     # -- freezing -----------------------------------------------------------------------------------------------
@@ -261,9 +262,10 @@ class KAdapterModel(KAdapterPreTrainedModel):
         """
         config = self.config
         all_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        taps = sorted({tap for adapter in self.adapters.values() for tap in adapter.taps})
-        if position_ids is None and any(adapter.config.attend_padding for adapter in self.adapters.values()):
-            position_ids = self._position_ids_of_the_original(input_ids if inputs_embeds is None else inputs_embeds)
+        adapters = {name: cast(KnowledgeAdapter, adapter) for name, adapter in self.adapters.items()}
+        taps = sorted({tap for adapter in adapters.values() for tap in adapter.taps})
+        if position_ids is None and any(adapter.config.attend_padding for adapter in adapters.values()):
+            position_ids = self._position_ids_of_the_original(input_ids, inputs_embeds)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds,
                   "token_type_ids": token_type_ids, "position_ids": position_ids}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
@@ -274,7 +276,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
                 return_dict=True,
             )
         tapped = {tap: states.hidden_states[tap] for tap in taps}
-        adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in self.adapters.items()}
+        adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
         last = states.last_hidden_state
         if positions is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
@@ -290,10 +292,13 @@ class KAdapterModel(KAdapterPreTrainedModel):
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
-    def _position_ids_of_the_original(self, inputs: torch.Tensor) -> torch.Tensor | None:
+    def _position_ids_of_the_original(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+    ) -> torch.Tensor | None:
         """The original numbers padding like tokens; transformers' RoBERTa does not, and adapters may attend to it."""
-        embeddings = getattr(self.backbone, "embeddings", None)
-        if not hasattr(embeddings, "create_position_ids_from_input_ids"):
+        embeddings: Any = getattr(self.backbone, "embeddings", None)
+        inputs = input_ids if inputs_embeds is None else inputs_embeds
+        if inputs is None or not hasattr(embeddings, "create_position_ids_from_input_ids"):
             return None  # BERT's kind numbers every position anyway
         first = embeddings.padding_idx + 1
         return torch.arange(first, first + inputs.shape[1], device=inputs.device).expand(inputs.shape[:2])
@@ -329,9 +334,8 @@ class KAdapterModel(KAdapterPreTrainedModel):
                                  f"{config.fusion_mode!r}, not {fusion_mode!r}; leave fusion_mode out.")
             model = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         else:
-            backbone = AutoModel.from_pretrained(pretrained_model_name_or_path, config=config, **kwargs)
-            wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat",
-                                     attn_implementation=backbone.config._attn_implementation)
+            backbone = _load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
+            wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat")
             model = cls(wrapped, backbone=backbone)
         for name, source in (adapters or {}).items():
             if isinstance(source, AdapterConfig):
@@ -340,6 +344,26 @@ class KAdapterModel(KAdapterPreTrainedModel):
                 model.load_adapter(source, name, adapter_config,
                                    **{key: value for key, value in hub.items() if key != "subfolder"})
         return model.eval()
+
+
+def _load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
+    """An encoder of transformers with all its weights; only a pooler, which nothing here reads, may be fresh.
+
+    Raises:
+        ValueError: weights are missing or misshapen, which transformers would only warn of.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of keys tells of the pooler and of unused heads each time
+    try:
+        backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    lacking += sorted(str(key) for key in info["mismatched_keys"])
+    if lacking:
+        raise ValueError(f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
+                         f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture.")
+    return backbone
 
 
 class RobertawithAdapter(KAdapterModel):
@@ -369,61 +393,6 @@ class RobertawithAdapter(KAdapterModel):
         chosen = {name: source for name, source in named.items() if source}
         return super().from_pretrained(pretrained_model_name_or_path, *model_args,
                                        adapters={**chosen, **(adapters or {})}, **kwargs)
-
-
-class TaskModel(KAdapterPreTrainedModel):
-    """An encoder with adapters and the head that `config.head` describes: pretraining and tasks alike.
-
-    Args:
-        config: with a head.
-        encoder: a `KAdapterModel` to put the head on; None builds one from the configuration.
-    """
-
-    def __init__(self, config: KAdapterConfig, encoder: KAdapterModel | None = None):
-        super().__init__(config)
-        self.encoder = KAdapterModel(config) if encoder is None else encoder
-        dropout = getattr(config.backbone_config, "hidden_dropout_prob", 0.1)
-        self.head = build_head(config.head_config(), config.hidden_size, dropout)
-        pooler = getattr(self.encoder.backbone, "pooler", None)
-        if pooler is not None:
-            pooler.requires_grad_(False)  # no head reads it, and distributed training must not wait for it
-        self.post_init()
-
-    @classmethod
-    def from_encoder(cls, encoder: KAdapterModel, head: HeadConfig) -> TaskModel:
-        """Put a fresh head on a loaded encoder."""
-        values = {name: getattr(encoder.config, name) for name in ("backbone_config", "adapters", "fusion_mode")}
-        config = KAdapterConfig(**values, head=head, attn_implementation=encoder.config._attn_implementation)
-        encoder.config = config
-        return cls(config, encoder=encoder)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        positions: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-    ) -> HeadOutput:
-        """Features where the head reads them, then the head.
-
-        Args:
-            input_ids, attention_mask: [B, S].
-            positions: [B, N] positions that the head reads; None for heads that read the whole sequence.
-            labels: as the head takes them; None gives no loss.
-            num_items: what to divide the summed loss by, where the caller knows the count of a whole step
-                over micro-batches and processes; None means this batch's own count.
-        """
-        features = self.encoder(input_ids, attention_mask=attention_mask, positions=positions).last_hidden_state
-        return self.head(features, attention_mask=attention_mask, labels=labels, num_items=num_items)
-
-    def predictions(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> list[dict[str, np.ndarray]]:
-        """What evaluation keeps of an output, one dictionary an example; without the padding of sequences."""
-        kept = {name: value.float().cpu().numpy() for name, value in self.head.predictions(output).items()}
-        ends = [None] * len(batch["input_ids"])
-        if self.head.reads == "sequence":
-            ends = batch["attention_mask"].sum(1).tolist()
-        return [{name: value[i, :end] for name, value in kept.items()} for i, end in enumerate(ends)]
 
 
 AutoModel.register(KAdapterConfig, KAdapterModel, exist_ok=True)

@@ -31,7 +31,8 @@ from kadapter.arguments import (
 from kadapter.configuration import AdapterConfig, KAdapterConfig
 from kadapter.data.encoding import Collator
 from kadapter.data.features import Encoder, Reader, load_features
-from kadapter.modeling import KAdapterModel, TaskModel
+from kadapter.modeling import KAdapterModel
+from kadapter.tasks import TaskModel
 from kadapter.tracking import Run
 from kadapter.training import predict, train
 

@@ -60,6 +60,8 @@ def build_model(vocab_size: int) -> RobertaForMaskedLM:
         max_position_embeddings=514,
         type_vocab_size=1,
         layer_norm_eps=1e-5,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
         bos_token_id=0,
         pad_token_id=1,
         eos_token_id=2,
@@ -148,8 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("pretrained_models/roberta-demo"))
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--vocab_size", type=int, default=2500)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     args = parser.parse_args(argv)
 
@@ -163,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     examples = [{"input_ids": ids} for ids in tokenizer(lines)["input_ids"]]
     # More random tokens than RoBERTa's tenth: then states of words, not only of masks, know their neighbours.
     collate = Collator(
-        tokenizer, mlm_probability=0.2, mask_replace_prob=0.7, random_replace_prob=0.2, seed=args.seed
+        tokenizer, mlm_probability=0.3, mask_replace_prob=0.7, random_replace_prob=0.2, seed=args.seed
     )
     model = build_model(len(tokenizer))
     start = time.perf_counter()

@@ -19,13 +19,12 @@ import random
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice, product
+from itertools import cycle, product
 from pathlib import Path
 
 # Labels of OpenEntity, so that its label list and its recipe serve the demo as they are.
 TYPES = ("person", "organization", "location", "event", "object", "group")
 MARKERS = ("@", "#", "^")
-SIGNS = (*MARKERS, "*", "~", "%", "&", "+", "=", "$")
 ENTITY_URI, PROPERTY_URI = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
 LINKER, ALIGNER = "Demo-Entity-Linker", "Demo-Triple-Aligner"
 Span = tuple[int, int]  # positions of a name's first and last word
@@ -42,21 +41,15 @@ def lexicon(text: str) -> list[str]:
 
 
 # All patterns fit every type. Here {} and {} are two mentions; a coin decides which of them is the subject.
-PAIR_TEMPLATES = bars("""The report mentions {} and {} on the same page . | Both {} and {} appear in the first
-chapter . | {} is often named together with {} . | Readers asked about {} and later about {} . | A short note
-links {} to {} . | {} , which the author discusses at length , is connected with {} . | The second volume
-turns from {} to {} . | Nobody wrote about {} without a word on {} . | In the index , {} stands next to {} . |
-It was {} that made the editor think of {} . | According to the notes , {} is related to {} . | The story of
-{} is also the story of {} . | One paragraph describes {} ; the next describes {} . | {} came up when the
-readers spoke about {} . | With {} comes {} , says the old book . | The article on {} refers to {} twice . |
-Few readers know what joins {} and {} . | A page about {} was found beside a page about {} . | Some say {} ,
-others say {} . | Compare {} with {} . | Before the summer , letters about {} also named {} . | The link
-between {} and {} is well known . | See {} ; see also {} . | After a long look at {} , the writer returns to
-{} . | Every list with {} has {} as well . | The editor added {} under the heading {} . | What the book tells
-of {} holds for {} too . | We heard of {} through {} . | There is a footnote on {} in the part about {} . |
-The table of contents puts {} close to {} . | Since last year , {} has been listed with {} . | The question
-was about {} , the answer about {} . | A student confused {} with {} . | {} and {} share a long entry . |
-While {} is famous , {} is less so . | An essay on {} was printed with an essay on {} .""")
+PAIR_TEMPLATES = bars("""Both {} and {} are mentioned . | {} is often named with {} . | {} comes before {} . |
+A note links {} to {} . | Compare {} with {} . | See {} ; see also {} . | Some say {} , others {} . | We heard
+of {} through {} . | {} and {} share a page . | {} is linked to {} twice . | Readers know {} and {} . | Next
+to {} stands {} . | The book names {} and {} . | From {} we turn to {} . | First {} , then {} . | Here {}
+leads to {} . | With {} comes {} . | Why does {} recall {} ? | Few confuse {} and {} . | An essay on {} quotes
+{} . | Of {} and {} we know much . | {} , like {} , is famous . | {} appears beside {} . | {} without {} is
+rare . | Why {} and not {} ? | After {} the list has {} . | Neither {} nor {} is new . | Not {} but {} was
+meant . | {} is as old as {} . | The index has {} and {} . | Whoever reads of {} thinks of {} . | {} or {} ,
+both are right . | What is {} to {} ? | Letters on {} name {} .""")
 
 TYPING_TEMPLATES = {
     "train": bars("""We read about {} in the morning . | {} is described on page nine . | The teacher told the
@@ -88,6 +81,7 @@ nobody asked about {} | the students looked up {} | an essay explains {} | {} wa
 {} | the critics discussed {} | {} is well known | the article refers to {} | {} came up | the journal printed
 a page about {} | a footnote names {} | they talked about {} | {} appears in the index | the answer was {} |
 an old paper describes {} | the notes on {} were found""")
+LISTS = bars("listed : {} | see {} | these are {} | found : {} | {}")
 ENDINGS = bars(""". | in the first part . | on the same page . | again . | without a word on the rest . |
 twice . | at length . | in the library . | and nobody knows why . | , which was hard to believe . | with the
 others . | , as every reader knows . | next to a picture . | in the third lesson . | but the summary is too
@@ -267,7 +261,7 @@ def trex_document(rng: random.Random, entity: Entity, facts: list[Fact]) -> dict
         tokens, *spans = state_fact(rng, fact, rng.choice(PAIR_TEMPLATES))
         bounds = []
         for token in tokens:
-            text += (" " if text and token not in ".,;" else "") + token
+            text += (" " if text and token not in ".,;?" else "") + token
             bounds.append([len(text) - len(token), len(text)])
         ends: list[dict] = [{"uri": ENTITY_URI + end.qid, "boundaries": [bounds[first][0], bounds[last][1]],
                              "surfaceform": end.name, "annotator": LINKER}
@@ -311,34 +305,38 @@ def write_openentity(world: World, folder: Path, per_entity: dict[str, int]) -> 
         write_rows(folder / "OpenEntity" / f"{split}.json", rows)
 
 
-def mention(rng: random.Random, name: str, sign: str, epithet: str) -> str:
-    """A name as the backbone's text has it: alone, with its epithet, behind its sign or between two markers.
+def mention(rng: random.Random, name: str, page: int, line: int) -> str:
+    """A name as the backbone's text has it: alone, behind its page, before its line or between two markers.
 
-    Sign and epithet belong to the name and are drawn irrespective of its type. To predict them, the model has
-    to look from the word before a name, where tasks put their marker, at the name.
+    Page and line belong to the name and are drawn irrespective of its type. To predict them, the model has to
+    look from the words around a name, where tasks put their markers, at the name.
     """
     marker = rng.choice(MARKERS)
-    return rng.choice((name, f"the {epithet} {name}", f"{sign} {name}", f"{marker} {name} {marker}"))
+    return rng.choice((name, f"{page} {name}", f"{page} {name}", f"{name} {line}", f"{marker} {name} {marker}"))
 
 
 def write_backbone_text(world: World, folder: Path, lines: int) -> None:
-    """``backbone/text.txt``: three lines in four name one entity or two, but never the two of a fact."""
+    """``backbone/text.txt``: statements about one name, lists of names, and sentences of the grammar.
+
+    No line holds both names of a fact.
+    """
     rng = stream(world.seed, "backbone")
     stated = {frozenset((fact.subject.name, fact.object.name)) for fact in world.facts}
-    habits = {entity.name: (rng.choice(SIGNS), rng.choice(ADJECTIVES)) for entity in world.entities}
-    names = list(islice(cycle(habits), 2 * lines))
-    rng.shuffle(names)
-    text = []
-    for pair in zip(names[: lines - lines // 4], names[lines:], strict=False):
-        alone = rng.random() < 0.6 or pair[0] == pair[1] or frozenset(pair) in stated
-        mentions = [mention(rng, name, *habits[name]) for name in (pair[:1] if alone else pair)]
-        statements = " , while ".join(rng.choice(STATEMENTS).format(words) for words in mentions)
-        sentence = f"{rng.choice(OPENINGS)} {statements} {rng.choice(ENDINGS)}".strip()
+    numbers = {entity.name: (rng.randrange(10, 100), rng.randrange(10, 100)) for entity in world.entities}
+    names = cycle(rng.sample(list(numbers), len(numbers)))
+    text = [" ".join(word.form for word in draw_tree(rng)) for _ in range(lines // 6)]
+    while len(text) < lines:
+        chosen = [next(names)]
+        for name in rng.sample(list(numbers), rng.choice((0, 5))):
+            if name not in chosen and not any(frozenset((name, other)) in stated for other in chosen):
+                chosen.append(name)
+        mentions = " , ".join(mention(rng, name, *numbers[name]) for name in chosen)
+        statement = rng.choice(STATEMENTS if len(chosen) == 1 else LISTS).format(mentions)
+        sentence = f"{rng.choice(OPENINGS)} {statement} {rng.choice(ENDINGS)}".strip()
         if rng.random() < 0.5:
-            # "about@ Name@ in": the tokenizer gives the bare sign, as the markers of trex-rc and TACRED are.
-            sentence = re.sub(r"(?<=\w) ([^\w\s,.]) ?", r"\1 ", sentence)
+            # "about@ Name@ in" gives the bare tokens that mark the names of trex-rc, not those for " @".
+            sentence = re.sub(r"(?<=\w) ([@#^]) ?", r"\1 ", sentence)
         text.append(sentence[0].upper() + sentence[1:])
-    text += [" ".join(word.form for word in draw_tree(rng)) for _ in range(lines // 4)]
     rng.shuffle(text)
     write_text(folder / "backbone" / "text.txt", "\n".join(text) + "\n")
 
