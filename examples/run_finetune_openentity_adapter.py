@@ -41,9 +41,12 @@ def score(predictions, features):
 def rows(predictions, features, labels):
     for prediction, gold, record in zip(predictions, features["labels"], features["record"], strict=True):
         logits = prediction["logits"]
-        yield {"record": record, "labels": [name for name, present in zip(labels, gold, strict=True) if present],
-               "predicted": [name for name, logit in zip(labels, logits, strict=True) if logit > 0],
-               "logits": [round(float(logit), 4) for logit in logits]}  # fmt: skip
+        yield {
+            "record": record,
+            "labels": [name for name, present in zip(labels, gold, strict=True) if present],
+            "predicted": [name for name, logit in zip(labels, logits, strict=True) if logit > 0],
+            "logits": [round(float(logit), 4) for logit in logits],
+        }
 
 
 def main(argv=None):
@@ -53,11 +56,22 @@ def main(argv=None):
     labels = read_labels(typing_args.labels) if typing_args.labels else list(OPENENTITY_LABELS)
     check_length(model_args, data_args.max_seq_length)
     tokenizer = load_tokenizer(model_args)
-    wanted = {"train": args.do_train, "dev": args.do_eval or args.evaluate_during_training,
-              "test": args.do_eval and Path(split_path(data_args.data_dir, "test")).is_file()}  # fmt: skip
-    data = load_data(accelerator, [split for split in wanted if wanted[split]], data_args, tokenizer,
-                     read_entity_typing, TYPING_SCHEMA, encode_entity_typing,
-                     reader_options={"labels": labels}, encoder_options={"labels": labels})  # fmt: skip
+    wanted = {
+        "train": args.do_train,
+        "dev": args.do_eval or args.evaluate_during_training,
+        "test": args.do_eval and Path(split_path(data_args.data_dir, "test")).is_file(),
+    }
+    data = load_data(
+        accelerator,
+        [split for split in wanted if wanted[split]],
+        data_args,
+        tokenizer,
+        read_entity_typing,
+        TYPING_SCHEMA,
+        encode_entity_typing,
+        reader_options={"labels": labels},
+        encoder_options={"labels": labels},
+    )
     encoder = load_task_encoder(model_args)
     model = TaskModel.from_encoder(encoder, HeadConfig("entity_typing", len(labels), tuple(labels)))
     name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")

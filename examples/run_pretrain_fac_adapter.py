@@ -35,8 +35,12 @@ def score(predictions, features):
 def rows(predictions, features, labels):
     for prediction, gold, record in zip(predictions, features["labels"], features["record"], strict=True):
         best = int(prediction["logits"].argmax())
-        yield {"record": record, "relation": labels[gold], "predicted": labels[best],
-               "logit": round(float(prediction["logits"][best]), 4)}  # fmt: skip
+        yield {
+            "record": record,
+            "relation": labels[gold],
+            "predicted": labels[best],
+            "logit": round(float(prediction["logits"][best]), 4),
+        }
 
 
 def main(argv=None):
@@ -47,13 +51,24 @@ def main(argv=None):
     check_length(model_args, data_args.max_seq_length)
     tokenizer = load_tokenizer(model_args)
     splits = ["train", "dev"] if args.do_train else ["dev"]
-    data = load_data(accelerator, splits, data_args, tokenizer, read_relations, RELATION_SCHEMA, encode_relations,
-                     reader_options={"labels": labels}, encoder_options={"labels": labels})  # fmt: skip
+    data = load_data(
+        accelerator,
+        splits,
+        data_args,
+        tokenizer,
+        read_relations,
+        RELATION_SCHEMA,
+        encode_relations,
+        reader_options={"labels": labels},
+        encoder_options={"labels": labels},
+    )
     encoder = load_pretraining_encoder(model_args, "fac")
     model = TaskModel.from_encoder(encoder, HeadConfig("relation", len(labels), tuple(labels)))
     name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
     run = Run(accelerator, Path(args.output_dir) / name, [model_args, data_args, args, relation_args])
-    return fit(accelerator, run, model, tokenizer, data, args, data_args, score, partial(rows, labels=labels), "accuracy")
+    return fit(
+        accelerator, run, model, tokenizer, data, args, data_args, score, partial(rows, labels=labels), "accuracy"
+    )
 
 
 if __name__ == "__main__":

@@ -31,8 +31,12 @@ def score(predictions, features):
 
 def rows(predictions, features):
     for prediction, gold, record in zip(predictions, features["labels"], features["record"], strict=True):
-        yield {"record": record, "heads": gold, "predicted": prediction["predicted"].astype(int).tolist(),
-               "attended": prediction["attended"].astype(int).tolist()}  # fmt: skip
+        yield {
+            "record": record,
+            "heads": gold,
+            "predicted": prediction["predicted"].astype(int).tolist(),
+            "attended": prediction["attended"].astype(int).tolist(),
+        }
 
 
 def main(argv=None):
@@ -42,8 +46,16 @@ def main(argv=None):
     check_length(model_args, data_args.max_seq_length)
     tokenizer = load_tokenizer(model_args)
     splits = ["train", "dev"] if args.do_train else ["dev"]
-    data = load_data(accelerator, splits, data_args, tokenizer, read_dependencies, DEPENDENCY_SCHEMA,
-                     encode_dependencies, encoder_options={"original_labels": head_args.original_labels})  # fmt: skip
+    data = load_data(
+        accelerator,
+        splits,
+        data_args,
+        tokenizer,
+        read_dependencies,
+        DEPENDENCY_SCHEMA,
+        encode_dependencies,
+        encoder_options={"original_labels": head_args.original_labels},
+    )
     encoder = load_pretraining_encoder(model_args, "lin")
     # The original ties the classifier's width to max_seq_length: one class a position.
     model = TaskModel.from_encoder(encoder, HeadConfig("dependency", data_args.max_seq_length))

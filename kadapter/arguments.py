@@ -32,7 +32,9 @@ OBSOLETE = {
 }
 
 
-def flag(help: str, default: Any = MISSING, aliases: tuple[str, ...] = (), choices: Any = None, factory: Any = MISSING) -> Any:
+def flag(
+    help: str, default: Any = MISSING, aliases: tuple[str, ...] = (), choices: Any = None, factory: Any = MISSING
+) -> Any:
     metadata = {"help": help, "aliases": aliases, "choices": choices}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
@@ -40,7 +42,7 @@ def flag(help: str, default: Any = MISSING, aliases: tuple[str, ...] = (), choic
 
 
 def boolean(text: str) -> bool:
-    """"" / False / false / 0 / no and True / true / 1 / yes; the original takes any text but "" as true."""
+    """ "" / False / false / 0 / no and True / true / 1 / yes; the original takes any text but "" as true."""
     lowered = text.strip().lower()
     if lowered in ("", "false", "0", "no", "none"):
         return False
@@ -79,11 +81,17 @@ class ModelArguments:
         except ValueError:
             raise ValueError(f'--adapter_list is {self.adapter_list!r}; write numbers such as "0,11,22".') from None
         return AdapterConfig(
-            adapter_list=taps, adapter_size=self.adapter_size, adapter_skip_layers=self.adapter_skip_layers,
-            adapter_transformer_layers=self.adapter_transformer_layers, attend_padding=self.attend_padding,
-            num_attention_heads=self.adapter_attention_heads, intermediate_size=self.adapter_intermediate_size,
-            initializer_range=self.adapter_initializer_range, hidden_dropout_prob=self.adapter_dropout, attention_probs_dropout_prob=self.adapter_dropout,
-        )  # fmt: skip
+            adapter_list=taps,
+            adapter_size=self.adapter_size,
+            adapter_skip_layers=self.adapter_skip_layers,
+            adapter_transformer_layers=self.adapter_transformer_layers,
+            attend_padding=self.attend_padding,
+            num_attention_heads=self.adapter_attention_heads,
+            intermediate_size=self.adapter_intermediate_size,
+            initializer_range=self.adapter_initializer_range,
+            hidden_dropout_prob=self.adapter_dropout,
+            attention_probs_dropout_prob=self.adapter_dropout,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +177,13 @@ class TrainingArguments:
     no_cuda: bool = flag("use the CPU", False)
 
     def __post_init__(self) -> None:
-        for name in ("per_gpu_train_batch_size", "per_gpu_eval_batch_size", "gradient_accumulation_steps",
-                     "logging_steps", "max_save_checkpoints"):  # fmt: skip
+        for name in (
+            "per_gpu_train_batch_size",
+            "per_gpu_eval_batch_size",
+            "gradient_accumulation_steps",
+            "logging_steps",
+            "max_save_checkpoints",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
         if self.fp16 and self.bf16:

@@ -114,8 +114,11 @@ def read_state_dict(path: str | os.PathLike) -> State:
             f"{path} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
             "it is truncated or no checkpoint: fetch or write it again."
         ) from None
-    wrong = [name for name, value in state.items() if not isinstance(value, torch.Tensor)] if isinstance(
-        state, Mapping) else ["the whole file"]
+    wrong = (
+        [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
+        if isinstance(state, Mapping)
+        else ["the whole file"]
+    )
     if wrong:
         raise ValueError(f"{path} does not hold a dictionary of tensors ({wrong[:5]}); give a model's weights.")
     return dict(state)
@@ -136,11 +139,16 @@ def load_strict(
     own = module.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own and not (ignore and ignore.match(name))]
-    misshapen = [f"{name} ({list(state[name].shape)} instead of {list(own[name].shape)})"
-                 for name in own if name in state and state[name].shape != own[name].shape]
-    problems = [f"{len(names)} {kind}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
-                for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-                if names]
+    misshapen = [
+        f"{name} ({list(state[name].shape)} instead of {list(own[name].shape)})"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if names
+    ]
     if problems:
         title = getattr(module, "title", type(module).__name__)
         raise ValueError(f"{source} does not fit this {title}: {'; '.join(problems)}.")
@@ -206,17 +214,24 @@ def original_adapter_config(
     """The shape of an adapter of the original, which its file tells but for taps, skip and heads (see `config`)."""
     name = "adapter.0.encoder.layer.0.intermediate.dense.weight"
     if name not in state:
-        raise ValueError(f"{source} holds no adapter of K-Adapter ({name} is missing); its names begin with "
-                         f"{sorted(state)[:3]}.")
+        raise ValueError(
+            f"{source} holds no adapter of K-Adapter ({name} is missing); its names begin with {sorted(state)[:3]}."
+        )
     intermediate, size = state[name].shape
     layers = len({n.split(".")[4] for n in state if n.startswith("adapter.0.encoder.layer.")})
     taps = len({n.split(".")[1] for n in state if n.startswith("adapter.")})
     given = config or AdapterConfig(adapter_size=size)
     if given.adapter_list is not None and len(given.adapter_list) != taps:
-        raise ValueError(f"{source} has {taps} adapter layers, but adapter_list {list(given.adapter_list)} names "
-                         f"{len(given.adapter_list)}; name {taps} hidden states.")
-    values = {**given.to_dict(), "adapter_size": size, "intermediate_size": intermediate,
-              "adapter_transformer_layers": layers}  # fmt: skip
+        raise ValueError(
+            f"{source} has {taps} adapter layers, but adapter_list {list(given.adapter_list)} names "
+            f"{len(given.adapter_list)}; name {taps} hidden states."
+        )
+    values = {
+        **given.to_dict(),
+        "adapter_size": size,
+        "intermediate_size": intermediate,
+        "adapter_transformer_layers": layers,
+    }
     if given.adapter_size != size and given.num_attention_heads == max(1, given.adapter_size // 64):
         values["num_attention_heads"] = None  # it was not chosen, but followed from the other width
     return AdapterConfig.from_dict(values)

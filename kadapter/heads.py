@@ -132,7 +132,6 @@ class DependencyHead(nn.Module):
             output.loss = _normalized(total, (labels != IGNORE).sum(), num_items)
         return output
 
-
     def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         """For each position the governor's, by the classifier and by the most attended: [B, S] each."""
         assert output.logits is not None

@@ -71,8 +71,7 @@ class Fusion(nn.Module):
                 last = last + adapter_states[name]
             return last
         fused = [
-            getattr(self, f"task_dense_{name}")(torch.cat([last, adapter_states[name]], dim=-1))
-            for name in self.names
+            getattr(self, f"task_dense_{name}")(torch.cat([last, adapter_states[name]], dim=-1)) for name in self.names
         ]
         return self.task_dense(torch.cat(fused, dim=-1)) if len(fused) > 1 else fused[0]
 
@@ -158,8 +157,9 @@ class KAdapterModel(KAdapterPreTrainedModel):
         self._require(name)
         self._set_adapters({key: value for key, value in self.config.adapters.items() if key != name})
 
-    def load_adapter(self, source: str | os.PathLike, name: str, config: AdapterConfig | None = None,  # type: ignore[override]
-                     **hub: Any) -> KnowledgeAdapter:
+    def load_adapter(  # type: ignore[override]
+        self, source: str | os.PathLike, name: str, config: AdapterConfig | None = None, **hub: Any
+    ) -> KnowledgeAdapter:
         """Add adapter `name` from a file or folder, ours or the original's, or from a hub repository.
 
         Args:
@@ -201,8 +201,11 @@ class KAdapterModel(KAdapterPreTrainedModel):
             if name not in self.adapters:
                 self.adapters[name] = self._new_adapter(name).to(like.device, like.dtype)
         fusion = Fusion(list(adapters), self.config.hidden_size, self.config.fusion_mode)
-        kept = {key: value for key, value in self.fusion.state_dict().items()
-                if key in (fresh := fusion.state_dict()) and fresh[key].shape == value.shape}
+        kept = {
+            key: value
+            for key, value in self.fusion.state_dict().items()
+            if key in (fresh := fusion.state_dict()) and fresh[key].shape == value.shape
+        }
         fusion.load_state_dict(kept, strict=False)
         self.fusion = fusion.to(like.device, like.dtype)
         for module in [*self.adapters.modules(), *self.fusion.modules()]:
@@ -266,8 +269,13 @@ class KAdapterModel(KAdapterPreTrainedModel):
         taps = sorted({tap for adapter in adapters.values() for tap in adapter.taps})
         if position_ids is None and any(adapter.config.attend_padding for adapter in adapters.values()):
             position_ids = self._position_ids_of_the_original(input_ids, inputs_embeds)
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds,
-                  "token_type_ids": token_type_ids, "position_ids": position_ids}
+        inputs = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "inputs_embeds": inputs_embeds,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+        }
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
             states = self.backbone(
                 **{key: value for key, value in inputs.items() if value is not None},
@@ -330,8 +338,10 @@ class KAdapterModel(KAdapterPreTrainedModel):
             config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
         if isinstance(config, KAdapterConfig):
             if fusion_mode not in (None, config.fusion_mode):
-                raise ValueError(f"{pretrained_model_name_or_path} was saved with fusion_mode "
-                                 f"{config.fusion_mode!r}, not {fusion_mode!r}; leave fusion_mode out.")
+                raise ValueError(
+                    f"{pretrained_model_name_or_path} was saved with fusion_mode "
+                    f"{config.fusion_mode!r}, not {fusion_mode!r}; leave fusion_mode out."
+                )
             model = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         else:
             backbone = _load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
@@ -341,8 +351,9 @@ class KAdapterModel(KAdapterPreTrainedModel):
             if isinstance(source, AdapterConfig):
                 model.add_adapter(name, source)
             else:
-                model.load_adapter(source, name, adapter_config,
-                                   **{key: value for key, value in hub.items() if key != "subfolder"})
+                model.load_adapter(
+                    source, name, adapter_config, **{key: value for key, value in hub.items() if key != "subfolder"}
+                )
         return model.eval()
 
 
@@ -361,8 +372,10 @@ def _load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
     lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     lacking += sorted(str(key) for key in info["mismatched_keys"])
     if lacking:
-        raise ValueError(f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
-                         f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture.")
+        raise ValueError(
+            f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
+            f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture."
+        )
     return backbone
 
 
@@ -391,8 +404,9 @@ class RobertawithAdapter(KAdapterModel):
         """
         named = {"fac": meta_fac_adaptermodel, "lin": meta_lin_adaptermodel}
         chosen = {name: source for name, source in named.items() if source}
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args,
-                                       adapters={**chosen, **(adapters or {})}, **kwargs)
+        return super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, adapters={**chosen, **(adapters or {})}, **kwargs
+        )
 
 
 AutoModel.register(KAdapterConfig, KAdapterModel, exist_ok=True)

@@ -45,22 +45,38 @@ Rows = Callable[[Predictions, Dataset], Iterable[Mapping[str, Any]]]
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer, or the one of --tokenizer_name."""
-    return AutoTokenizer.from_pretrained(args.tokenizer_name or args.model_name_or_path,
-                                         revision=args.revision, cache_dir=args.cache_dir)  # fmt: skip
+    return AutoTokenizer.from_pretrained(
+        args.tokenizer_name or args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir
+    )
 
 
 def load_data(
-    accelerator: Accelerator, splits: Iterable[str], args: DataArguments, tokenizer: PreTrainedTokenizerBase,
-    reader: Reader, schema: Features, encoder: Encoder,
-    reader_options: dict[str, Any] | None = None, encoder_options: dict[str, Any] | None = None,
+    accelerator: Accelerator,
+    splits: Iterable[str],
+    args: DataArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    reader: Reader,
+    schema: Features,
+    encoder: Encoder,
+    reader_options: dict[str, Any] | None = None,
+    encoder_options: dict[str, Any] | None = None,
 ) -> dict[str, Dataset]:
     """Features of `<data_dir>/<split>.json` (or `.jsonl`); one process tokenizes, the others wait."""
     data = {}
     for split in splits:
         path = split_path(args.data_dir, split)
-        load = partial(load_features, path, reader, schema, encoder, tokenizer, reader_options=reader_options,
-                       encoder_options={"max_seq_length": args.max_seq_length, **(encoder_options or {})},
-                       cache_dir=args.features_cache, num_workers=args.preprocessing_num_workers)  # fmt: skip
+        load = partial(
+            load_features,
+            path,
+            reader,
+            schema,
+            encoder,
+            tokenizer,
+            reader_options=reader_options,
+            encoder_options={"max_seq_length": args.max_seq_length, **(encoder_options or {})},
+            cache_dir=args.features_cache,
+            num_workers=args.preprocessing_num_workers,
+        )
         with accelerator.main_process_first():
             data[split] = load(overwrite=args.overwrite_cache and accelerator.is_main_process)
     return data
@@ -80,8 +96,9 @@ def check_length(args: ModelArguments, max_seq_length: int) -> None:
     if positions and config.model_type in ("roberta", "xlm-roberta", "camembert"):
         positions -= config.pad_token_id + 1  # RoBERTa's first positions stand for padding
     if positions and max_seq_length > positions:
-        raise ValueError(f"--max_seq_length is {max_seq_length}, but {args.model_name_or_path} has {positions} positions; "
-                         "lower it.")  # fmt: skip
+        raise ValueError(
+            f"--max_seq_length is {max_seq_length}, but {args.model_name_or_path} has {positions} positions; lower it."
+        )
 
 
 def _hub(args: ModelArguments) -> dict[str, Any]:
@@ -91,8 +108,13 @@ def _hub(args: ModelArguments) -> dict[str, Any]:
 
 def load_task_encoder(args: TaskArguments) -> KAdapterModel:
     """Backbone and pretrained adapters, frozen as the flags say."""
-    encoder = KAdapterModel.from_pretrained(args.model_name_or_path, adapters=args.sources(), fusion_mode=args.fusion_mode,
-                                            adapter_config=args.adapter_config(), **_hub(args))  # fmt: skip
+    encoder = KAdapterModel.from_pretrained(
+        args.model_name_or_path,
+        adapters=args.sources(),
+        fusion_mode=args.fusion_mode,
+        adapter_config=args.adapter_config(),
+        **_hub(args),
+    )
     if args.freeze_adapter:
         encoder.freeze("adapters")
     return _prepared(encoder, args)
@@ -101,9 +123,13 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
 def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterModel:
     """Backbone with one adapter to train, fresh or from --meta_adapter_model; or none, for the baseline."""
     source: str | AdapterConfig = args.meta_adapter_model or args.adapter_config()
-    encoder = KAdapterModel.from_pretrained(args.model_name_or_path, adapters={} if args.no_adapter else {name: source},
-                                            adapter_config=args.adapter_config(), fusion_mode=args.fusion_mode,
-                                            **_hub(args))  # fmt: skip
+    encoder = KAdapterModel.from_pretrained(
+        args.model_name_or_path,
+        adapters={} if args.no_adapter else {name: source},
+        adapter_config=args.adapter_config(),
+        fusion_mode=args.fusion_mode,
+        **_hub(args),
+    )
     return _prepared(encoder, args)
 
 
@@ -113,7 +139,9 @@ def _prepared(encoder: KAdapterModel, args: ModelArguments) -> KAdapterModel:
     if args.gradient_checkpointing:
         encoder.activation_checkpointing_enable()
     if args.attend_padding:
-        logger.info("adapters attend to padding: features depend on it, so give --pad_to_max_length for the original's.")
+        logger.info(
+            "adapters attend to padding: features depend on it, so give --pad_to_max_length for the original's."
+        )
     return encoder
 
 
@@ -121,8 +149,11 @@ def save_model(model: TaskModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     """A task model whole; of a pretraining model the adapter, with its head in a file of its own."""
     if is_pretraining(model):
         (name,) = model.encoder.adapters
-        head = {checkpoint.original_name(key, pretraining=True): value for key, value in model.state_dict().items()
-                if key.startswith(("head.", "encoder.fusion."))}  # fmt: skip
+        head = {
+            checkpoint.original_name(key, pretraining=True): value
+            for key, value in model.state_dict().items()
+            if key.startswith(("head.", "encoder.fusion."))
+        }
         checkpoint.save_adapter(model.encoder.adapters[name], model.config.adapter_config(name), folder, head)
     else:
         model.save_pretrained(folder)
@@ -162,13 +193,23 @@ def fit(
         What metrics.json holds: {"best": {...}, "dev": {...}, "test": {...}}.
     """
     on_gpu = accelerator.device.type == "cuda"
-    collate = Collator(tokenizer.pad_token_id, data_args.max_seq_length if data_args.pad_to_max_length else None,
-                       multiple=8 if on_gpu else 1)  # fmt: skip
+    collate = Collator(
+        tokenizer.pad_token_id,
+        data_args.max_seq_length if data_args.pad_to_max_length else None,
+        multiple=8 if on_gpu else 1,
+    )
     best = run.folder / "best"
 
     def evaluate(split: str, module: torch.nn.Module) -> tuple[dict[str, float], Predictions]:
-        predictions, loss = predict(accelerator, module, data[split], collate, args.per_gpu_eval_batch_size,
-                                    data_args.dataloader_num_workers, desc=split)  # fmt: skip
+        predictions, loss = predict(
+            accelerator,
+            module,
+            data[split],
+            collate,
+            args.per_gpu_eval_batch_size,
+            data_args.dataloader_num_workers,
+            desc=split,
+        )
         return {**score(predictions, data[split]), "loss": float(loss)}, predictions
 
     def save(module: TaskModel, folder: Path) -> None:
@@ -182,11 +223,18 @@ def fit(
     if args.do_train:
         during = args.evaluate_during_training and "dev" in data
         progress = train(
-            accelerator, model, data["train"], collate, args, run, group_by_length=data_args.group_by_length,
-            num_workers=data_args.dataloader_num_workers, metric=metric,
+            accelerator,
+            model,
+            data["train"],
+            collate,
+            args,
+            run,
+            group_by_length=data_args.group_by_length,
+            num_workers=data_args.dataloader_num_workers,
+            metric=metric,
             evaluate_dev=(lambda module: evaluate("dev", module)[0]) if during else None,
             save_best=lambda _: save(model, best),
-        )  # fmt: skip
+        )
         save(model, run.folder)
         step = progress.step
         report = {"steps": step, "seconds": round(progress.seconds, 3)}

@@ -54,7 +54,11 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         save_file({name: value.contiguous() for name, value in trained_state(model).items()}, aside / TRAINED)
-        state = {"progress": asdict(progress), "schedule": schedule.state_dict(), "processes": accelerator.num_processes}
+        state = {
+            "progress": asdict(progress),
+            "schedule": schedule.state_dict(),
+            "processes": accelerator.num_processes,
+        }
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
         for path in aside.iterdir():
             sync(path)
@@ -79,11 +83,16 @@ def load_checkpoint(
         return None
     path = found[-1]
     trained, saved = trained_state(model), read_state_dict(path / TRAINED)
-    wrong = sorted(name for name in trained.keys() | saved.keys()
-                   if name not in trained or name not in saved or trained[name].shape != saved[name].shape)  # fmt: skip
+    wrong = sorted(
+        name
+        for name in trained.keys() | saved.keys()
+        if name not in trained or name not in saved or trained[name].shape != saved[name].shape
+    )
     if wrong:
-        raise ValueError(f"{path} was made by another model ({', '.join(wrong[:5])} differ); "
-                         "give --overwrite_output_dir to start anew.")  # fmt: skip
+        raise ValueError(
+            f"{path} was made by another model ({', '.join(wrong[:5])} differ); "
+            "give --overwrite_output_dir to start anew."
+        )
     with accelerator.register_load_state_pre_hook(lambda models, source: models.clear()):
         accelerator.load_state(str(path))
     with torch.no_grad():
@@ -92,8 +101,11 @@ def load_checkpoint(
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     schedule.load_state_dict(state["schedule"])
     if state["processes"] != accelerator.num_processes:
-        logger.warning("%s was made by %d processes, now there are %d: dropout will differ.", path,
-                       state["processes"], accelerator.num_processes)  # fmt: skip
+        logger.warning(
+            "%s was made by %d processes, now there are %d: dropout will differ.",
+            path,
+            state["processes"],
+            accelerator.num_processes,
+        )
     logger.info("going on from %s", path)
     return progress(**state["progress"])
-

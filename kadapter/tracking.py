@@ -32,10 +32,24 @@ logger = logging.getLogger(__name__)
 
 # Arguments that may differ when a run resumes, since its weights do not depend on them.
 HARMLESS = {
-    "overwrite_output_dir", "overwrite_cache", "restore", "do_train", "do_eval", "logging_steps", "save_steps",
-    "eval_steps", "max_save_checkpoints", "per_gpu_eval_batch_size", "preprocessing_num_workers", "features_cache",
-    "cache_dir", "dataloader_num_workers", "output_dir", "patience", "evaluate_during_training",
-}  # fmt: skip
+    "overwrite_output_dir",
+    "overwrite_cache",
+    "restore",
+    "do_train",
+    "do_eval",
+    "logging_steps",
+    "save_steps",
+    "eval_steps",
+    "max_save_checkpoints",
+    "per_gpu_eval_batch_size",
+    "preprocessing_num_workers",
+    "features_cache",
+    "cache_dir",
+    "dataloader_num_workers",
+    "output_dir",
+    "patience",
+    "evaluate_during_training",
+}
 
 
 def start_accelerator(args: TrainingArguments) -> Accelerator:
@@ -48,9 +62,10 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.no_cuda)
     logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S",
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
         level=logging.INFO if accelerator.is_main_process else logging.ERROR,
-    )  # fmt: skip
+    )
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     if not (accelerator.is_main_process and sys.stderr.isatty()):  # bars are for people who watch
         datasets.disable_progress_bars()
@@ -63,8 +78,16 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
 
 def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str:
     """The original's pattern, with the adapters and the seed, so that no two settings share a folder."""
-    parts = [args.task_name, f"batch-{args.per_gpu_train_batch_size}", f"lr-{args.learning_rate}",
-             f"warmup-{args.warmup_steps}", f"maxlen-{max_seq_length}", f"seed-{args.seed}", adapters, args.comment]  # fmt: skip
+    parts = [
+        args.task_name,
+        f"batch-{args.per_gpu_train_batch_size}",
+        f"lr-{args.learning_rate}",
+        f"warmup-{args.warmup_steps}",
+        f"maxlen-{max_seq_length}",
+        f"seed-{args.seed}",
+        adapters,
+        args.comment,
+    ]
     return "_".join(part for part in parts if part)
 
 
@@ -98,13 +121,26 @@ class Run:
         path = self.folder / "args.json"
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))["arguments"]
-            changed = [f"{key} was {before[key]!r}, is {value!r}" for key, value in self.arguments.items()
-                       if key in before and before[key] != value and key not in HARMLESS]  # fmt: skip
+            changed = [
+                f"{key} was {before[key]!r}, is {value!r}"
+                for key, value in self.arguments.items()
+                if key in before and before[key] != value and key not in HARMLESS
+            ]
             if changed:
-                raise ValueError(f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); give another "
-                                 "--comment, or --overwrite_output_dir to start it anew.")  # fmt: skip
-        write_json(path, {"arguments": self.arguments, "versions": _versions(), "commit": _commit(),
-                          "command": sys.argv, "processes": self.accelerator.num_processes})  # fmt: skip
+                raise ValueError(
+                    f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); give another "
+                    "--comment, or --overwrite_output_dir to start it anew."
+                )
+        write_json(
+            path,
+            {
+                "arguments": self.arguments,
+                "versions": _versions(),
+                "commit": _commit(),
+                "command": sys.argv,
+                "processes": self.accelerator.num_processes,
+            },
+        )
 
     def resume_at(self, step: int) -> None:
         """Forget the results of later steps and of the end, and open the event file."""
@@ -127,8 +163,13 @@ class Run:
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         logger.info("%s after step %d: %s", split, step, shown)
         if self.accelerator.is_main_process:
-            row = {"split": split, "global_step": step, "epoch": round(epoch, 4), "metrics": dict(metrics),
-                   "seconds": round(seconds, 3)}  # fmt: skip
+            row = {
+                "split": split,
+                "global_step": step,
+                "epoch": round(epoch, 4),
+                "metrics": dict(metrics),
+                "seconds": round(seconds, 3),
+            }
             with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 

@@ -124,11 +124,23 @@ def train(
     set_seed(args.seed, device_specific=True)
     progress = load_checkpoint(accelerator, run.folder, inner, schedule, Progress) or Progress()
     run.resume_at(progress.step)
-    logger.info("%d examples, %d steps of %d, %s trained parameters of %s", len(dataset), plan.total_steps,
-                plan.batch_size * args.gradient_accumulation_steps, f"{_count(inner, True):,}", f"{_count(inner, False):,}")
+    logger.info(
+        "%d examples, %d steps of %d, %s trained parameters of %s",
+        len(dataset),
+        plan.total_steps,
+        plan.batch_size * args.gradient_accumulation_steps,
+        f"{_count(inner, True):,}",
+        f"{_count(inner, False):,}",
+    )
     began, recent = time.perf_counter() - progress.seconds, _Losses(accelerator, dataset)
-    bar = tqdm(total=plan.total_steps, initial=progress.step, desc="train", unit="step", dynamic_ncols=True,
-               disable=None if accelerator.is_main_process else True)
+    bar = tqdm(
+        total=plan.total_steps,
+        initial=progress.step,
+        desc="train",
+        unit="step",
+        dynamic_ncols=True,
+        disable=None if accelerator.is_main_process else True,
+    )
     with _terminated() as stop:
         model.train()
         while progress.step < plan.total_steps and not progress.complete:
@@ -148,7 +160,8 @@ def train(
                 logs = progress.step % args.logging_steps == 0
                 saves = last or (args.save_steps > 0 and progress.step % args.save_steps == 0)
                 evaluates = evaluate_dev is not None and (
-                    last or (bool(args.eval_steps) and progress.step % int(args.eval_steps or 0) == 0))
+                    last or (bool(args.eval_steps) and progress.step % int(args.eval_steps or 0) == 0)
+                )
                 # With several processes the signal is shared where they meet anyway.
                 stopped = _any(accelerator, stop) if logs or accelerator.num_processes == 1 else False
                 if logs or saves or evaluates or stopped:
@@ -165,7 +178,9 @@ def train(
                     save_checkpoint(accelerator, run.folder, inner, schedule, progress, args.max_save_checkpoints)
                 if stopped:
                     run.close()
-                    logger.warning("stopped by SIGTERM after step %d; the same command goes on from here", progress.step)
+                    logger.warning(
+                        "stopped by SIGTERM after step %d; the same command goes on from here", progress.step
+                    )
                     raise SystemExit(TERMINATED)
                 if progress.complete:
                     break
@@ -196,8 +211,17 @@ class _Plan:
         batches = make_batches(columns["length"], batch_size, args.seed, 0, group_by_length, world)
         per_epoch = math.ceil(len(batches) / args.gradient_accumulation_steps)
         total = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
-        return cls(columns["length"], columns["items"], batch_size, args.gradient_accumulation_steps, world,
-                   args.seed, group_by_length, per_epoch, total)
+        return cls(
+            columns["length"],
+            columns["items"],
+            batch_size,
+            args.gradient_accumulation_steps,
+            world,
+            args.seed,
+            group_by_length,
+            per_epoch,
+            total,
+        )
 
     def steps(self, dataset: Dataset, collate: Collate, step: int, rank: int, num_workers: int) -> Iterator[tuple]:
         """(global batches of indices, this process's batches of tensors) from `step` to the end of its epoch."""
@@ -212,8 +236,14 @@ class _Plan:
 
 def _loader(dataset: Dataset, batches: list[np.ndarray], collate: Collate, num_workers: int) -> DataLoader:
     # A generator of its own: a loader draws a number at its start, which would tell a resumed run from an unbroken one.
-    return DataLoader(dataset, batch_sampler=[batch.tolist() for batch in batches], collate_fn=collate,  # type: ignore[arg-type]
-                      num_workers=num_workers, pin_memory=torch.cuda.is_available(), generator=torch.Generator())
+    return DataLoader(
+        dataset,
+        batch_sampler=[batch.tolist() for batch in batches],
+        collate_fn=collate,  # type: ignore[arg-type]
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),
+    )
 
 
 def _accumulate(accelerator: Accelerator, model: nn.Module, batches: list[dict], items: float) -> torch.Tensor:
@@ -228,8 +258,18 @@ def _accumulate(accelerator: Accelerator, model: nn.Module, batches: list[dict],
     return total
 
 
-def _evaluate(accelerator: Accelerator, inner: nn.Module, model: nn.Module, evaluate_dev: Callable, metric: str,
-              save_best: Callable | None, args: TrainingArguments, run: Run, progress: Progress, plan: _Plan) -> None:
+def _evaluate(
+    accelerator: Accelerator,
+    inner: nn.Module,
+    model: nn.Module,
+    evaluate_dev: Callable,
+    metric: str,
+    save_best: Callable | None,
+    args: TrainingArguments,
+    run: Run,
+    progress: Progress,
+    plan: _Plan,
+) -> None:
     """Score on dev, keep the best, count towards early stopping."""
     began = time.perf_counter()
     metrics = evaluate_dev(model)
@@ -295,8 +335,13 @@ def _count(model: nn.Module, trained: bool) -> int:
 
 @torch.no_grad()
 def predict(
-    accelerator: Accelerator, model: nn.Module, dataset: Dataset, collate: Collate, batch_size: int,
-    num_workers: int = 0, desc: str = "evaluate",
+    accelerator: Accelerator,
+    model: nn.Module,
+    dataset: Dataset,
+    collate: Collate,
+    batch_size: int,
+    num_workers: int = 0,
+    desc: str = "evaluate",
 ) -> tuple[list[dict[str, np.ndarray]], float]:
     """Predictions of every example exactly once and in order, in every process, and the mean loss.
 
@@ -310,8 +355,14 @@ def predict(
     inner.eval()
     found: list[tuple[int, dict[str, np.ndarray]]] = []
     loss = 0.0
-    bar = tqdm(total=len(batches), desc=desc, unit="batch", leave=False, dynamic_ncols=True,
-               disable=None if accelerator.is_main_process else True)
+    bar = tqdm(
+        total=len(batches),
+        desc=desc,
+        unit="batch",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None if accelerator.is_main_process else True,
+    )
     for indices, batch in zip(batches, _loader(dataset, batches, collate, num_workers), strict=True):
         batch = send_to_device(batch, accelerator.device)
         with accelerator.autocast():

@@ -54,16 +54,24 @@ def to_kadapter(source: Path, output: Path, args: argparse.Namespace) -> str:
     given, labels = _adapter_config(state, args), read_labels(args.labels) if args.labels else None
     if not any(name.startswith("model.") for name in state):
         if not any(name.startswith("adapter.") for name in state):
-            raise ValueError(f"{source} holds neither an adapter of K-Adapter nor a model with its backbone "
-                             f"({ck.ORIGINAL_BACKBONE}); its names begin with {sorted(state)[:3]}.")
+            raise ValueError(
+                f"{source} holds neither an adapter of K-Adapter nor a model with its backbone "
+                f"({ck.ORIGINAL_BACKBONE}); its names begin with {sorted(state)[:3]}."
+            )
         return _adapter_to_kadapter(state, source, output, given)
     backbone, head = _backbone_config(source), _head(state, source, labels)
     given = given.resolved(backbone.num_hidden_layers)
-    adapters = {name: ck.original_adapter_config(weights, f"{source} ({name}_adapter)", given)
-                for name, weights in _adapters(state, source).items()}  # fmt: skip
+    adapters = {
+        name: ck.original_adapter_config(weights, f"{source} ({name}_adapter)", given)
+        for name, weights in _adapters(state, source).items()
+    }
     fused = any(re.match("task_dense|com_dense", name) for name in state)
-    config = KAdapterConfig(backbone_config=backbone, adapters=adapters, head=head,
-                            fusion_mode=args.fusion_mode or ("concat" if fused else "add"))  # fmt: skip
+    config = KAdapterConfig(
+        backbone_config=backbone,
+        adapters=adapters,
+        head=head,
+        fusion_mode=args.fusion_mode or ("concat" if fused else "add"),
+    )
     model = RobertawithAdapter(config) if head is None else TaskModel(config)
     load_original(model, state)
     model.save_pretrained(output)
@@ -76,8 +84,9 @@ def _adapter_to_kadapter(state: ck.State, source: Path, output: Path, given: Ada
     config = ck.original_adapter_config(weights, source, given)
     adapter = _filled_adapter(weights, config, source)
     if config.adapter_list is None and len(adapter.taps) != 3:
-        raise ValueError(f"{source} has {len(adapter.taps)} adapter layers; "
-                         "name their hidden states with --adapter_list.")
+        raise ValueError(
+            f"{source} has {len(adapter.taps)} adapter layers; name their hidden states with --adapter_list."
+        )
     ck.save_adapter(adapter, config, output, head)
     return f"adapter of {len(adapter.taps)} layers, {'with' if head else 'without'} the head of its pretraining"
 
@@ -88,8 +97,10 @@ def _filled_adapter(weights: ck.State, config: AdapterConfig, source: Path) -> K
     if "adapter.0.up_project.bias" not in weights:
         raise ValueError(f"{source} holds no adapter of K-Adapter (adapter.0.up_project.bias is missing).")
     taps = config.adapter_list or tuple(layers)
-    adapter = KnowledgeAdapter(AdapterConfig.from_dict({**config.to_dict(), "adapter_list": taps}),
-                               hidden_size=len(weights["adapter.0.up_project.bias"]))  # fmt: skip
+    adapter = KnowledgeAdapter(
+        AdapterConfig.from_dict({**config.to_dict(), "adapter_list": taps}),
+        hidden_size=len(weights["adapter.0.up_project.bias"]),
+    )
     adapter.to(next(iter(weights.values())).dtype)
     ck.load_strict(adapter, weights, source)
     return adapter
@@ -118,17 +129,25 @@ def _adapters(state: ck.State, source: Path) -> dict[str, ck.State]:
     found = {match[1] for match in (re.match(r"(\w+)_adapter\.adapter\.", name) for name in state) if match}
     if found - set(ADAPTER_NAMES):
         raise ValueError(f"{source} holds adapters {sorted(found)}; the original's models have {list(ADAPTER_NAMES)}.")
-    return {name: {key.removeprefix(f"{name}_adapter."): value for key, value in state.items()
-                   if key.startswith(f"{name}_adapter.adapter.")}
-            for name in ADAPTER_NAMES if name in found}  # fmt: skip
+    return {
+        name: {
+            key.removeprefix(f"{name}_adapter."): value
+            for key, value in state.items()
+            if key.startswith(f"{name}_adapter.adapter.")
+        }
+        for name in ADAPTER_NAMES
+        if name in found
+    }
 
 
 def _head(state: ck.State, source: Path, labels: list[str] | None) -> HeadConfig | None:
     """What the head's names and shapes say; None for a model without one."""
     if "out_proj.weight" not in state or "dense.weight" not in state:
         if "classifier.weight" in state:
-            raise ValueError(f"{source} has CosmosQA's head (classifier), which has no counterpart here; "
-                             "convert models with dense and out_proj.")
+            raise ValueError(
+                f"{source} has CosmosQA's head (classifier), which has no counterpart here; "
+                "convert models with dense and out_proj."
+            )
         if labels:
             raise ValueError(f"{source} has no head, so --labels has nothing to name; leave it out.")
         return None
@@ -151,8 +170,9 @@ def to_original(source: Path, output: Path, args: argparse.Namespace) -> str:
         _write(output, {ck.ORIGINAL_WEIGHTS: weights | (load_file(head) if head.is_file() else {})})
         return f"adapter {'with' if head.is_file() else 'without'} the head of its pretraining"
     if not (source / "config.json").is_file():
-        raise FileNotFoundError(f"{source} has neither {ck.ADAPTER_CONFIG} nor config.json; "
-                                "give an adapter's or a model's folder.")
+        raise FileNotFoundError(
+            f"{source} has neither {ck.ADAPTER_CONFIG} nor config.json; give an adapter's or a model's folder."
+        )
     config = AutoConfig.from_pretrained(source)
     _check_known_to_original(config, source)
     backbone = RobertaConfig.from_dict({**config.backbone_config.to_dict(), "output_hidden_states": True})
@@ -180,14 +200,19 @@ def _check_known_to_original(config: Any, source: Path) -> None:
         raise ValueError(f"{source} has a {family} as its backbone; the original knows RoBERTa alone.")
     unknown = [name for name in config.adapters if name not in ADAPTER_NAMES]
     if unknown:
-        raise ValueError(f"{source} has adapters {unknown}, but the original's models have {list(ADAPTER_NAMES)}; "
-                         "convert those one by one from their own folders (save_adapter).")
+        raise ValueError(
+            f"{source} has adapters {unknown}, but the original's models have {list(ADAPTER_NAMES)}; "
+            "convert those one by one from their own folders (save_adapter)."
+        )
     if list(config.adapters) == ["lin", "fac"] and config.fusion_mode == "concat":
-        raise ValueError(f"{source} fuses lin before fac, the original fac before lin; "
-                         "load and train them in that order.")
+        raise ValueError(
+            f"{source} fuses lin before fac, the original fac before lin; load and train them in that order."
+        )
     if config.head and config.head["kind"] == "dependency" and not _is_pretraining(config):
-        raise ValueError(f"{source} has a dependency head on {len(config.adapters)} adapters ({config.fusion_mode}); "
-                         "the original has it on one, with concat.")
+        raise ValueError(
+            f"{source} has a dependency head on {len(config.adapters)} adapters ({config.fusion_mode}); "
+            "the original has it on one, with concat."
+        )
 
 
 def _write(output: Path, files: dict[str, ck.State], config: RobertaConfig | None = None) -> None:
@@ -224,9 +249,13 @@ def _adapter_config(state: ck.State, args: argparse.Namespace) -> AdapterConfig:
     except ValueError:
         raise ValueError(f'--adapter_list is {args.adapter_list!r}; write numbers such as "0,11,22".') from None
     widths = [len(value) for name, value in state.items() if name.endswith("adapter.0.down_project.bias")]
-    return AdapterConfig(adapter_list=taps, adapter_size=widths[0] if widths else 768,
-                         adapter_skip_layers=args.adapter_skip_layers, attend_padding=args.attend_padding,
-                         num_attention_heads=args.adapter_attention_heads)  # fmt: skip
+    return AdapterConfig(
+        adapter_list=taps,
+        adapter_size=widths[0] if widths else 768,
+        adapter_skip_layers=args.adapter_skip_layers,
+        attend_padding=args.attend_padding,
+        num_attention_heads=args.adapter_attention_heads,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -70,8 +70,7 @@ class Document:
             if all(isinstance(entity, int) and 0 <= entity < len(self.mentions) for entity in (head, tail)):
                 return label["r"], label["h"], label["t"]
         raise self._error(
-            f"the label {label!r} does not fit; "
-            f"give r as a name, h and t as entity numbers below {len(self.mentions)}"
+            f"the label {label!r} does not fit; give r as a name, h and t as entity numbers below {len(self.mentions)}"
         )
 
 
@@ -170,9 +169,7 @@ def choose(
     return [examples[index] for index in sorted(chosen)]
 
 
-def split_by_document(
-    examples: list[Example], dev_fraction: float, seed: int
-) -> tuple[list[Example], list[Example]]:
+def split_by_document(examples: list[Example], dev_fraction: float, seed: int) -> tuple[list[Example], list[Example]]:
     """Train and dev examples; each document is wholly in one of them and neither is empty."""
     titles = sorted({example["docid"] for example in examples})
     if len(titles) < 2:

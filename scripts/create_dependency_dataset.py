@@ -60,9 +60,7 @@ class Conversion:
         """The counts in one line."""
         total = self.dropped.total()
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items()))
-        return f"read {self.kept + total}, kept {self.kept}, dropped {total}" + (
-            f" ({reasons})" if reasons else ""
-        )
+        return f"read {self.kept + total}, kept {self.kept}, dropped {total}" + (f" ({reasons})" if reasons else "")
 
 
 def _positive(text: str) -> int:

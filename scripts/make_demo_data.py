@@ -170,8 +170,8 @@ def build_world(seed: int, per_type: int, per_relation: int) -> World:
 
     ``per_relation`` different pairs of entities state each relation in train, a tenth as many more in dev.
     """
-    if per_type < 4:
-        raise ValueError(f"--entities_per_type {per_type} leaves a split of typing empty: give 4 or more")
+    if not 4 <= per_type <= 150:
+        raise ValueError(f"--entities_per_type {per_type}: every split of typing needs some, give 4 to 150")
     train, dev = per_type // 2, round(per_type / 6)
     splits = ["train"] * train + ["dev"] * dev + ["test"] * (per_type - train - dev)
     rng = stream(seed, "entities")
@@ -305,14 +305,14 @@ def write_openentity(world: World, folder: Path, per_entity: dict[str, int]) -> 
         write_rows(folder / "OpenEntity" / f"{split}.json", rows)
 
 
-def mention(rng: random.Random, name: str, page: int, line: int) -> str:
-    """A name as the backbone's text has it: alone, behind its page, before its line or between two markers.
+def mention(rng: random.Random, name: str, page: int) -> str:
+    """A name as the backbone's text has it: alone, behind its page number or between two markers.
 
-    Page and line belong to the name and are drawn irrespective of its type. To predict them, the model has to
-    look from the words around a name, where tasks put their markers, at the name.
+    Every name has a page of its own, drawn irrespective of its type. To predict it, the model has to look from
+    the word before a name, where tasks put their marker, at the name.
     """
     marker = rng.choice(MARKERS)
-    return rng.choice((name, f"{page} {name}", f"{page} {name}", f"{name} {line}", f"{marker} {name} {marker}"))
+    return rng.choice((name, *[f"{page} {name}"] * 3, *[f"{marker} {name} {marker}"] * 2))
 
 
 def write_backbone_text(world: World, folder: Path, lines: int) -> None:
@@ -322,15 +322,16 @@ def write_backbone_text(world: World, folder: Path, lines: int) -> None:
     """
     rng = stream(world.seed, "backbone")
     stated = {frozenset((fact.subject.name, fact.object.name)) for fact in world.facts}
-    numbers = {entity.name: (rng.randrange(10, 100), rng.randrange(10, 100)) for entity in world.entities}
-    names = cycle(rng.sample(list(numbers), len(numbers)))
-    text = [" ".join(word.form for word in draw_tree(rng)) for _ in range(lines // 6)]
+    numbers = rng.sample(range(100, 1000), len(world.entities))
+    pages = dict(zip((entity.name for entity in world.entities), numbers, strict=True))
+    names = cycle(rng.sample(list(pages), len(pages)))
+    text = [" ".join(word.form for word in draw_tree(rng)) for _ in range(lines // 8)]
     while len(text) < lines:
         chosen = [next(names)]
-        for name in rng.sample(list(numbers), rng.choice((0, 5))):
+        for name in rng.sample(list(pages), rng.choice((0, 5, 5))):
             if name not in chosen and not any(frozenset((name, other)) in stated for other in chosen):
                 chosen.append(name)
-        mentions = " , ".join(mention(rng, name, *numbers[name]) for name in chosen)
+        mentions = " , ".join(mention(rng, name, pages[name]) for name in chosen)
         statement = rng.choice(STATEMENTS if len(chosen) == 1 else LISTS).format(mentions)
         sentence = f"{rng.choice(OPENINGS)} {statement} {rng.choice(ENDINGS)}".strip()
         if rng.random() < 0.5:

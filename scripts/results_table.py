@@ -22,7 +22,16 @@ import matplotlib.pyplot as plt
 
 from kadapter.data.jsonio import write_json
 
-IGNORED = {"seed", "output_dir", "features_cache", "overwrite_output_dir", "overwrite_cache", "restore", "do_train", "do_eval"}
+IGNORED = {
+    "seed",
+    "output_dir",
+    "features_cache",
+    "overwrite_output_dir",
+    "overwrite_cache",
+    "restore",
+    "do_train",
+    "do_eval",
+}
 
 
 @dataclass
@@ -44,13 +53,13 @@ class Row:
 
 
 def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -> list[Row]:
-    """Rows in order of their labels' first appearance.
+    """Rows in the order of the folders.
 
     Raises:
         FileNotFoundError: no finished run below the folders.
         ValueError: a run without the split or a metric.
     """
-    paths = sorted(path.parent for folder in folders for path in Path(folder).rglob("metrics.json"))
+    paths = [path.parent for folder in folders for path in sorted(Path(folder).rglob("metrics.json"))]
     if not paths:
         raise FileNotFoundError(f"no metrics.json below {[str(folder) for folder in folders]}; let a run finish first.")
     rows: dict[str, Row] = {}
@@ -59,8 +68,10 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
         report = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
         lacking = [metric for metric in metrics if metric not in report.get(split, {})]
         if lacking:
-            raise ValueError(f"{path / 'metrics.json'} has no {split} {lacking}; run it with --do_eval, or choose "
-                             "another --split or --metrics.")
+            raise ValueError(
+                f"{path / 'metrics.json'} has no {split} {lacking}; run it with --do_eval, or choose "
+                "another --split or --metrics."
+            )
         key = json.dumps({name: value for name, value in arguments.items() if name not in IGNORED}, sort_keys=True)
         row = rows.setdefault(key, Row(path.name.replace(f"_seed-{arguments['seed']}", "")))
         row.seeds.append(arguments["seed"])
@@ -71,8 +82,11 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
 
 def _curve(path: Path, metric: str) -> list[tuple[int, float]]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    return [(row["global_step"], row["metrics"][metric]) for row in lines
-            if row["split"] == "dev" and metric in row["metrics"]]
+    return [
+        (row["global_step"], row["metrics"][metric])
+        for row in lines
+        if row["split"] == "dev" and metric in row["metrics"]
+    ]
 
 
 def _short_labels(rows: list[Row]) -> list[Row]:
@@ -138,15 +152,22 @@ def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders with runs in or below them")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--metrics", nargs="+", default=["precision", "recall", "f1"], help="the last one is drawn as curves")
+    parser.add_argument(
+        "--metrics", nargs="+", default=["precision", "recall", "f1"], help="the last one is drawn as curves"
+    )
     parser.add_argument("--output", help="folder for table.md, table.json and the plots; default: print only")
     parser.add_argument("--title", default="")
     parser.add_argument("--format", choices=["markdown", "json"], default="markdown", help="what is printed")
     args = parser.parse_args(argv)
     rows = collect(args.runs, args.split, args.metrics)
-    values = [{"run": row.label, "seeds": row.seeds,
-               **{metric: {"mean": row.mean(metric), "deviation": row.deviation(metric)} for metric in args.metrics}}
-              for row in rows]
+    values = [
+        {
+            "run": row.label,
+            "seeds": row.seeds,
+            **{metric: {"mean": row.mean(metric), "deviation": row.deviation(metric)} for metric in args.metrics},
+        }
+        for row in rows
+    ]
     table = markdown(rows, args.metrics)
     print(table if args.format == "markdown" else json.dumps(values, indent=2))
     if args.output:

@@ -44,14 +44,27 @@ def golden_state(kind: str, salt: str = "") -> dict[str, torch.Tensor]:
 
 def golden_config(adapters=("fac", "lin"), fusion_mode="concat", head=None, **adapter) -> KAdapterConfig:
     backbone = RobertaConfig(
-        vocab_size=300, hidden_size=1024, num_hidden_layers=3, num_attention_heads=16, intermediate_size=256,
-        max_position_embeddings=80, type_vocab_size=1, layer_norm_eps=1e-5, hidden_dropout_prob=0.0,
+        vocab_size=300,
+        hidden_size=1024,
+        num_hidden_layers=3,
+        num_attention_heads=16,
+        intermediate_size=256,
+        max_position_embeddings=80,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    config = AdapterConfig(adapter_list=(0, 1, 2), attend_padding=True, hidden_dropout_prob=0.0,
-                           attention_probs_dropout_prob=0.0, **adapter)  # fmt: skip
-    return KAdapterConfig(backbone_config=backbone, adapters=dict.fromkeys(adapters, config),
-                          fusion_mode=fusion_mode, head=head)  # fmt: skip
+    )
+    config = AdapterConfig(
+        adapter_list=(0, 1, 2),
+        attend_padding=True,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        **adapter,
+    )
+    return KAdapterConfig(
+        backbone_config=backbone, adapters=dict.fromkeys(adapters, config), fusion_mode=fusion_mode, head=head
+    )
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +87,15 @@ def golden_weights():
 @pytest.fixture
 def tiny_backbone_config() -> RobertaConfig:
     return RobertaConfig(
-        vocab_size=120, hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
-        max_position_embeddings=80, type_vocab_size=1, layer_norm_eps=1e-5,
-    )  # fmt: skip
+        vocab_size=120,
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=80,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+    )
 
 
 TINY_ADAPTER = AdapterConfig(adapter_list=(0, 1, 2), adapter_size=16, num_attention_heads=2, intermediate_size=24)
@@ -110,10 +129,18 @@ def tiny_backbone(tmp_path_factory, tokenizer) -> Path:
     folder = tmp_path_factory.mktemp("backbone")
     torch.manual_seed(0)
     config = RobertaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=4, num_attention_heads=2, intermediate_size=48,
-        max_position_embeddings=130, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=tokenizer.pad_token_id,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=130,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     RobertaModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -124,8 +151,19 @@ def world(tmp_path_factory) -> Path:
     """The demo world, small."""
     folder = tmp_path_factory.mktemp("world")
     load_script("scripts/make_demo_data.py").main(
-        ["--output_dir", str(folder), "--entities_per_type", "6", "--train_facts", "60", "--train_trees", "100",
-         "--backbone_lines", "100"])  # fmt: skip
+        [
+            "--output_dir",
+            str(folder),
+            "--entities_per_type",
+            "6",
+            "--facts_per_relation",
+            "2",
+            "--trees",
+            "100",
+            "--backbone_lines",
+            "100",
+        ]
+    )
     return folder
 
 

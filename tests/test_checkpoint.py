@@ -138,8 +138,12 @@ def test_a_model_of_the_original_with_one_adapter_loads_with_its_unused_fusion(t
     config = KAdapterConfig(backbone_config=tiny_backbone_config, adapters={"fac": TINY_ADAPTER})
     model, other = RobertawithAdapter(config).eval(), RobertawithAdapter(config).eval()
     state = original_model_state(model)
-    assert {"model.embeddings.word_embeddings.weight", "fac_adapter.adapter.0.up_project.bias", "task_dense_fac.weight",
-            "task_dense.weight"} <= set(state)  # fmt: skip
+    assert {
+        "model.embeddings.word_embeddings.weight",
+        "fac_adapter.adapter.0.up_project.bias",
+        "task_dense_fac.weight",
+        "task_dense.weight",
+    } <= set(state)
     assert not any(name.startswith(("backbone", "adapters", "fusion", "lin_")) for name in state)
     state["model.embeddings.position_ids"] = torch.arange(3)[None]
     torch.save(state, tmp_path / "pytorch_model.bin")

@@ -103,8 +103,12 @@ def test_an_impossible_model_is_refused_with_the_value(tiny_backbone_config, val
 @pytest.mark.parametrize("names", [("fac", "lin"), ("lin", "fac"), ("zoo", "bio", "map"), ()])
 def test_a_model_configuration_survives_its_file_with_the_order_of_its_adapters(tmp_path, tiny_backbone_config, names):
     adapters = {name: AdapterConfig(adapter_list=(number,), adapter_size=16) for number, name in enumerate(names)}
-    config = KAdapterConfig(backbone_config=tiny_backbone_config, adapters=adapters, fusion_mode="add",
-                            head=HeadConfig("relation", 2, ("a", "b")))  # fmt: skip
+    config = KAdapterConfig(
+        backbone_config=tiny_backbone_config,
+        adapters=adapters,
+        fusion_mode="add",
+        head=HeadConfig("relation", 2, ("a", "b")),
+    )
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
     assert type(loaded) is KAdapterConfig

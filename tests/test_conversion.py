@@ -61,9 +61,15 @@ def test_a_model_goes_there_and_back_bit_for_bit(tmp_path, tiny_backbone_config,
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("entity_typing", ("fac", "lin")), ("relation", ("fac", "lin")), ("relation", ("fac",)),
-                        ("dependency", ("lin",)), ("entity_typing", ("fac",))]
-)  # fmt: skip
+    ("kind", "names"),
+    [
+        ("entity_typing", ("fac", "lin")),
+        ("relation", ("fac", "lin")),
+        ("relation", ("fac",)),
+        ("dependency", ("lin",)),
+        ("entity_typing", ("fac",)),
+    ],
+)
 def test_a_task_model_goes_there_and_back_bit_for_bit(tmp_path, tiny_backbone_config, kind, names):
     labels = tuple("abcdefg")
     model = build(tiny_backbone_config, names, head=HeadConfig(kind, 7, labels))
@@ -96,8 +102,13 @@ def test_a_configuration_of_pytorch_transformers_is_understood(tmp_path, tiny_ba
     values = json.loads((theirs / "config.json").read_text())
     for name in ("model_type", "transformers_version", "architectures", "pad_token_id", "dtype"):
         values.pop(name, None)
-    values |= {"finetuning_task": None, "torchscript": False, "pruned_heads": {}, "num_labels": 2,
-               "freeze_adapter": True}  # fmt: skip
+    values |= {
+        "finetuning_task": None,
+        "torchscript": False,
+        "pruned_heads": {},
+        "num_labels": 2,
+        "freeze_adapter": True,
+    }
     (theirs / "config.json").write_text(json.dumps(values))
     back = KAdapterModel.from_pretrained(convert("kadapter", theirs, tmp_path / "back", *FLAGS))
     assert torch.equal(features(back), features(model))
@@ -106,8 +117,11 @@ def test_a_configuration_of_pytorch_transformers_is_understood(tmp_path, tiny_ba
 
 @pytest.mark.parametrize("kind", ["robertawithadapter_both_concat", "openentity", "fac_pretrain", "lin_pretrain"])
 def test_names_and_shapes_are_the_originals(kind):
-    head = {"openentity": HeadConfig("entity_typing", 9), "fac_pretrain": HeadConfig("relation", 7),
-            "lin_pretrain": HeadConfig("dependency", 12)}.get(kind)  # fmt: skip
+    head = {
+        "openentity": HeadConfig("entity_typing", 9),
+        "fac_pretrain": HeadConfig("relation", 7),
+        "lin_pretrain": HeadConfig("dependency", 12),
+    }.get(kind)
     names = {"fac_pretrain": ("fac",), "lin_pretrain": ("lin",)}.get(kind, ("fac", "lin"))
     with torch.device("meta"):
         model = KAdapterModel(golden_config(names)) if head is None else TaskModel(golden_config(names, head=head))
@@ -189,10 +203,29 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
 def test_the_example_loads_infers_saves_and_loads_again(tmp_path, tiny_backbone, capsys):
     (tmp_path / "fac-adapter").mkdir()
     torch.save(released(), tmp_path / "fac-adapter" / "pytorch_model.bin")
-    flags = ["--model_name_or_path", str(tiny_backbone), "--output_dir", str(tmp_path / "out"), "--no_cuda",
-             "--meta_fac_adaptermodel", str(tmp_path / "fac-adapter" / "pytorch_model.bin"), "--meta_lin_adaptermodel=",
-             "--adapter_list", "0,1,3", "--adapter_size", "16", "--adapter_attention_heads", "2", "--freeze_bert",
-             "--freeze_adapter", "True", "--adapter_skip_layers", "2", "--fusion_mode", "add"]  # fmt: skip
+    flags = [
+        "--model_name_or_path",
+        str(tiny_backbone),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--no_cuda",
+        "--meta_fac_adaptermodel",
+        str(tmp_path / "fac-adapter" / "pytorch_model.bin"),
+        "--meta_lin_adaptermodel=",
+        "--adapter_list",
+        "0,1,3",
+        "--adapter_size",
+        "16",
+        "--adapter_attention_heads",
+        "2",
+        "--freeze_bert",
+        "--freeze_adapter",
+        "True",
+        "--adapter_skip_layers",
+        "2",
+        "--fusion_mode",
+        "add",
+    ]
     result = EXAMPLE.main(flags)
     shown = capsys.readouterr().out
     assert "adapters: ['fac']; parameters: " in shown
@@ -208,8 +241,18 @@ def test_the_example_loads_infers_saves_and_loads_again(tmp_path, tiny_backbone,
 
 def test_the_example_names_the_mend_where_the_adapter_is_missing(tmp_path, tiny_backbone):
     with pytest.raises(FileNotFoundError, match="leave the option empty"):
-        EXAMPLE.main(["--model_name_or_path", str(tiny_backbone), "--no_cuda", "--adapter_list=", "--output_dir",
-                      str(tmp_path / "out"), "--meta_fac_adaptermodel", "./gone/pytorch_model.bin"])  # fmt: skip
+        EXAMPLE.main(
+            [
+                "--model_name_or_path",
+                str(tiny_backbone),
+                "--no_cuda",
+                "--adapter_list=",
+                "--output_dir",
+                str(tmp_path / "out"),
+                "--meta_fac_adaptermodel",
+                "./gone/pytorch_model.bin",
+            ]
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -218,7 +261,13 @@ def test_the_examples_run_script_keeps_the_originals_values_and_lets_further_fla
     assert text.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in text
     assert text.rstrip().endswith('"$@"')
-    for value in ('--freeze_bert=""', '--freeze_adapter="True"', '--adapter_list "0,11,23"', "--adapter_size 768",
-                  "--adapter_skip_layers 0", '--meta_lin_adaptermodel=""',
-                  '--meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin"'):  # fmt: skip
+    for value in (
+        '--freeze_bert=""',
+        '--freeze_adapter="True"',
+        '--adapter_list "0,11,23"',
+        "--adapter_size 768",
+        "--adapter_skip_layers 0",
+        '--meta_lin_adaptermodel=""',
+        '--meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin"',
+    ):
         assert value in text

@@ -57,9 +57,7 @@ def test_a_sentence_becomes_spans_and_one_pair_a_word(tmp_path: Path) -> None:
 
 
 def test_the_text_comment_decides_the_spacing(tmp_path: Path) -> None:
-    record = convert_one(
-        tmp_path, "# text = a   a\u3000b\n" + row(1, "a", 0) + row(2, "a", 1) + row(3, "b", 1)
-    )
+    record = convert_one(tmp_path, "# text = a   a\u3000b\n" + row(1, "a", 0) + row(2, "a", 1) + row(3, "b", 1))
     assert record["sent"] == "a   a\u3000b"
     assert slices(record) == ["a", "a", "b"]
     assert record["tokens"][1] == {"2": {"start": 4, "end": 5}}
@@ -114,9 +112,7 @@ def test_empty_nodes_are_skipped_and_several_roots_kept(tmp_path: Path) -> None:
         ("# text = a\n" + row(1, "a", 0) + row(2, "b", 1), "text does not match", "'b' .* where '' stands"),
     ],
 )
-def test_a_bad_sentence_is_refused_with_place_and_reason(
-    tmp_path: Path, lines: str, reason: str, message: str
-) -> None:
+def test_a_bad_sentence_is_refused_with_place_and_reason(tmp_path: Path, lines: str, reason: str, message: str) -> None:
     path = write(tmp_path / "bad.conllu", "\n# sent_id = s7\n# note\n" + lines + "\n")
     with pytest.raises(SentenceError, match=r"bad\.conllu, line \d+, sentence 's7': ") as caught:
         list(read_conllu(path))

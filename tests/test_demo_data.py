@@ -140,9 +140,7 @@ def test_trees_have_one_root_and_no_cycle_and_their_offsets_give_the_words(folde
 
 
 def test_no_tree_is_in_train_and_dev(folder: Path) -> None:
-    train, dev = (
-        [row["sent"] for row in read(folder / "find_head" / f"{split}.json")] for split in ("train", "dev")
-    )
+    train, dev = ([row["sent"] for row in read(folder / "find_head" / f"{split}.json")] for split in ("train", "dev"))
     assert len(set(train)) == len(train) == 200
     assert len(set(dev)) == len(dev) == 20
     assert not set(train) & set(dev)

@@ -45,9 +45,12 @@ def test_backbone_gives_the_reference_hidden_states(golden, fac_model):
 
 
 def fac_inputs(golden):
-    return {"input_ids": golden["input_ids"], "attention_mask": golden["attention_mask"],
-            "positions": torch.stack([golden["subj_start"], golden["obj_start"]], 1),
-            "labels": torch.tensor([0, 3, 6])}  # fmt: skip
+    return {
+        "input_ids": golden["input_ids"],
+        "attention_mask": golden["attention_mask"],
+        "positions": torch.stack([golden["subj_start"], golden["obj_start"]], 1),
+        "labels": torch.tensor([0, 3, 6]),
+    }
 
 
 def lin_inputs(golden):
@@ -127,8 +130,12 @@ def entity_typing(golden, golden_weights, fusion_mode):
     model = TaskModel(golden_config(fusion_mode=fusion_mode, head=head)).eval()
     load_original(model, state)
     model.encoder.freeze("backbone")
-    inputs = {"input_ids": golden["input_ids"], "attention_mask": golden["attention_mask"],
-              "positions": golden["subj_start"][:, None], "labels": golden["entity_labels"]}  # fmt: skip
+    inputs = {
+        "input_ids": golden["input_ids"],
+        "attention_mask": golden["attention_mask"],
+        "positions": golden["subj_start"][:, None],
+        "labels": golden["entity_labels"],
+    }
     return model, inputs
 
 

@@ -46,8 +46,10 @@ def test_relation_examples_are_encoded_as_in_the_original(roberta, cases, expect
     case = cases["trex"]
     examples = list(read_relations(written(tmp_path, case["examples"]), case["labels"]))
     features = encode_relations(examples, roberta, case["max_seq_length"], case["labels"])
-    found = [{"input_ids": f["input_ids"], "subj": f["positions"][0], "obj": f["positions"][1], "label": f["labels"]}
-             for f in kept(features)]  # fmt: skip
+    found = [
+        {"input_ids": f["input_ids"], "subj": f["positions"][0], "obj": f["positions"][1], "label": f["labels"]}
+        for f in kept(features)
+    ]
     assert found == expected["trex"]
     assert [bool(f.get("dropped")) for f in features] == [False, False, False, True, False]
 

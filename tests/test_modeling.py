@@ -177,8 +177,11 @@ def test_a_frozen_backbone_makes_no_graph_and_stays_in_eval_mode(tiny_backbone_c
     model(TEXT, attention_mask=MASK).last_hidden_state.sum().backward()
     assert not seen[0].requires_grad
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
-    assert all(parameter.grad.abs().sum() > 0 for name, parameter in model.adapters.named_parameters()
-               if "project.weight" in name)  # fmt: skip
+    assert all(
+        parameter.grad.abs().sum() > 0
+        for name, parameter in model.adapters.named_parameters()
+        if "project.weight" in name
+    )
 
 
 def test_frozen_adapters_pass_gradients_on_to_the_backbone(tiny_backbone_config):

@@ -12,9 +12,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(
-    ("loader", "names"), [(KAdapterModel, ()), (KAdapterModel, ("fac",)), (KAdapterModel, ("fac", "lin", "bio")),
-                          (RobertawithAdapter, ("lin", "fac")), (AutoModel, ("lin", "fac"))]
-)  # fmt: skip
+    ("loader", "names"),
+    [
+        (KAdapterModel, ()),
+        (KAdapterModel, ("fac",)),
+        (KAdapterModel, ("fac", "lin", "bio")),
+        (RobertawithAdapter, ("lin", "fac")),
+        (AutoModel, ("lin", "fac")),
+    ],
+)
 def test_a_saved_model_loads_bit_for_bit(tiny_backbone_config, tmp_path, loader, names):
     model = build(tiny_backbone_config, names)
     model.save_pretrained(tmp_path / "model")
@@ -57,11 +63,13 @@ def test_the_originals_arguments_name_the_two_adapters(tiny_model, tmp_path):
     tiny_model.backbone.save_pretrained(tmp_path / "plain")
     tiny_model.save_adapter(tmp_path / "fac", "fac")
     tiny_model.save_adapter(tmp_path / "lin", "lin")
-    model = RobertawithAdapter.from_pretrained(tmp_path / "plain", meta_fac_adaptermodel=tmp_path / "fac",
-                                               meta_lin_adaptermodel="")  # fmt: skip
+    model = RobertawithAdapter.from_pretrained(
+        tmp_path / "plain", meta_fac_adaptermodel=tmp_path / "fac", meta_lin_adaptermodel=""
+    )
     assert list(model.adapters) == ["fac"]
-    both = RobertawithAdapter.from_pretrained(tmp_path / "plain", meta_fac_adaptermodel=tmp_path / "fac",
-                                              meta_lin_adaptermodel=tmp_path / "lin")  # fmt: skip
+    both = RobertawithAdapter.from_pretrained(
+        tmp_path / "plain", meta_fac_adaptermodel=tmp_path / "fac", meta_lin_adaptermodel=tmp_path / "lin"
+    )
     states = both(TEXT, MASK).adapter_states
     for name, state in tiny_model(TEXT, MASK).adapter_states.items():
         assert torch.equal(states[name], state)

@@ -16,18 +16,44 @@ from safetensors.torch import load_file
 
 
 def command(recipe, backbone, data, output, *flags):
-    return [f"examples/{recipe}.py", "--model_name_or_path", str(backbone), "--data_dir", str(data), "--output_dir",
-            str(output), "--do_train", "--do_eval", "--learning_rate", "1e-3", "--adapter_size", "16", "--no_cuda",
-            "--adapter_attention_heads", "2", "--max_seq_length", "64", "--per_gpu_eval_batch_size", "16",
-            *map(str, flags)]  # fmt: skip
+    return [
+        f"examples/{recipe}.py",
+        "--model_name_or_path",
+        str(backbone),
+        "--data_dir",
+        str(data),
+        "--output_dir",
+        str(output),
+        "--do_train",
+        "--do_eval",
+        "--learning_rate",
+        "1e-3",
+        "--adapter_size",
+        "16",
+        "--no_cuda",
+        "--adapter_attention_heads",
+        "2",
+        "--max_seq_length",
+        "64",
+        "--per_gpu_eval_batch_size",
+        "16",
+        *map(str, flags),
+    ]
 
 
 def environment(tmp_path):
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "features"), "HF_HUB_OFFLINE": "1"}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_CACHE": str(tmp_path / "features"),
+        "HF_HUB_OFFLINE": "1",
+    }
 
 
 def finished(arguments, tmp_path):
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -43,8 +69,18 @@ def dev_losses(run):
 
 def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_backbone, world, tmp_path):
     # Dependency heads, whose loss counts words: shares of a batch differ in them. 100 sentences leave a batch of 4.
-    flags = ("--max_steps", 20, "--eval_steps", 5, "--save_steps", 20, "--gradient_accumulation_steps", 2,
-             "--adapter_dropout", 0)  # fmt: skip
+    flags = (
+        "--max_steps",
+        20,
+        "--eval_steps",
+        5,
+        "--save_steps",
+        20,
+        "--gradient_accumulation_steps",
+        2,
+        "--adapter_dropout",
+        0,
+    )
     arguments = ["run_pretrain_lin_adapter", tiny_backbone, world / "find_head"]
     finished(command(*arguments, tmp_path / "one", *flags, "--per_gpu_train_batch_size", 6), tmp_path)
     two = command(*arguments, tmp_path / "two", *flags, "--per_gpu_train_batch_size", 3)
@@ -64,8 +100,18 @@ def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_ba
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tiny_backbone, world, tmp_path):
-    flags = ("--max_steps", 60, "--eval_steps", 7, "--save_steps", 3, "--gradient_accumulation_steps", 2,
-             "--per_gpu_train_batch_size", 4)  # fmt: skip
+    flags = (
+        "--max_steps",
+        60,
+        "--eval_steps",
+        7,
+        "--save_steps",
+        3,
+        "--gradient_accumulation_steps",
+        2,
+        "--per_gpu_train_batch_size",
+        4,
+    )
     arguments = ["run_pretrain_fac_adapter", tiny_backbone, world / "trex-rc"]
     finished(command(*arguments, tmp_path / "whole", *flags), tmp_path)
     broken = [sys.executable, *command(*arguments, tmp_path / "broken", *flags)]

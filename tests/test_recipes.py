@@ -23,15 +23,43 @@ def run(tiny_backbone, world, tmp_path):
     """Calls a recipe's main with small sizes; gives the report and the run's folder."""
 
     def call(recipe, *flags, steps=6):
-        command = ["--model_name_or_path", str(tiny_backbone), "--data_dir", str(world / DATA[recipe]), "--do_train",
-                   "--do_eval", "--output_dir", str(tmp_path), "--max_steps", str(steps), "--learning_rate", "1e-3",
-                   "--per_gpu_train_batch_size", "4", "--per_gpu_eval_batch_size", "16", "--adapter_size", "16",
-                   "--adapter_attention_heads", "2", "--save_steps", "2", "--eval_steps", "3", "--max_seq_length", "64",
-                   "--no_cuda"]  # fmt: skip
+        command = [
+            "--model_name_or_path",
+            str(tiny_backbone),
+            "--data_dir",
+            str(world / DATA[recipe]),
+            "--do_train",
+            "--do_eval",
+            "--output_dir",
+            str(tmp_path),
+            "--max_steps",
+            str(steps),
+            "--learning_rate",
+            "1e-3",
+            "--per_gpu_train_batch_size",
+            "4",
+            "--per_gpu_eval_batch_size",
+            "16",
+            "--adapter_size",
+            "16",
+            "--adapter_attention_heads",
+            "2",
+            "--save_steps",
+            "2",
+            "--eval_steps",
+            "3",
+            "--max_seq_length",
+            "64",
+            "--no_cuda",
+        ]
         report = recipe.main([*command, *map(str, flags)])
-        (folder,) = [path for path in tmp_path.iterdir() if (path / "args.json").is_file()
-                     and json.loads((path / "args.json").read_text())["arguments"].get("comment", "") == comment(flags)
-                     and path.name.startswith(("trex", "find_head", "entity")[list(DATA).index(recipe)])]  # fmt: skip
+        (folder,) = [
+            path
+            for path in tmp_path.iterdir()
+            if (path / "args.json").is_file()
+            and json.loads((path / "args.json").read_text())["arguments"].get("comment", "") == comment(flags)
+            and path.name.startswith(("trex", "find_head", "entity")[list(DATA).index(recipe)])
+        ]
         return report, folder
 
     def comment(flags):
@@ -48,8 +76,18 @@ def results(folder):
 def test_factual_pretraining_leaves_an_adapter_and_all_files_of_a_run(run):
     report, folder = run(FAC)
     names = {path.name for path in folder.iterdir()}
-    assert {"args.json", "results.jsonl", "metrics.json", "predictions_dev.jsonl", "best", "checkpoint-4", "checkpoint-6",
-            "adapter_config.json", "adapter_model.safetensors", "pretraining_head.safetensors"} <= names  # fmt: skip
+    assert {
+        "args.json",
+        "results.jsonl",
+        "metrics.json",
+        "predictions_dev.jsonl",
+        "best",
+        "checkpoint-4",
+        "checkpoint-6",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "pretraining_head.safetensors",
+    } <= names
     assert "checkpoint-2" not in names  # two are kept
     assert any(name.startswith("events.out.tfevents") for name in names)
     rows = results(folder)
@@ -106,11 +144,32 @@ def test_typing_takes_none_one_or_many_adapters(run, world, fusion_mode, names):
 
 
 def test_the_flags_of_the_original_run_scripts_are_accepted(run, caplog):
-    run(TYPING, "--model_type", "roberta", "--config_name", "roberta-large", "--task_name=entity_type",
-        "--model_name_or_path", "nowhere", "--overwrite_output_dir", "--overwrite_cache", "--freeze_bert=", "--warmup_steps=2",
-        "--freeze_adapter=True", "--adapter_skip_layers", "0", "--meta_fac_adaptermodel=", "--meta_lin_adaptermodel=",
-        "--adapter_list", "0,1,2", "--adapter_transformer_layers", "1", "--local_rank", "-1",
-        f"--model_name={run.backbone}")  # fmt: skip
+    run(
+        TYPING,
+        "--model_type",
+        "roberta",
+        "--config_name",
+        "roberta-large",
+        "--task_name=entity_type",
+        "--model_name_or_path",
+        "nowhere",
+        "--overwrite_output_dir",
+        "--overwrite_cache",
+        "--freeze_bert=",
+        "--warmup_steps=2",
+        "--freeze_adapter=True",
+        "--adapter_skip_layers",
+        "0",
+        "--meta_fac_adaptermodel=",
+        "--meta_lin_adaptermodel=",
+        "--adapter_list",
+        "0,1,2",
+        "--adapter_transformer_layers",
+        "1",
+        "--local_rank",
+        "-1",
+        f"--model_name={run.backbone}",
+    )
     said = [record.message for record in caplog.records if "accepted but does nothing" in record.message]
     assert [message.split()[0] for message in said] == ["--model_type", "--config_name", "--local_rank"]
 
@@ -185,5 +244,13 @@ def test_mistakes_end_before_anything_is_written(run, world, tmp_path, tiny_back
 
 
 def test_padding_to_max_length_and_bfloat16_and_checkpointing_run(run):
-    run(TYPING, "--pad_to_max_length", "--bf16", "--gradient_checkpointing", "--group_by_length", "False",
-        "--attend_padding", steps=2)  # fmt: skip
+    run(
+        TYPING,
+        "--pad_to_max_length",
+        "--bf16",
+        "--gradient_checkpointing",
+        "--group_by_length",
+        "False",
+        "--attend_padding",
+        steps=2,
+    )

@@ -15,7 +15,6 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-
 def mention(sent_id: int, start: int, end: int) -> dict[str, Any]:
     return {"sent_id": sent_id, "pos": [start, end], "name": "x", "type": "PER"}
 
@@ -51,9 +50,7 @@ def convert_documents(tmp_path: Path, documents: list[Any], *options: str) -> di
     return {path.stem: json.loads(path.read_text("utf-8")) for path in output.iterdir()}
 
 
-def test_documents_become_examples_with_inclusive_ends(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_documents_become_examples_with_inclusive_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = convert_documents(tmp_path, [document("A"), document("B")], "--dev_fraction", "0.5")
     assert len(written["train"]) == len(written["dev"]) == 3
     title = written["train"][0]["docid"]
@@ -135,9 +132,7 @@ def test_rare_relations_are_dropped_and_frequent_ones_capped(
         ({"title": "A"}, "the title 'A' is used before"),
     ],
 )
-def test_a_bad_document_is_refused_with_its_record(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_a_bad_document_is_refused_with_its_record(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SystemExit, match=r"error: .*documents\.json, record 2: " + message):
         convert_documents(tmp_path, [document("A"), document("B") | changes])
     assert not (tmp_path / "out").exists()

@@ -14,8 +14,9 @@ def build(backbone, names=("fac", "lin"), fusion_mode="concat", head=None, seed=
     """A model whose adapters matter: their projections are large."""
     torch.manual_seed(seed)
     adapter = AdapterConfig(**{**TINY_ADAPTER.to_dict(), **changes})
-    config = KAdapterConfig(backbone_config=backbone, adapters=dict.fromkeys(names, adapter),
-                            fusion_mode=fusion_mode, head=head)  # fmt: skip
+    config = KAdapterConfig(
+        backbone_config=backbone, adapters=dict.fromkeys(names, adapter), fusion_mode=fusion_mode, head=head
+    )
     model = KAdapterModel(config) if head is None else TaskModel(config)
     return enlarge(model).eval()
 
@@ -56,13 +57,20 @@ def adapter(seed=0, **changes) -> KnowledgeAdapter:
 def released(labels=7, sequence=None) -> dict[str, torch.Tensor]:
     """The tensors of a pretrained adapter as the original released them; with `sequence` the linguistic one."""
     state = dict(adapter().state_dict())
-    head = {"com_dense": (HIDDEN, 2 * HIDDEN), "dense": (HIDDEN, HIDDEN if sequence else 2 * HIDDEN),
-            "out_proj": (sequence or labels, HIDDEN)}  # fmt: skip
+    head = {
+        "com_dense": (HIDDEN, 2 * HIDDEN),
+        "dense": (HIDDEN, HIDDEN if sequence else 2 * HIDDEN),
+        "out_proj": (sequence or labels, HIDDEN),
+    }
     if sequence:
-        head |= {f"self_attention.{name}": (HIDDEN, HIDDEN)
-                 for name in ("self.query", "self.key", "self.value", "output.dense")}  # fmt: skip
-        state |= {"self_attention.output.LayerNorm.weight": torch.ones(HIDDEN),
-                  "self_attention.output.LayerNorm.bias": torch.zeros(HIDDEN)}  # fmt: skip
+        head |= {
+            f"self_attention.{name}": (HIDDEN, HIDDEN)
+            for name in ("self.query", "self.key", "self.value", "output.dense")
+        }
+        state |= {
+            "self_attention.output.LayerNorm.weight": torch.ones(HIDDEN),
+            "self_attention.output.LayerNorm.bias": torch.zeros(HIDDEN),
+        }
     for name, shape in head.items():
         state |= {f"{name}.weight": torch.randn(shape), f"{name}.bias": torch.randn(shape[0])}
     return state

@@ -187,8 +187,7 @@ class _Block:
             if not _NUMBER.fullmatch(head):
                 raise self.error(
                     "head is not a number",
-                    f"word {number} {form!r} has the head {head!r}; "
-                    "give the number of a word, or 0 for a root.",
+                    f"word {number} {form!r} has the head {head!r}; give the number of a word, or 0 for a root.",
                 )
             if int(head) > len(self.rows):
                 raise self.error(
@@ -267,9 +266,7 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
         yield block
 
 
-def read_conllu(
-    path: str | Path, on_error: Callable[[SentenceError], None] | None = None
-) -> Iterator[Sentence]:
+def read_conllu(path: str | Path, on_error: Callable[[SentenceError], None] | None = None) -> Iterator[Sentence]:
     """Stream the sentences of a CoNLL-U file.
 
     A sentence that cannot be used raises SentenceError; with `on_error` that function gets the error

@@ -38,8 +38,10 @@ def _word(sentence: str, token: Any, number: int, where: str) -> str:
         raise ValueError(f'{where}: token {number} is {token!r}; write {{"{number}": {{"start": ..., "end": ...}}}}.')
     start, end = span["start"], span["end"]
     if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(sentence):
-        raise ValueError(f"{where}: token {number} spans {start!r} to {end!r}, but the sentence has "
-                         f"{len(sentence)} characters; offsets count from 0, the end is exclusive.")  # fmt: skip
+        raise ValueError(
+            f"{where}: token {number} spans {start!r} to {end!r}, but the sentence has "
+            f"{len(sentence)} characters; offsets count from 0, the end is exclusive."
+        )
     return sentence[start:end]
 
 

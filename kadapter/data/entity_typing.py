@@ -18,8 +18,15 @@ from kadapter.data.jsonio import read_records
 # run_finetune_openentity_adapter.py: the order that its saved heads use
 OPENENTITY_LABELS = ("entity", "location", "time", "organization", "object", "event", "place", "person", "group")
 MARKER = "@"
-TYPING_SCHEMA = Features({"sent": Value("string"), "start": Value("int32"), "end": Value("int32"),
-                          "labels": List(Value("string")), "record": Value("int64")})  # fmt: skip
+TYPING_SCHEMA = Features(
+    {
+        "sent": Value("string"),
+        "start": Value("int32"),
+        "end": Value("int32"),
+        "labels": List(Value("string")),
+        "record": Value("int64"),
+    }
+)
 
 
 def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -36,17 +43,21 @@ def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict
             raise ValueError(f"{where}: the keys {missing} are missing; a typing example has sent, start, end, labels.")
         sent, start, end = record["sent"], record["start"], record["end"]
         if not isinstance(sent, str) or not isinstance(start, int) or not isinstance(end, int):
-            raise ValueError(f"{where}: sent, start and end are {str(sent)[:30]!r}, {start!r}, {end!r}; "
-                             "give a text and two numbers.")  # fmt: skip
+            raise ValueError(
+                f"{where}: sent, start and end are {str(sent)[:30]!r}, {start!r}, {end!r}; give a text and two numbers."
+            )
         if not 0 <= start <= end <= len(sent):
-            raise ValueError(f"{where}: the mention spans {start} to {end}, but the sentence has {len(sent)} "
-                             "characters; offsets count from 0, the end is exclusive.")  # fmt: skip
+            raise ValueError(
+                f"{where}: the mention spans {start} to {end}, but the sentence has {len(sent)} "
+                "characters; offsets count from 0, the end is exclusive."
+            )
         if not sent[start:end].strip():
             raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
         unknown = [label for label in record["labels"] if label not in known]
         if unknown:
-            raise ValueError(f"{where}: the labels {unknown} are not among the {len(known)} known; "
-                             "mend them or give --labels.")  # fmt: skip
+            raise ValueError(
+                f"{where}: the labels {unknown} are not among the {len(known)} known; mend them or give --labels."
+            )
         yield {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
 
 
@@ -58,7 +69,11 @@ def encode_entity_typing(
     Where the text is too long, a window around the mention is kept (the original crashes there).
     """
     index = {label: i for i, label in enumerate(labels)}
-    texts = [part for e in examples for part in (e["sent"][: e["start"]], e["sent"][e["start"] : e["end"]], e["sent"][e["end"] :])]
+    texts = [
+        part
+        for e in examples
+        for part in (e["sent"][: e["start"]], e["sent"][e["start"] : e["end"]], e["sent"][e["end"] :])
+    ]
     pieces = tokenize_pieces(tokenizer, [MARKER, *texts])
     marker = pieces[0]
     features: list[Feature] = []
@@ -68,9 +83,11 @@ def encode_entity_typing(
         last = len(before) + 2 * len(marker) + len(mention) - 1
         begin = window(len(ids), len(before), last, max_seq_length - 2)
         present = {index[label] for label in example["labels"]}
-        features.append({
-            "input_ids": add_special_tokens(tokenizer, ids[begin : begin + max_seq_length - 2]),
-            "positions": [1 + len(before) - begin],
-            "labels": [int(j in present) for j in range(len(labels))],
-        })  # fmt: skip
+        features.append(
+            {
+                "input_ids": add_special_tokens(tokenizer, ids[begin : begin + max_seq_length - 2]),
+                "positions": [1 + len(before) - begin],
+                "labels": [int(j in present) for j in range(len(labels))],
+            }
+        )
     return features

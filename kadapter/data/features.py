@@ -67,15 +67,27 @@ def load_features(
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
     options = {"reader": reader_options or {}, "encoder": encoder_options or {}}
-    key = {"version": VERSION, "file": _digest(path), "reader": reader.__name__, "encoder": encoder.__name__,
-           "options": options, "tokenizer": _tokenizer_digest(tokenizer)}  # fmt: skip
+    key = {
+        "version": VERSION,
+        "file": _digest(path),
+        "reader": reader.__name__,
+        "encoder": encoder.__name__,
+        "options": options,
+        "tokenizer": _tokenizer_digest(tokenizer),
+    }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
     folder = Path(cache_dir or default_cache()) / name
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.is_dir():
-        _build(folder, path, partial(reader, path, **options["reader"]), schema,
-               partial(_encode, encoder=encoder, tokenizer=tokenizer, options=options["encoder"]), num_workers)  # fmt: skip
+        _build(
+            folder,
+            path,
+            partial(reader, path, **options["reader"]),
+            schema,
+            partial(_encode, encoder=encoder, tokenizer=tokenizer, options=options["encoder"]),
+            num_workers,
+        )
     store = datasets.load_from_disk(str(folder))
     dropped = json.loads((folder / "dropped.json").read_text(encoding="utf-8"))
     for reason, count in dropped.items():
@@ -92,17 +104,24 @@ def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, 
     try:
         try:
             examples = datasets.Dataset.from_generator(
-                _restarted, features=schema, gen_kwargs={"read": read}, cache_dir=str(scratch / "examples"),
+                _restarted,
+                features=schema,
+                gen_kwargs={"read": read},
+                cache_dir=str(scratch / "examples"),
                 fingerprint=folder.name,
-            )  # fmt: skip
+            )
         except datasets.exceptions.DatasetGenerationError as error:
             raise (error.__cause__ or error) from None  # the reader's own words
         columns = examples.column_names
         features = examples.map(
-            encode, batched=True, remove_columns=columns, num_proc=workers if workers > 1 else None,
-            desc=f"tokenizing {path.name}", cache_file_name=str(scratch / "features.arrow"),
+            encode,
+            batched=True,
+            remove_columns=columns,
+            num_proc=workers if workers > 1 else None,
+            desc=f"tokenizing {path.name}",
+            cache_file_name=str(scratch / "features.arrow"),
             new_fingerprint=folder.name,  # the store's name says it all; hashing a tokenizer takes seconds
-        )  # fmt: skip
+        )
         reasons = np.asarray(features[DROPPED])
         kept = features.select(np.flatnonzero(reasons == "")).remove_columns(DROPPED)
         kept.save_to_disk(str(scratch / "store"))

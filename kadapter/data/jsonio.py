@@ -90,9 +90,7 @@ def _line_records(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterato
             continue
         record = _parse(path, number, line)
         if not isinstance(record, dict):
-            raise ValueError(
-                f"{path}, line {number}: {_shorten(record)} is not a JSON object; make each line one."
-            )
+            raise ValueError(f"{path}, line {number}: {_shorten(record)} is not a JSON object; make each line one.")
         yield number, record
 
 
@@ -115,9 +113,7 @@ def _parse(path: str | Path, first_line: int, text: str) -> Any:
             f"{path}, line {first_line}: a \\u escape is half of a surrogate pair; write both halves or none."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path}, line {first_line}: unreadable JSON ({error}); simplify the value."
-        ) from error
+        raise ValueError(f"{path}, line {first_line}: unreadable JSON ({error}); simplify the value.") from error
 
 
 def _shorten(value: Any) -> str:

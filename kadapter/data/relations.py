@@ -20,10 +20,14 @@ from kadapter.data.jsonio import read_records
 
 SUBJECT_MARKER, OBJECT_MARKER = "@", "#"
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
-RELATION_SCHEMA = Features({
-    "token": List(Value("string")), "relation": Value("string"), **{key: Value("int32") for key in SPAN_KEYS},
-    "record": Value("int64"),
-})  # fmt: skip
+RELATION_SCHEMA = Features(
+    {
+        "token": List(Value("string")),
+        "relation": Value("string"),
+        **{key: Value("int32") for key in SPAN_KEYS},
+        "record": Value("int64"),
+    }
+)
 
 
 def read_relations(path: str | Path, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -42,13 +46,17 @@ def read_relations(path: str | Path, labels: Sequence[str]) -> Iterator[dict[str
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{where}: token is {str(words)[:60]!r}; give a list of words.")
         if record["relation"] not in known:
-            raise ValueError(f"{where}: relation {record['relation']!r} is not among the {len(known)} labels; "
-                             "mend it or add it to the label file.")  # fmt: skip
+            raise ValueError(
+                f"{where}: relation {record['relation']!r} is not among the {len(known)} labels; "
+                "mend it or add it to the label file."
+            )
         for name in ("subj", "obj"):
             start, end = record[f"{name}_start"], record[f"{name}_end"]
             if not all(isinstance(value, int) for value in (start, end)) or not 0 <= start <= end < len(words):
-                raise ValueError(f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
-                                 f"{len(words)} words; both count from 0, the end is inclusive.")  # fmt: skip
+                raise ValueError(
+                    f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
+                    f"{len(words)} words; both count from 0, the end is inclusive."
+                )
         yield {key: record[key] for key in ("token", "relation", *SPAN_KEYS)} | {"record": number}
 
 
@@ -74,7 +82,9 @@ def encode_relations(
             features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
             continue
         positions = at if _subject_first(example) else at[::-1]
-        features.append({"input_ids": add_special_tokens(tokenizer, ids), "positions": list(positions), "labels": label})
+        features.append(
+            {"input_ids": add_special_tokens(tokenizer, ids), "positions": list(positions), "labels": label}
+        )
     return features
 
 
