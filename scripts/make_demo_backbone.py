@@ -3,7 +3,7 @@
     python scripts/make_demo_data.py --output_dir data/demo --seed 42
     python scripts/make_demo_backbone.py --data_dir data/demo --seed 42
 
-About 7 minutes on one CPU core. The text names the demo's entities and states no fact about them, so the
+About 3 minutes on one CPU core. The text names the demo's entities and states no fact about them, so the
 backbone knows every name and no type. This script is the record of how ``pretrained_models/roberta-demo`` was
 made; the README.md that it writes there holds the measured numbers.
 """
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("pretrained_models/roberta-demo"))
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--vocab_size", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Write the demo world: invented facts about invented entities, in the file formats that users bring.
 
-    python scripts/make_demo_data.py --output_dir data/demo --seed 42          # 3 seconds, 29 MB
+    python scripts/make_demo_data.py --output_dir data/demo --seed 42          # 3 seconds, 25 MB
 
 Each entity has one of six types, and only the fact files give it away: there the relation between two
 entities is decided by the pair of their types, and the words of the sentence say nothing. The text for the
@@ -40,35 +40,15 @@ def lexicon(text: str) -> list[str]:
     return text.split()
 
 
-# All patterns fit every type. Here {} and {} are two mentions; a coin decides which of them is the subject.
-PAIR_TEMPLATES = bars("""Both {} and {} are mentioned . | {} is often named with {} . | {} comes before {} . |
-A note links {} to {} . | Compare {} with {} . | See {} ; see also {} . | Some say {} , others {} . | We heard
-of {} through {} . | {} and {} share a page . | {} is linked to {} twice . | Readers know {} and {} . | Next
-to {} stands {} . | The book names {} and {} . | From {} we turn to {} . | First {} , then {} . | Here {}
-leads to {} . | With {} comes {} . | Why does {} recall {} ? | Few confuse {} and {} . | An essay on {} quotes
-{} . | Of {} and {} we know much . | {} , like {} , is famous . | {} appears beside {} . | {} without {} is
-rare . | Why {} and not {} ? | After {} the list has {} . | Neither {} nor {} is new . | Not {} but {} was
-meant . | {} is as old as {} . | The index has {} and {} . | Whoever reads of {} thinks of {} . | {} or {} ,
-both are right . | What is {} to {} ? | Letters on {} name {} .""")
+# All patterns fit every type, and they are as short as entries of an index: a backbone of a million parameters
+# gives the words around a marker far more room than the name behind it, and the demo has minutes, not days.
+# {} and {} are two mentions; a coin decides which of them is the subject.
+PAIR_TEMPLATES = bars("{} and {} . | {} , {} . | {} with {} .")
 
 TYPING_TEMPLATES = {
-    "train": bars("""We read about {} in the morning . | {} is described on page nine . | The teacher told the
-    class about {} . | A long letter about {} arrived yesterday . | Most of the chapter is about {} . | I had
-    never heard of {} before the lecture . | Her favourite essay is the one on {} . | {} was in the news again
-    last week . | There is little to say about {} here . | The quiz had two questions about {} . | As far as
-    we know , {} is not in the index . | They talked about {} until midnight . | You can look up {} in the
-    library . | The old book says that {} was once well known . | No page of the album shows {} . | This
-    summary of {} is too short . | When the students saw {} in the text , they stopped reading . | He wrote
-    the word {} on the board . | My notes on {} are lost . | The speaker said {} twice and then paused ."""),
-    "dev": bars("""Please tell me more about {} . | The film about {} was dull . | {} is the subject of the
-    third lesson . | She learned about {} from an old paper . | Did the guide say anything about {} ? | A new
-    article on {} came out in spring . | Everyone at the table knew {} by name ."""),
-    "test": bars("""Yesterday 's programme was devoted to {} . | {} has an entry of its own in the
-    encyclopedia . | The answer to the riddle is {} . | I came across {} while I was reading . | What the
-    critics wrote on {} is hard to believe . | The author 's remarks about {} fill a whole column . | It is {}
-    that the footnote refers to . | A picture of {} hangs in the hall . | Nothing in the magazine explains {}
-    . | Could somebody spell {} for me ? | The poem never names {} , but every reader understands . | Among
-    the topics was {} . | Years later , the journal returned to {} ."""),
+    "train": bars("{} . | {} again . | {} is here . | {} was there . | {} or not ."),
+    "dev": bars("{} then . | {} came up . | {} once more ."),
+    "test": bars("{} too . | {} now . | {} is next ."),
 }
 
 # Text for the backbone is opening + statements + ending, so that names are seen in many contexts.
@@ -210,15 +190,19 @@ def write_rows(path: Path, rows: Iterable[dict]) -> None:
 
 def write_world(world: World, folder: Path) -> None:
     """``world.json``: the truth behind the files, for checking results."""
-    truth = {"seed": world.seed, "types": TYPES, "relations": world.relations,
-             "entities": {entity.name: asdict(entity) for entity in world.entities}}
+    truth = {
+        "seed": world.seed,
+        "types": TYPES,
+        "relations": world.relations,
+        "entities": {entity.name: asdict(entity) for entity in world.entities},
+    }
     write_text(folder / "world.json", json.dumps(truth, ensure_ascii=False, indent=1) + "\n")
 
 
 def state_fact(rng: random.Random, fact: Fact, template: str) -> tuple[list[str], Span, Span]:
     """A sentence for a fact, subject or object first: its words, the subject's span and the object's span."""
     tokens: list[str] = []
-    spans = []
+    spans: list[Span] = []
     order = rng.sample((fact.subject, fact.object), 2)
     mentions = iter(order)
     for word in template.split():
@@ -240,10 +224,19 @@ def write_trex_rc(world: World, folder: Path, per_fact: dict[str, int]) -> None:
         for fact in (fact for fact in world.facts if fact.split == split):
             for template in rng.sample(PAIR_TEMPLATES, repeats):
                 tokens, (subj_start, subj_end), (obj_start, obj_end) = state_fact(rng, fact, template)
-                rows.append({"docid": fact.subject.qid, "token": tokens, "relation": fact.relation,
-                             "subj_start": subj_start, "subj_end": subj_end,
-                             "obj_start": obj_start, "obj_end": obj_end,
-                             "subj_label": fact.subject.qid, "obj_label": fact.object.qid})
+                rows.append(
+                    {
+                        "docid": fact.subject.qid,
+                        "token": tokens,
+                        "relation": fact.relation,
+                        "subj_start": subj_start,
+                        "subj_end": subj_end,
+                        "obj_start": obj_start,
+                        "obj_end": obj_end,
+                        "subj_label": fact.subject.qid,
+                        "obj_label": fact.object.qid,
+                    }
+                )
         rng.shuffle(rows)
         write_rows(folder / "trex-rc" / f"{split}.json", rows)
     ids = {relation: i for i, relation in enumerate(world.relations)}
@@ -263,20 +256,41 @@ def trex_document(rng: random.Random, entity: Entity, facts: list[Fact]) -> dict
         for token in tokens:
             text += (" " if text and token not in ".,;?" else "") + token
             bounds.append([len(text) - len(token), len(text)])
-        ends: list[dict] = [{"uri": ENTITY_URI + end.qid, "boundaries": [bounds[first][0], bounds[last][1]],
-                             "surfaceform": end.name, "annotator": LINKER}
-                            for (first, last), end in zip(spans, (fact.subject, fact.object), strict=True)]
-        predicate = {"uri": PROPERTY_URI + fact.relation, "boundaries": None, "surfaceform": None,
-                     "annotator": ALIGNER}
-        triples.append({"sentence_id": len(sentences), "subject": ends[0], "object": ends[1],
-                        "predicate": predicate, "confidence": None, "dependency_path": None,
-                        "annotator": ALIGNER})
+        ends: list[dict] = [
+            {
+                "uri": ENTITY_URI + end.qid,
+                "boundaries": [bounds[first][0], bounds[last][1]],
+                "surfaceform": end.name,
+                "annotator": LINKER,
+            }
+            for (first, last), end in zip(spans, (fact.subject, fact.object), strict=True)
+        ]
+        predicate = {"uri": PROPERTY_URI + fact.relation, "boundaries": None, "surfaceform": None, "annotator": ALIGNER}
+        triples.append(
+            {
+                "sentence_id": len(sentences),
+                "subject": ends[0],
+                "object": ends[1],
+                "predicate": predicate,
+                "confidence": None,
+                "dependency_path": None,
+                "annotator": ALIGNER,
+            }
+        )
         mentions += sorted(ends, key=lambda end: end["boundaries"])
         sentences.append([bounds[0][0], len(text)])
         words += bounds
     uri = ENTITY_URI + entity.qid
-    return {"docid": uri, "title": entity.name, "uri": uri, "text": text, "sentences_boundaries": sentences,
-            "words_boundaries": words, "entities": mentions, "triples": triples}
+    return {
+        "docid": uri,
+        "title": entity.name,
+        "uri": uri,
+        "text": text,
+        "sentences_boundaries": sentences,
+        "words_boundaries": words,
+        "entities": mentions,
+        "triples": triples,
+    }
 
 
 def write_trex_raw(world: World, folder: Path, files: int = 2) -> None:
@@ -299,8 +313,7 @@ def write_openentity(world: World, folder: Path, per_entity: dict[str, int]) -> 
             names = [entity.name for entity in world.entities if (entity.type, entity.split) == (kind, split)]
             for name, template in zip(names * repeats, cycle(TYPING_TEMPLATES[split]), strict=False):
                 start = template.index("{}")
-                rows.append({"sent": template.format(name), "start": start, "end": start + len(name),
-                             "labels": [kind]})
+                rows.append({"sent": template.format(name), "start": start, "end": start + len(name), "labels": [kind]})
         rng.shuffle(rows)
         write_rows(folder / "OpenEntity" / f"{split}.json", rows)
 
@@ -434,7 +447,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write the demo world in the users' file formats.")
     parser.add_argument("--output_dir", type=Path, default=Path("data/demo"))
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--entities_per_type", type=int, default=80, help="there are 6 types")
+    parser.add_argument("--entities_per_type", type=int, default=20, help="there are 6 types")
     parser.add_argument("--facts_per_relation", type=int, default=140, help="36 relations; dev adds a tenth")
     parser.add_argument("--trees", type=int, default=6000, help="for training; dev adds a tenth")
     parser.add_argument("--backbone_lines", type=int, default=40000)
@@ -442,9 +455,9 @@ def main(argv: list[str] | None = None) -> None:
 
     world = build_world(args.seed, args.entities_per_type, args.facts_per_relation)
     write_world(world, args.output_dir)
-    write_trex_rc(world, args.output_dir, {"train": 4, "dev": 2})
+    write_trex_rc(world, args.output_dir, {"train": 3, "dev": 1})
     write_trex_raw(world, args.output_dir)
-    write_openentity(world, args.output_dir, {"train": 5, "dev": 4, "test": 4})
+    write_openentity(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
     write_trees(world, args.output_dir, {"train": args.trees, "dev": max(1, args.trees // 10)})
     write_backbone_text(world, args.output_dir, args.backbone_lines)
     print(f"{len(world.entities)} entities and {len(world.facts)} facts in {args.output_dir}")

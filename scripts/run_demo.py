@@ -48,7 +48,7 @@ def recipe(
         path,
         *("--model_name_or_path", BACKBONE, "--data_dir", data, "--output_dir", output, "--do_train", "--do_eval"),
         *("--per_gpu_train_batch_size", batch, "--per_gpu_eval_batch_size", 128, "--max_seq_length", 64),
-        *("--max_steps", steps, "--learning_rate", rate, "--warmup_steps", steps // 10, "--eval_steps", every),
+        *("--max_steps", steps, "--learning_rate", rate, "--warmup_steps", steps // 20, "--eval_steps", every),
         *("--save_steps", every, "--max_save_checkpoints", 1, "--logging_steps", 20, "--no_cuda"),
         *("--features_cache", output.parent / "features", *ADAPTER, *flags),
         quiet=True,
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     fac, lin = "examples/run_pretrain_fac_adapter.py", "examples/run_pretrain_lin_adapter.py"
     finish(
         [
-            workers.submit(recipe, fac, data / "trex-rc", output / "fac", 64, 2500, 3e-3, 500),
+            workers.submit(recipe, fac, data / "trex-rc", output / "fac", 64, 2500, 1.5e-3, 250),
             workers.submit(recipe, lin, data / "find_head", output / "lin", 32, 600, 1e-3, 200),
             workers.submit(recipe, lin, data / "find_head", output / "no_lin", 32, 600, 1e-3, 200, "--no_adapter"),
         ]
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(
         [
             workers.submit(
-                recipe, typing, data / "OpenEntity", output / name, 16, 300, 1e-3, 50, "--seed", seed, *flags
+                recipe, typing, data / "OpenEntity", output / name, 16, 600, 1e-4, 50, "--seed", seed, *flags
             )
             for seed in args.seeds
             for name, flags in settings.items()
