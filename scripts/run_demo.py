@@ -50,7 +50,7 @@ def recipe(
         *("--per_gpu_train_batch_size", batch, "--per_gpu_eval_batch_size", 128, "--max_seq_length", 64),
         *("--max_steps", steps, "--learning_rate", rate, "--warmup_steps", steps // 20, "--eval_steps", every),
         *("--save_steps", every, "--max_save_checkpoints", 1, "--logging_steps", 20, "--no_cuda"),
-        *("--features_cache", output.parent / "features", *ADAPTER, *flags),
+        *("--features_cache", data.parent / "features", *ADAPTER, *flags),
         quiet=True,
     )
     print(f"   {output.name}: {time.perf_counter() - began:.0f} s", flush=True)
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(
         [
             workers.submit(
-                recipe, typing, data / "OpenEntity", output / name, 16, 600, 1e-4, 50, "--seed", seed, *flags
+                recipe, typing, data / "OpenEntity", output / "typing" / name, 16, 600, 1e-4, 50, "--seed", seed, *flags
             )
             for seed in args.seeds
             for name, flags in settings.items()
@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     script("scripts/results_table.py", output / "no_lin", output / "lin", *heads, "--output", output / "heads")
     print("\nEntity typing of unseen entities in unseen sentences: test, mean and deviation over seeds.\n")
     title = ("--split", "test", "--title", "Typing of entities that fine-tuning never saw")
-    script("scripts/results_table.py", *(output / name for name in settings), *title, "--output", output)
+    script("scripts/results_table.py", *(output / "typing" / name for name in settings), *title, "--output", output)
     minutes = (time.perf_counter() - began) / 60
     print(f"\nTable and plots: {output}/table.md, scores.png, curves.png, heads/scores.png. {minutes:.1f} minutes.")
 
