@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(
         [
             workers.submit(
-                recipe, typing, data / "OpenEntity", output / "typing" / name, 16, 600, 1e-4, 50, "--seed", seed, *flags
+                recipe, typing, data / "OpenEntity", output / "typing" / name, 16, 300, 1e-4, 50, "--seed", seed, *flags
             )
             for seed in args.seeds
             for name, flags in settings.items()
