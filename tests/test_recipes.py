@@ -244,7 +244,7 @@ def test_mistakes_end_before_anything_is_written(run, world, tmp_path, tiny_back
 
 
 def test_padding_to_max_length_and_bfloat16_and_checkpointing_run(run):
-    run(
+    report, folder = run(
         TYPING,
         "--pad_to_max_length",
         "--bf16",
@@ -254,3 +254,5 @@ def test_padding_to_max_length_and_bfloat16_and_checkpointing_run(run):
         "--attend_padding",
         steps=2,
     )
+    assert report["steps"] == 2
+    assert json.loads((folder / "args.json").read_text())["arguments"]["bf16"] is True
