@@ -7,6 +7,7 @@ Data: <data_dir>/{train,dev,test}.json, docs/formats.md. Published for RoBERTa-l
 P 79.0, R 76.3, F1 77.6 (the original's README), about 2 hours on one 16 GB P100. Measured here: docs/results.md.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from kadapter.data.relations import read_labels
 from kadapter.metrics import entity_typing_scores
 from kadapter.recipe import check_length, fit, load_data, load_task_encoder, load_tokenizer, split_path
 from kadapter.tracking import Run, run_name, start_accelerator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ def main(argv=None):
         "dev": args.do_eval or args.evaluate_during_training,
         "test": args.do_eval and Path(split_path(data_args.data_dir, "test")).is_file(),
     }
+    if args.do_eval and not wanted["test"]:
+        logger.warning("%s has no test split: only dev is reported.", data_args.data_dir)
     data = load_data(
         accelerator,
         [split for split in wanted if wanted[split]],
