@@ -7,14 +7,12 @@ Data: <data_dir>/{train,dev,test}.json, docs/formats.md. Published for RoBERTa-l
 P 79.0, R 76.3, F1 77.6 (the original's README), about 2 hours on one 16 GB P100. Measured here: docs/results.md.
 """
 
-import logging
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from kadapter import HeadConfig, TaskModel
+from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
 from kadapter.data.entity_typing import (
     OPENENTITY_LABELS,
@@ -24,10 +22,9 @@ from kadapter.data.entity_typing import (
 )
 from kadapter.data.relations import read_labels
 from kadapter.metrics import entity_typing_scores
-from kadapter.recipe import check_length, fit, load_data, load_task_encoder, load_tokenizer, split_path
-from kadapter.tracking import Run, run_name, start_accelerator
-
-logger = logging.getLogger(__name__)
+from kadapter.recipe import finetune
+from kadapter.task import Task
+from kadapter.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,34 +51,21 @@ def rows(predictions, features, labels):
 
 def main(argv=None):
     groups = [TaskArguments, DataArguments, TrainingArguments, TypingArguments]
-    model_args, data_args, args, typing_args = parse(__doc__, groups, argv, task_name="entity_type")
-    accelerator = start_accelerator(args)
+    arguments = parse(__doc__, groups, argv, task_name="entity_type")
+    *_, args, typing_args = arguments
     labels = read_labels(typing_args.labels) if typing_args.labels else list(OPENENTITY_LABELS)
-    check_length(model_args, data_args.max_seq_length)
-    tokenizer = load_tokenizer(model_args)
-    wanted = {
-        "train": args.do_train,
-        "dev": args.do_eval or args.evaluate_during_training,
-        "test": args.do_eval and Path(split_path(data_args.data_dir, "test")).is_file(),
-    }
-    if args.do_eval and not wanted["test"]:
-        logger.warning("%s has no test split: only dev is reported.", data_args.data_dir)
-    data = load_data(
-        accelerator,
-        [split for split in wanted if wanted[split]],
-        data_args,
-        tokenizer,
-        read_entity_typing,
-        TYPING_SCHEMA,
-        encode_entity_typing,
-        reader_options={"labels": labels},
-        encoder_options={"labels": labels},
+    task = Task(
+        read=read_entity_typing,
+        schema=TYPING_SCHEMA,
+        encode=encode_entity_typing,
+        read_options={"labels": labels},
+        encode_options={"labels": labels},
+        head=HeadConfig("entity_typing", len(labels), tuple(labels)),
+        score=score,
+        rows=partial(rows, labels=labels),
+        metric="f1",
     )
-    encoder = load_task_encoder(model_args)
-    model = TaskModel.from_encoder(encoder, HeadConfig("entity_typing", len(labels), tuple(labels)))
-    name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
-    run = Run(accelerator, Path(args.output_dir) / name, [model_args, data_args, args, typing_args])
-    return fit(accelerator, run, model, tokenizer, data, args, data_args, score, partial(rows, labels=labels), "f1")
+    return finetune(start_accelerator(args), task, arguments)
 
 
 if __name__ == "__main__":

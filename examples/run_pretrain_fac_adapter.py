@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kadapter import HeadConfig, TaskModel
+from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
 from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_labels, read_relations
 from kadapter.metrics import relation_scores
-from kadapter.recipe import check_length, fit, load_data, load_pretraining_encoder, load_tokenizer
-from kadapter.tracking import Run, run_name, start_accelerator
+from kadapter.recipe import pretrain
+from kadapter.task import Task
+from kadapter.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,30 +46,21 @@ def rows(predictions, features, labels):
 
 def main(argv=None):
     groups = [PretrainingArguments, DataArguments, TrainingArguments, RelationArguments]
-    model_args, data_args, args, relation_args = parse(__doc__, groups, argv, task_name="trex", max_seq_length=64)
-    accelerator = start_accelerator(args)
+    arguments = parse(__doc__, groups, argv, task_name="trex", max_seq_length=64)
+    _, data_args, args, relation_args = arguments
     labels = read_labels(relation_args.labels or Path(data_args.data_dir) / "relations.json")
-    check_length(model_args, data_args.max_seq_length)
-    tokenizer = load_tokenizer(model_args)
-    splits = ["train", "dev"] if args.do_train else ["dev"]
-    data = load_data(
-        accelerator,
-        splits,
-        data_args,
-        tokenizer,
-        read_relations,
-        RELATION_SCHEMA,
-        encode_relations,
-        reader_options={"labels": labels},
-        encoder_options={"labels": labels},
+    task = Task(
+        read=read_relations,
+        schema=RELATION_SCHEMA,
+        encode=encode_relations,
+        read_options={"labels": labels},
+        encode_options={"labels": labels},
+        head=HeadConfig("relation", len(labels), tuple(labels)),
+        score=score,
+        rows=partial(rows, labels=labels),
+        metric="accuracy",
     )
-    encoder = load_pretraining_encoder(model_args, "fac")
-    model = TaskModel.from_encoder(encoder, HeadConfig("relation", len(labels), tuple(labels)))
-    name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
-    run = Run(accelerator, Path(args.output_dir) / name, [model_args, data_args, args, relation_args])
-    return fit(
-        accelerator, run, model, tokenizer, data, args, data_args, score, partial(rows, labels=labels), "accuracy"
-    )
+    return pretrain(start_accelerator(args), task, arguments, "fac")
 
 
 if __name__ == "__main__":

@@ -8,14 +8,14 @@ Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder tha
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from kadapter import HeadConfig, TaskModel
+from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
 from kadapter.data.dependencies import DEPENDENCY_SCHEMA, encode_dependencies, read_dependencies
 from kadapter.metrics import head_scores
-from kadapter.recipe import check_length, fit, load_data, load_pretraining_encoder, load_tokenizer
-from kadapter.tracking import Run, run_name, start_accelerator
+from kadapter.recipe import pretrain
+from kadapter.task import Task
+from kadapter.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,27 +41,20 @@ def rows(predictions, features):
 
 def main(argv=None):
     groups = [PretrainingArguments, DataArguments, TrainingArguments, DependencyArguments]
-    model_args, data_args, args, head_args = parse(__doc__, groups, argv, task_name="find_head", max_seq_length=64)
-    accelerator = start_accelerator(args)
-    check_length(model_args, data_args.max_seq_length)
-    tokenizer = load_tokenizer(model_args)
-    splits = ["train", "dev"] if args.do_train else ["dev"]
-    data = load_data(
-        accelerator,
-        splits,
-        data_args,
-        tokenizer,
-        read_dependencies,
-        DEPENDENCY_SCHEMA,
-        encode_dependencies,
-        encoder_options={"original_labels": head_args.original_labels},
+    arguments = parse(__doc__, groups, argv, task_name="find_head", max_seq_length=64)
+    _, data_args, args, head_args = arguments
+    task = Task(
+        read=read_dependencies,
+        schema=DEPENDENCY_SCHEMA,
+        encode=encode_dependencies,
+        encode_options={"original_labels": head_args.original_labels},
+        # The original ties the classifier's width to max_seq_length: one class a position.
+        head=HeadConfig("dependency", data_args.max_seq_length),
+        score=score,
+        rows=rows,
+        metric="accuracy",
     )
-    encoder = load_pretraining_encoder(model_args, "lin")
-    # The original ties the classifier's width to max_seq_length: one class a position.
-    model = TaskModel.from_encoder(encoder, HeadConfig("dependency", data_args.max_seq_length))
-    name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
-    run = Run(accelerator, Path(args.output_dir) / name, [model_args, data_args, args, head_args])
-    return fit(accelerator, run, model, tokenizer, data, args, data_args, score, rows, "accuracy")
+    return pretrain(start_accelerator(args), task, arguments, "lin")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reading and writing weights: ours (safetensors with JSON beside it) and the original's (`.bin`).
+"""Reading and writing weights.
 
 Loading is strict: what is missing, unexpected or misshapen is listed in the error. Pickles are read with
 `weights_only=True` alone, so a file that holds more than tensors is refused. Writing is atomic.
@@ -20,7 +20,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers.utils import cached_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.tensor import DTensor
+from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from kadapter.configuration import AdapterConfig
 
@@ -29,13 +32,6 @@ State = dict[str, torch.Tensor]
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PRETRAINING_HEAD = "pretraining_head.safetensors"
-ORIGINAL_WEIGHTS = "pytorch_model.bin"
-ORIGINAL_BACKBONE = "pytorch_pretrained_model.bin"  # beside ORIGINAL_WEIGHTS of the original's task models
-
-# In the original's files, but nothing that its models ever read: the heads of pretraining when only the adapter
-# is wanted, fusion layers of adapters that are absent (one adapter, or "add"), CosmosQA's unused fusion, and a buffer.
-PRETRAINING_HEAD_NAMES = re.compile(r"(com_dense|dense|out_proj|self_attention)\.")
-UNUSED_FUSION_NAMES = re.compile(r"(task_dense(_\w+)?|\w+_adapter\.task_dense)\.|.*position_ids$")
 
 
 # -- atomic writing ---------------------------------------------------------------------------------------------
@@ -152,55 +148,34 @@ def load_strict(
     if problems:
         title = getattr(module, "title", type(module).__name__)
         raise ValueError(f"{source} does not fit this {title}: {'; '.join(problems)}.")
-    module.load_state_dict({name: state[name] for name in own})
+    fill(module, {name: state[name] for name in own})
+
+
+def fill(module: nn.Module, state: State) -> None:
+    """Copy whole tensors into parameters, which may be sharded over processes; other parameters stay."""
+    if any(isinstance(parameter, DTensor) for parameter in module.parameters()):
+        whole: dict[str, Any] = {name: value for name, value in state.items() if not isinstance(value, DTensor)}
+        set_model_state_dict(module, whole, options=StateDictOptions(full_state_dict=True, strict=False))
+    else:
+        module.load_state_dict(state, strict=False)
 
 
 # -- adapters alone ---------------------------------------------------------------------------------------------
 
 
 def save_adapter(
-    adapter: nn.Module, config: AdapterConfig, folder: str | os.PathLike, head: State | None = None
+    state: Mapping[str, torch.Tensor], config: AdapterConfig, folder: str | os.PathLike, head: State | None = None
 ) -> None:
     """Write an adapter's folder; `head` (what pretraining had on top of it) goes into a file of its own."""
     with atomic_folder(folder) as path:
-        save_file(_plain(adapter.state_dict()), path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        save_file(plain(state), path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         if head:
-            save_file(_plain(head), path / PRETRAINING_HEAD, metadata={"format": "pt"})
+            save_file(plain(head), path / PRETRAINING_HEAD, metadata={"format": "pt"})
         (path / ADAPTER_CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
-def read_adapter(
-    source: str | os.PathLike, config: AdapterConfig | None = None, **hub: Any
-) -> tuple[AdapterConfig, State]:
-    """Configuration and weights of one adapter, from any place that `KAdapterModel.load_adapter` takes."""
-    path = Path(source)
-    if path.is_dir() and (path / ADAPTER_CONFIG).is_file():
-        return _read_own_adapter(path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
-    if path.name == ADAPTER_WEIGHTS and path.is_file():
-        return _read_own_adapter(path.with_name(ADAPTER_CONFIG), path)
-    is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix not in (".bin", ".safetensors")
-    if is_hub_name and not path.exists():
-        try:
-            files = [cached_file(str(source), name, **hub) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
-        except OSError as error:
-            raise FileNotFoundError(
-                f"adapter {source} is neither a local file or folder nor a reachable hub repository with "
-                f"{ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} ({str(error).splitlines()[0]})."
-            ) from None
-        return _read_own_adapter(Path(str(files[0])), Path(str(files[1])))
-    if path.is_dir():
-        path = path / ORIGINAL_WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"adapter {source} is not there; give a folder with {ADAPTER_CONFIG}, a {ORIGINAL_WEIGHTS} of K-Adapter "
-            "(the README says where to get the released ones), or leave the option empty."
-        )
-    state = read_state_dict(path)
-    weights = {name: value for name, value in state.items() if not PRETRAINING_HEAD_NAMES.match(name)}
-    return original_adapter_config(weights, path, config), weights
-
-
-def _read_own_adapter(config: Path, weights: Path) -> tuple[AdapterConfig, State]:
+def read_own_adapter(config: Path, weights: Path) -> tuple[AdapterConfig, State]:
+    """What `save_adapter` wrote."""
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -208,121 +183,31 @@ def _read_own_adapter(config: Path, weights: Path) -> tuple[AdapterConfig, State
     return AdapterConfig.from_dict(values), read_state_dict(weights)
 
 
-def original_adapter_config(
-    state: Mapping[str, torch.Tensor], source: object, config: AdapterConfig | None
-) -> AdapterConfig:
-    """The shape of an adapter of the original, which its file tells but for taps, skip and heads (see `config`)."""
-    name = "adapter.0.encoder.layer.0.intermediate.dense.weight"
-    if name not in state:
-        raise ValueError(
-            f"{source} holds no adapter of K-Adapter ({name} is missing); its names begin with {sorted(state)[:3]}."
-        )
-    intermediate, size = state[name].shape
-    layers = len({n.split(".")[4] for n in state if n.startswith("adapter.0.encoder.layer.")})
-    taps = len({n.split(".")[1] for n in state if n.startswith("adapter.")})
-    given = config or AdapterConfig(adapter_size=size)
-    if given.adapter_list is not None and len(given.adapter_list) != taps:
-        raise ValueError(
-            f"{source} has {taps} adapter layers, but adapter_list {list(given.adapter_list)} names "
-            f"{len(given.adapter_list)}; name {taps} hidden states."
-        )
-    values = {
-        **given.to_dict(),
-        "adapter_size": size,
-        "intermediate_size": intermediate,
-        "adapter_transformer_layers": layers,
-    }
-    if given.adapter_size != size and given.num_attention_heads == max(1, given.adapter_size // 64):
-        values["num_attention_heads"] = None  # it was not chosen, but followed from the other width
-    return AdapterConfig.from_dict(values)
+def plain(state: Mapping[str, torch.Tensor]) -> State:
+    """Copies on the CPU that share no memory, as safetensors wants them."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
-# -- the original's models --------------------------------------------------------------------------------------
+# -- backbones --------------------------------------------------------------------------------------------------
 
 
-def original_name(name: str, pretraining: bool) -> str:
-    """The original's name of a parameter of ours.
-
-    Args:
-        pretraining: the file of a pretraining script, where the one adapter stands at the top and the fusion is
-            `com_dense`; else a task model's or a RobertaModelwithAdapter's.
-    """
-    name = name.removeprefix("encoder.")
-    if pretraining:
-        name = re.sub(r"^adapters\.\w+\.", "", name)
-        name = re.sub(r"^fusion\.task_dense_\w+\.", "com_dense.", name)
-    name = re.sub(r"^adapters\.(\w+)\.", r"\1_adapter.", name)
-    name = re.sub(r"^backbone\.", "model.", name)
-    return re.sub(r"^(fusion|head)\.", "", name)
-
-
-def read_original(source: str | os.PathLike) -> State:
-    """The tensors of a file or folder of the original; a task model's two files are joined."""
-    path = Path(source)
-    if not path.is_dir():
-        return read_state_dict(path)
-    state = read_state_dict(path / ORIGINAL_WEIGHTS)
-    if (path / ORIGINAL_BACKBONE).is_file():
-        state.update(read_state_dict(path / ORIGINAL_BACKBONE))
-    return state
-
-
-def load_original(module: nn.Module, source: str | os.PathLike | Mapping[str, torch.Tensor]) -> None:
-    """Fill a `KnowledgeAdapter`, `KAdapterModel` or `TaskModel` from what the original wrote.
-
-    Args:
-        source: a file, a folder, or a state dictionary with the original's names. A pretraining file fills a
-            pretraining model but for its backbone, which such files do not hold.
+def load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
+    """An encoder of transformers with all its weights; only a pooler, which nothing here reads, may be fresh.
 
     Raises:
-        ValueError: lists the missing, unexpected and misshapen names, in the original's spelling.
+        ValueError: weights are missing or misshapen, which transformers would only warn of.
     """
-    state = dict(source) if isinstance(source, Mapping) else read_original(source)
-    label = "the state dictionary" if isinstance(source, Mapping) else str(source)
-    own = module.state_dict()
-    if not any(name.startswith(("backbone.", "encoder.")) for name in own):
-        load_strict(module, state, label, ignore=PRETRAINING_HEAD_NAMES)
-        return
-    pretraining = any(name.startswith("adapter.") for name in state)
-    renamed = {original_name(name, pretraining): name for name in own}
-    if pretraining:
-        state = {name: own[ours] for name, ours in renamed.items() if name.startswith("model.")} | state
-    view = _Renamed(module, renamed)
-    load_strict(view, state, label, ignore=UNUSED_FUSION_NAMES)
-
-
-class _Renamed(nn.Module):
-    """A module seen under other parameter names, so that errors speak the file's language."""
-
-    def __init__(self, module: nn.Module, renamed: Mapping[str, str]):
-        super().__init__()
-        self.__dict__["module"], self.__dict__["renamed"] = module, renamed
-        self.title = type(module).__name__
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        own = self.__dict__["module"].state_dict()
-        return {name: own[ours] for name, ours in self.__dict__["renamed"].items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        renamed = self.__dict__["renamed"]
-        return self.__dict__["module"].load_state_dict({renamed[name]: value for name, value in state_dict.items()})
-
-
-def original_state(module: nn.Module, pretraining: bool = False) -> tuple[State, State]:
-    """A model of ours under the original's names: (adapters, fusion, head; backbone).
-
-    Fusion layers that the original builds but does not use with one adapter are added as zeros, since it loads
-    strictly.
-    """
-    state = {original_name(name, pretraining): value for name, value in module.state_dict().items()}
-    backbone = {name: value for name, value in state.items() if name.startswith("model.")}
-    rest = {name: value for name, value in state.items() if name not in backbone}
-    one = [value for name, value in rest.items() if re.match(r"task_dense_\w+\.weight", name)]
-    if one and "task_dense.weight" not in rest:
-        rest["task_dense.weight"] = torch.zeros_like(one[0])
-        rest["task_dense.bias"] = torch.zeros(one[0].shape[0])
-    return _plain(rest), _plain(backbone)
-
-
-def _plain(state: Mapping[str, torch.Tensor]) -> State:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of keys tells of the pooler and of unused heads each time
+    try:
+        backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    lacking += sorted(str(key) for key in info["mismatched_keys"])
+    if lacking:
+        raise ValueError(
+            f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
+            f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture."
+        )
+    return backbone

@@ -16,11 +16,12 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
-from transformers.utils import logging as transformers_logging
 
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.configuration import AdapterConfig, KAdapterConfig
+from kadapter.fusion import Fusion
+from kadapter.original import read_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -43,37 +44,6 @@ class KAdapterOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     adapter_states: dict[str, torch.Tensor] | None = None
-
-
-class Fusion(nn.Module):
-    """Joins the backbone's last state with the adapters' outputs (K-Adapter, section 3.1; my_modeling_roberta.py).
-
-    "concat": each adapter's output is concatenated with the last state and mapped 2H -> H by its own
-    `task_dense_<name>`; with several adapters `task_dense` maps their n results, nH -> H.
-    "add": the sum, without parameters. Without adapters both give the last state itself.
-    """
-
-    def __init__(self, names: list[str], hidden_size: int, mode: str):
-        super().__init__()
-        self.names, self.mode = list(names), mode
-        if mode == "concat":
-            for name in names:
-                self.add_module(f"task_dense_{name}", nn.Linear(2 * hidden_size, hidden_size))
-            if len(names) > 1:
-                self.task_dense = nn.Linear(len(names) * hidden_size, hidden_size)
-
-    def forward(self, last: torch.Tensor, adapter_states: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """All tensors [..., H] -> [..., H]; works on single positions as well as on whole sequences."""
-        if not self.names:
-            return last
-        if self.mode == "add":
-            for name in self.names:
-                last = last + adapter_states[name]
-            return last
-        fused = [
-            getattr(self, f"task_dense_{name}")(torch.cat([last, adapter_states[name]], dim=-1)) for name in self.names
-        ]
-        return self.task_dense(torch.cat(fused, dim=-1)) if len(fused) > 1 else fused[0]
 
 
 class KAdapterPreTrainedModel(PreTrainedModel):
@@ -170,7 +140,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
         Raises:
             FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
         """
-        found, state = checkpoint.read_adapter(source, config, **hub)
+        found, state = read_adapter(source, config, **hub)
         fusion = self.fusion
         adapter = self.add_adapter(name, found)
         try:
@@ -184,7 +154,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
     def save_adapter(self, folder: str | os.PathLike, name: str) -> None:
         """Write one adapter alone: `adapter_config.json` and `adapter_model.safetensors`."""
         self._require(name)
-        checkpoint.save_adapter(self.adapters[name], self.config.adapter_config(name), folder)
+        checkpoint.save_adapter(self.adapters[name].state_dict(), self.config.adapter_config(name), folder)
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:
@@ -344,7 +314,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
                 )
             model = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         else:
-            backbone = _load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
+            backbone = checkpoint.load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
             wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat")
             model = cls(wrapped, backbone=backbone)
         for name, source in (adapters or {}).items():
@@ -355,28 +325,6 @@ class KAdapterModel(KAdapterPreTrainedModel):
                     source, name, adapter_config, **{key: value for key, value in hub.items() if key != "subfolder"}
                 )
         return model.eval()
-
-
-def _load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
-    """An encoder of transformers with all its weights; only a pooler, which nothing here reads, may be fresh.
-
-    Raises:
-        ValueError: weights are missing or misshapen, which transformers would only warn of.
-    """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its table of keys tells of the pooler and of unused heads each time
-    try:
-        backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
-    lacking += sorted(str(key) for key in info["mismatched_keys"])
-    if lacking:
-        raise ValueError(
-            f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
-            f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture."
-        )
-    return backbone
 
 
 class RobertawithAdapter(KAdapterModel):

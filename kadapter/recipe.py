@@ -1,26 +1,21 @@
-"""The steps that every recipe shares: tokenizer, data, encoder; then train, choose on dev, report.
+"""The steps that all recipes share: tokenizer, data, encoder, head, run.
 
-`examples/` tells each recipe's story in these calls.
+`examples/` describes each recipe as a `Task`; `fitting` trains and reports it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from datasets import Dataset, Features
-from safetensors.torch import load_file
+from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from kadapter import checkpoint
 from kadapter.arguments import (
     DataArguments,
     ModelArguments,
@@ -29,18 +24,52 @@ from kadapter.arguments import (
     TrainingArguments,
 )
 from kadapter.configuration import AdapterConfig, KAdapterConfig
-from kadapter.data.encoding import Collator
-from kadapter.data.features import Encoder, Reader, load_features
+from kadapter.data.features import load_features
+from kadapter.fitting import fit
 from kadapter.modeling import KAdapterModel
-from kadapter.tasks import TaskModel
-from kadapter.tracking import Run
-from kadapter.training import predict, train
+from kadapter.task import Task
+from kadapter.task_model import TaskModel
+from kadapter.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
 
-Predictions = list[dict[str, np.ndarray]]
-Score = Callable[[Predictions, Dataset], dict[str, float]]
-Rows = Callable[[Predictions, Dataset], Iterable[Mapping[str, Any]]]
+
+def pretrain(accelerator: Accelerator, task: Task, arguments: Sequence[Any], name: str) -> dict[str, Any]:
+    """Train adapter `name` and the task's head on a frozen backbone; as `finetune` otherwise."""
+    encoder = partial(load_pretraining_encoder, name=name)
+    return _run(accelerator, task, arguments, ("train", "dev"), encoder, adapter_alone=True)
+
+
+def finetune(accelerator: Accelerator, task: Task, arguments: Sequence[Any]) -> dict[str, Any]:
+    """Train the task's head on the encoder and its adapters, frozen as the flags say.
+
+    Args:
+        arguments: model, data, training and the recipe's own.
+
+    Returns:
+        What metrics.json holds.
+    """
+    return _run(accelerator, task, arguments, ("train", "dev", "test"), load_task_encoder)
+
+
+def _run(
+    accelerator: Accelerator,
+    task: Task,
+    arguments: Sequence[Any],
+    splits: Sequence[str],
+    load_encoder: Callable,
+    adapter_alone: bool = False,
+) -> dict[str, Any]:
+    model_args, data_args, args = arguments[:3]
+    check_length(model_args, data_args.max_seq_length)
+    tokenizer = load_tokenizer(model_args)
+    data = load_data(accelerator, task, splits, tokenizer, data_args, args)
+    encoder = load_encoder(model_args)
+    model = TaskModel.from_encoder(encoder, task.head)
+    name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
+    run = Run(accelerator, Path(args.output_dir) / name, arguments)
+    adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
+    return fit(accelerator, run, model, tokenizer, data, task, args, data_args, adapter_alone)
 
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
@@ -52,33 +81,37 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
 
 def load_data(
     accelerator: Accelerator,
-    splits: Iterable[str],
-    args: DataArguments,
+    task: Task,
+    splits: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
-    reader: Reader,
-    schema: Features,
-    encoder: Encoder,
-    reader_options: dict[str, Any] | None = None,
-    encoder_options: dict[str, Any] | None = None,
+    data_args: DataArguments,
+    args: TrainingArguments,
 ) -> dict[str, Dataset]:
-    """Features of `<data_dir>/<split>.json` (or `.jsonl`); one process tokenizes, the others wait."""
+    """Features of those splits that the run needs; one process tokenizes, the others wait."""
+    paths = {split: split_path(data_args.data_dir, task.files.get(split, split)) for split in splits}
+    wanted = {
+        "train": args.do_train,
+        "dev": args.do_eval or (args.do_train and args.evaluate_during_training),
+        "test": args.do_eval and "test" in paths and paths["test"].is_file(),
+    }
+    if args.do_eval and "test" in paths and not wanted["test"]:
+        logger.warning("%s has no test split: only dev is reported.", data_args.data_dir)
     data = {}
-    for split in splits:
-        path = split_path(args.data_dir, split)
+    for split in [split for split in paths if wanted[split]]:
         load = partial(
             load_features,
-            path,
-            reader,
-            schema,
-            encoder,
+            paths[split],
+            task.read,
+            task.schema,
+            task.encode,
             tokenizer,
-            reader_options=reader_options,
-            encoder_options={"max_seq_length": args.max_seq_length, **(encoder_options or {})},
-            cache_dir=args.features_cache,
-            num_workers=args.preprocessing_num_workers,
+            reader_options=dict(task.read_options),
+            encoder_options={"max_seq_length": data_args.max_seq_length, **task.encode_options},
+            cache_dir=data_args.features_cache,
+            num_workers=data_args.preprocessing_num_workers,
         )
         with accelerator.main_process_first():
-            data[split] = load(overwrite=args.overwrite_cache and accelerator.is_main_process)
+            data[split] = load(overwrite=data_args.overwrite_cache and accelerator.is_main_process)
     return data
 
 
@@ -99,11 +132,6 @@ def check_length(args: ModelArguments, max_seq_length: int) -> None:
         raise ValueError(
             f"--max_seq_length is {max_seq_length}, but {args.model_name_or_path} has {positions} positions; lower it."
         )
-
-
-def _hub(args: ModelArguments) -> dict[str, Any]:
-    options = {"revision": args.revision, "cache_dir": args.cache_dir, "dtype": torch.float32}
-    return options | ({"attn_implementation": args.attn_implementation} if args.attn_implementation else {})
 
 
 def load_task_encoder(args: TaskArguments) -> KAdapterModel:
@@ -133,6 +161,11 @@ def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterM
     return _prepared(encoder, args)
 
 
+def _hub(args: ModelArguments) -> dict[str, Any]:
+    options = {"revision": args.revision, "cache_dir": args.cache_dir, "dtype": torch.float32}
+    return options | ({"attn_implementation": args.attn_implementation} if args.attn_implementation else {})
+
+
 def _prepared(encoder: KAdapterModel, args: ModelArguments) -> KAdapterModel:
     if args.freeze_bert:
         encoder.freeze("backbone")
@@ -143,126 +176,3 @@ def _prepared(encoder: KAdapterModel, args: ModelArguments) -> KAdapterModel:
             "adapters attend to padding: features depend on it, so give --pad_to_max_length for the original's."
         )
     return encoder
-
-
-def save_model(model: TaskModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A task model whole; of a pretraining model the adapter, with its head in a file of its own."""
-    if is_pretraining(model):
-        (name,) = model.encoder.adapters
-        head = {
-            checkpoint.original_name(key, pretraining=True): value
-            for key, value in model.state_dict().items()
-            if key.startswith(("head.", "encoder.fusion."))
-        }
-        checkpoint.save_adapter(model.encoder.adapters[name], model.config.adapter_config(name), folder, head)
-    else:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-
-def load_model(model: TaskModel, folder: Path) -> None:
-    """Read back what `save_model` wrote."""
-    if is_pretraining(model):
-        state = load_file(folder / checkpoint.ADAPTER_WEIGHTS) | load_file(folder / checkpoint.PRETRAINING_HEAD)
-        checkpoint.load_original(model, state)
-    else:
-        checkpoint.load_strict(model, checkpoint.read_state_dict(folder / "model.safetensors"), folder)
-
-
-def is_pretraining(model: TaskModel) -> bool:
-    """Whether the model trains one adapter on a frozen backbone, so that only the adapter is worth keeping."""
-    trained = [any(p.requires_grad for p in adapter.parameters()) for adapter in model.encoder.adapters.values()]
-    return trained == [True] and model.encoder.backbone_is_frozen and model.config.fusion_mode == "concat"
-
-
-def fit(
-    accelerator: Accelerator,
-    run: Run,
-    model: TaskModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: Mapping[str, Dataset],
-    args: TrainingArguments,
-    data_args: DataArguments,
-    score: Score,
-    rows: Rows,
-    metric: str,
-) -> dict[str, Any]:
-    """Train on data["train"], choose the best by `metric` on data["dev"], report it on dev and test.
-
-    Returns:
-        What metrics.json holds: {"best": {...}, "dev": {...}, "test": {...}}.
-    """
-    on_gpu = accelerator.device.type == "cuda"
-    collate = Collator(
-        tokenizer.pad_token_id,
-        data_args.max_seq_length if data_args.pad_to_max_length else None,
-        multiple=8 if on_gpu else 1,
-    )
-    best = run.folder / "best"
-
-    def evaluate(split: str, module: torch.nn.Module) -> tuple[dict[str, float], Predictions]:
-        predictions, loss = predict(
-            accelerator,
-            module,
-            data[split],
-            collate,
-            args.per_gpu_eval_batch_size,
-            data_args.dataloader_num_workers,
-            desc=split,
-        )
-        return {**score(predictions, data[split]), "loss": float(loss)}, predictions
-
-    def save(module: TaskModel, folder: Path) -> None:
-        if accelerator.is_main_process:
-            save_model(module, tokenizer, folder)
-        accelerator.wait_for_everyone()
-
-    model.to(accelerator.device)
-    report: dict[str, Any] = {}
-    step, epoch = 0, 0.0
-    if args.do_train:
-        during = args.evaluate_during_training and "dev" in data
-        progress = train(
-            accelerator,
-            model,
-            data["train"],
-            collate,
-            args,
-            run,
-            group_by_length=data_args.group_by_length,
-            num_workers=data_args.dataloader_num_workers,
-            metric=metric,
-            evaluate_dev=(lambda module: evaluate("dev", module)[0]) if during else None,
-            save_best=lambda _: save(model, best),
-        )
-        save(model, run.folder)
-        step = progress.step
-        report = {"steps": step, "seconds": round(progress.seconds, 3)}
-        if progress.best_step:
-            report["best"] = {"step": progress.best_step, metric: progress.best_score}
-    if args.do_eval:
-        if best.is_dir():
-            load_model(model, best)
-            step, epoch = _best_place(run.folder, metric) or (step, epoch)
-        elif not args.do_train:
-            raise FileNotFoundError(f"{best} is missing; train first (--do_train) with the same arguments.")
-        for split in [name for name in data if name != "train"]:
-            began = time.perf_counter()
-            metrics, predictions = evaluate(split, model)
-            run.result(f"{split}_best", step, epoch, metrics, time.perf_counter() - began)
-            run.predictions(split, rows(predictions, data[split]))
-            report[split] = metrics
-    run.metrics(report)
-    run.close()
-    return report
-
-
-def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:
-    """Step and epoch of the weights in `best/`, from the run's own record."""
-    path = folder / "results.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    dev = [row for row in map(json.loads, lines) if row["split"] == "dev"]
-    if not dev:
-        return None
-    best = max(dev, key=lambda row: row["metrics"][metric])
-    return best["global_step"], best["epoch"]

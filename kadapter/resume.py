@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 
-from kadapter.checkpoint import read_state_dict, sync
+from kadapter.checkpoint import fill, read_state_dict, sync
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
-def trained_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Name -> tensor of what is trained."""
-    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+def trained_state(accelerator: Accelerator, model: nn.Module) -> dict[str, torch.Tensor]:
+    """Name -> whole tensor of what is trained, in the main process; all processes meet here."""
+    state = accelerator.get_state_dict(model)
+    inner = accelerator.unwrap_model(model)
+    return {name: state[name] for name, p in inner.named_parameters() if p.requires_grad and name in state}
 
 
 def save_checkpoint(
@@ -51,16 +53,17 @@ def save_checkpoint(
     # Weights are ours to write, so that frozen ones are left out.
     with accelerator.register_save_state_pre_hook(lambda models, weights, output: weights.clear()):
         accelerator.save_state(str(aside))
+    trained = trained_state(accelerator, model)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_file({name: value.contiguous() for name, value in trained_state(model).items()}, aside / TRAINED)
+        save_file({name: value.contiguous() for name, value in trained.items()}, aside / TRAINED)
         state = {
             "progress": asdict(progress),
             "schedule": schedule.state_dict(),
             "processes": accelerator.num_processes,
         }
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
-        for path in aside.iterdir():
+        for path in aside.rglob("*"):
             sync(path)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
@@ -82,7 +85,9 @@ def load_checkpoint(
     if not found:
         return None
     path = found[-1]
-    trained, saved = trained_state(model), read_state_dict(path / TRAINED)
+    inner = accelerator.unwrap_model(model)
+    trained = {name: p for name, p in inner.named_parameters() if p.requires_grad}
+    saved = read_state_dict(path / TRAINED)
     wrong = sorted(
         name
         for name in trained.keys() | saved.keys()
@@ -95,9 +100,7 @@ def load_checkpoint(
         )
     with accelerator.register_load_state_pre_hook(lambda models, source: models.clear()):
         accelerator.load_state(str(path))
-    with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved[name])
+    fill(inner, saved)
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
     schedule.load_state_dict(state["schedule"])
     if state["processes"] != accelerator.num_processes:

@@ -37,6 +37,7 @@ from kadapter import (
     RobertawithAdapter,
     TaskModel,
     load_original,
+    original,
 )
 from kadapter import checkpoint as ck
 from kadapter.adapter import KnowledgeAdapter
@@ -50,19 +51,19 @@ ADAPTER_NAMES = ("fac", "lin")  # what the original's models call their adapters
 
 def to_kadapter(source: Path, output: Path, args: argparse.Namespace) -> str:
     """Write ours from the original's; returns what it was."""
-    state = ck.read_original(source)
+    state = original.read_original(source)
     given, labels = _adapter_config(state, args), read_labels(args.labels) if args.labels else None
     if not any(name.startswith("model.") for name in state):
         if not any(name.startswith("adapter.") for name in state):
             raise ValueError(
                 f"{source} holds neither an adapter of K-Adapter nor a model with its backbone "
-                f"({ck.ORIGINAL_BACKBONE}); its names begin with {sorted(state)[:3]}."
+                f"({original.ORIGINAL_BACKBONE}); its names begin with {sorted(state)[:3]}."
             )
         return _adapter_to_kadapter(state, source, output, given)
     backbone, head = _backbone_config(source), _head(state, source, labels)
     given = given.resolved(backbone.num_hidden_layers)
     adapters = {
-        name: ck.original_adapter_config(weights, f"{source} ({name}_adapter)", given)
+        name: original.original_adapter_config(weights, f"{source} ({name}_adapter)", given)
         for name, weights in _adapters(state, source).items()
     }
     fused = any(re.match("task_dense|com_dense", name) for name in state)
@@ -79,15 +80,15 @@ def to_kadapter(source: Path, output: Path, args: argparse.Namespace) -> str:
 
 
 def _adapter_to_kadapter(state: ck.State, source: Path, output: Path, given: AdapterConfig) -> str:
-    head = {name: value for name, value in state.items() if ck.PRETRAINING_HEAD_NAMES.match(name)}
+    head = {name: value for name, value in state.items() if original.PRETRAINING_HEAD_NAMES.match(name)}
     weights = {name: value for name, value in state.items() if name not in head}
-    config = ck.original_adapter_config(weights, source, given)
+    config = original.original_adapter_config(weights, source, given)
     adapter = _filled_adapter(weights, config, source)
     if config.adapter_list is None and len(adapter.taps) != 3:
         raise ValueError(
             f"{source} has {len(adapter.taps)} adapter layers; name their hidden states with --adapter_list."
         )
-    ck.save_adapter(adapter, config, output, head)
+    ck.save_adapter(adapter.state_dict(), config, output, head)
     return f"adapter of {len(adapter.taps)} layers, {'with' if head else 'without'} the head of its pretraining"
 
 
@@ -164,10 +165,10 @@ def _head(state: ck.State, source: Path, labels: list[str] | None) -> HeadConfig
 def to_original(source: Path, output: Path, args: argparse.Namespace) -> str:
     """Write the original's from ours; returns what it was."""
     if (source / ck.ADAPTER_CONFIG).is_file():
-        config, weights = ck.read_adapter(source)
+        config, weights = original.read_adapter(source)
         _filled_adapter(weights, config, source)
         head = source / ck.PRETRAINING_HEAD
-        _write(output, {ck.ORIGINAL_WEIGHTS: weights | (load_file(head) if head.is_file() else {})})
+        _write(output, {original.ORIGINAL_WEIGHTS: weights | (load_file(head) if head.is_file() else {})})
         return f"adapter {'with' if head.is_file() else 'without'} the head of its pretraining"
     if not (source / "config.json").is_file():
         raise FileNotFoundError(
@@ -177,12 +178,12 @@ def to_original(source: Path, output: Path, args: argparse.Namespace) -> str:
     _check_known_to_original(config, source)
     backbone = RobertaConfig.from_dict({**config.backbone_config.to_dict(), "output_hidden_states": True})
     if config.head is None:
-        rest, weights = ck.original_state(KAdapterModel.from_pretrained(source))
-        _write(output, {ck.ORIGINAL_WEIGHTS: weights | rest}, backbone)
+        rest, weights = original.original_state(KAdapterModel.from_pretrained(source))
+        _write(output, {original.ORIGINAL_WEIGHTS: weights | rest}, backbone)
     else:
         model = TaskModel.from_pretrained(source)
-        rest, weights = ck.original_state(model, pretraining=_is_pretraining(config))
-        _write(output, {ck.ORIGINAL_WEIGHTS: rest, ck.ORIGINAL_BACKBONE: weights}, backbone)
+        rest, weights = original.original_state(model, pretraining=_is_pretraining(config))
+        _write(output, {original.ORIGINAL_WEIGHTS: rest, original.ORIGINAL_BACKBONE: weights}, backbone)
     return f"{config.head['kind']} model" if config.head else "model"
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.checkpoint import load_original
+from kadapter.original import load_original
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import MASK, TEXT, assert_same, build, features, released, weights
 from transformers import BertConfig, RobertaModel
 
-from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel
+from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel, original
 from kadapter import checkpoint as ck
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,7 +39,7 @@ def test_a_released_adapter_goes_there_and_back_bit_for_bit(tmp_path, sequence, 
     torch.save(state, tmp_path / "released" / "pytorch_model.bin")
     source = tmp_path / "released" if by_folder else tmp_path / "released" / "pytorch_model.bin"
     ours = convert("kadapter", source, tmp_path / "ours", *FLAGS, "--attend_padding")
-    config, loaded = ck.read_adapter(ours)
+    config, loaded = original.read_adapter(ours)
     assert config == AdapterConfig(**{**TINY_ADAPTER.to_dict(), "attend_padding": True})
     assert_same(loaded | load_file(ours / ck.PRETRAINING_HEAD), state)
     assert_same(binary(convert("original", ours, tmp_path / "back")), state)
@@ -128,7 +128,9 @@ def test_names_and_shapes_are_the_originals(kind):
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     keys = golden_json("state_dict_keys")
     expected = {**keys["backbone"], **keys[kind]}
-    assert {ck.original_name(name, pretraining="pretrain" in kind): shape for name, shape in shapes.items()} == expected
+    assert {
+        original.original_name(name, pretraining="pretrain" in kind): shape for name, shape in shapes.items()
+    } == expected
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------

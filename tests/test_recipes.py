@@ -9,7 +9,7 @@ import torch
 from conftest import load_script
 from safetensors.torch import load_file
 
-from kadapter import RobertawithAdapter, TaskModel
+from kadapter import RobertawithAdapter, TaskModel, training
 from kadapter.data.jsonio import write_json_list
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
@@ -192,7 +192,7 @@ def test_other_arguments_are_refused_in_the_same_folder(run):
 
 def test_sigterm_saves_and_the_same_command_ends_as_an_unbroken_run(run, monkeypatch):
     _, whole = run(FAC, "--comment", "whole", "--gradient_accumulation_steps", "2")
-    module = FAC.fit.__globals__["train"].__globals__
+    module = vars(training)
     real = module["_accumulate"]
     calls = []
 

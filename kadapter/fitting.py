@@ -1,0 +1,144 @@
+"""Train a task model, choose its best checkpoint on dev, report it; and how such models are kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase
+
+from kadapter import checkpoint
+from kadapter.arguments import DataArguments, TrainingArguments
+from kadapter.data.encoding import Collator
+from kadapter.evaluation import predict
+from kadapter.original import load_original, original_name
+from kadapter.task import Task
+from kadapter.task_model import TaskModel
+from kadapter.tracking import Run
+from kadapter.training import Progress, train
+
+
+def fit(
+    accelerator: Accelerator,
+    run: Run,
+    model: TaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Mapping[str, Dataset],
+    task: Task,
+    args: TrainingArguments,
+    data_args: DataArguments,
+    adapter_alone: bool = False,
+) -> dict[str, Any]:
+    """Train on data["train"], choose the best by `task.metric` on data["dev"], report it on all other splits.
+
+    Args:
+        adapter_alone: keep the one adapter, with the head beside it, instead of the whole model.
+
+    Returns:
+        What metrics.json holds: {"best": {...}, "dev": {...}, "test": {...}}.
+    """
+    collate = Collator(
+        tokenizer.pad_token_id,
+        data_args.max_seq_length if data_args.pad_to_max_length else None,
+        multiple=8 if accelerator.device.type == "cuda" else 1,
+    )
+    workers, best = data_args.dataloader_num_workers, run.folder / "best"
+
+    def evaluate(split: str, module: torch.nn.Module) -> tuple[dict[str, float], list]:
+        predictions, loss = predict(
+            accelerator, module, data[split], collate, args.per_gpu_eval_batch_size, workers, desc=split
+        )
+        return {**task.score(predictions, data[split]), "loss": float(loss)}, predictions
+
+    save = partial(save_model, accelerator, tokenizer=tokenizer, adapter_alone=adapter_alone)
+    module: torch.nn.Module = model.to(accelerator.device)
+    progress, report = Progress(), dict[str, Any]()
+    if args.do_train:
+        module, progress = train(
+            accelerator,
+            model,
+            data["train"],
+            collate,
+            args,
+            run,
+            group_by_length=data_args.group_by_length,
+            num_workers=workers,
+            metric=task.metric,
+            evaluate_dev=(lambda module: evaluate("dev", module)[0]) if args.evaluate_during_training else None,
+            save_best=partial(save, folder=best),
+        )
+        save(module, folder=run.folder)
+        report = {"steps": progress.step, "seconds": round(progress.seconds, 3)}
+        if progress.best_step:
+            report["best"] = {"step": progress.best_step, task.metric: progress.best_score}
+    if args.do_eval:
+        if best.is_dir():
+            load_model(accelerator.unwrap_model(module), best, adapter_alone)
+        elif not args.do_train:
+            raise FileNotFoundError(f"{best} is missing; train first (--do_train) with the same arguments.")
+        step, epoch = _best_place(run.folder, task.metric) or (progress.step, 0.0)
+        for split in [name for name in data if name != "train"]:
+            began = time.perf_counter()
+            metrics, predictions = evaluate(split, module)
+            run.result(f"{split}_best", step, epoch, metrics, time.perf_counter() - began)
+            run.predictions(split, task.rows(predictions, data[split]))
+            report[split] = metrics
+    run.metrics(report)
+    run.close()
+    return report
+
+
+def save_model(
+    accelerator: Accelerator,
+    module: torch.nn.Module,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    adapter_alone: bool,
+) -> None:
+    """A task model whole; or its one adapter, with fusion and head in a file of their own."""
+    state = accelerator.get_state_dict(module)  # all processes meet here where parameters are sharded
+    if accelerator.is_main_process:
+        model: Any = accelerator.unwrap_model(module)
+        if adapter_alone:
+            (name,) = model.encoder.adapters
+            prefix = f"encoder.adapters.{name}."
+            adapter = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            head = {
+                original_name(key, pretraining=True): value
+                for key, value in state.items()
+                if key.startswith(("head.", "encoder.fusion."))
+            }
+            checkpoint.save_adapter(adapter, model.config.adapter_config(name), folder, head)
+        else:
+            model.save_pretrained(folder, state_dict=state)
+            tokenizer.save_pretrained(folder)
+    accelerator.wait_for_everyone()
+
+
+def load_model(model: TaskModel, folder: Path, adapter_alone: bool) -> None:
+    """Read back what `save_model` wrote."""
+    if adapter_alone:
+        load_original(
+            model, load_file(folder / checkpoint.ADAPTER_WEIGHTS) | load_file(folder / checkpoint.PRETRAINING_HEAD)
+        )
+    else:
+        checkpoint.load_strict(model, checkpoint.read_state_dict(folder / "model.safetensors"), folder)
+
+
+def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:
+    """Step and epoch of the weights in `best/`, from the run's own record."""
+    path = folder / "results.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    dev = [row for row in map(json.loads, lines) if row["split"] == "dev"]
+    if not dev:
+        return None
+    best = max(dev, key=lambda row: row["metrics"][metric])
+    return best["global_step"], best["epoch"]
