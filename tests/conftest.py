@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 DEMO_BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # threads that wait for each other make tiny models 20 times slower on a busy machine
 
 
 def load_script(path: str):
@@ -32,13 +33,14 @@ def golden_json(name: str):
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
+@lru_cache(maxsize=2)
 def golden_state(kind: str, salt: str = "") -> dict[str, torch.Tensor]:
-    """The reference's weights, which tests/golden/README.md makes from the parameters' names."""
+    """The reference's weights, which tests/golden/README.md makes from the parameters' names; not to be changed."""
     state = {}
     for name, shape in golden_json("state_dict_keys")[kind].items():
         random = np.random.RandomState(zlib.crc32((salt + name).encode()))
         value = random.standard_normal(shape) * 0.02 + ("LayerNorm.weight" in name)
-        state[name] = torch.tensor(value, dtype=torch.float32)
+        state[name] = torch.from_numpy(np.asarray(value, dtype=np.float32))
     return state
 
 
@@ -173,12 +175,3 @@ def _features_cache(tmp_path_factory):
     import datasets
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("features")
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Tiny tensors are much faster without threads, which wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

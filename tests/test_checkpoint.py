@@ -16,8 +16,6 @@ from tiny import HIDDEN, adapter, assert_same, features, released, weights
 from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, load_original, original
 from kadapter import checkpoint as ck
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Malicious:
     """Unpickling this creates a file."""

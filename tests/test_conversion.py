@@ -13,7 +13,6 @@ from transformers import BertConfig, RobertaModel
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel, original
 from kadapter import checkpoint as ck
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = load_script("scripts/convert_checkpoint.py")
 EXAMPLE = load_script("examples/run_example.py")
 FLAGS = ("--adapter_list", "0,1,2", "--adapter_attention_heads", "2")

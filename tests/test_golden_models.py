@@ -74,7 +74,7 @@ def test_dependency_pretraining_gives_the_reference_loss_logits_and_attention(go
 def trajectory(model, inputs):
     """Ten steps as the reference made them: AdamW on all but the backbone, one gradient norm, constant rate."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=2e-5, eps=1e-8, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(parameters, lr=2e-5, eps=1e-8, weight_decay=0.0, fused=True)
     losses = []
     for _ in range(10):
         loss = model(**inputs).loss

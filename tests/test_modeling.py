@@ -7,9 +7,6 @@ from tiny import MASK, TEXT, assert_same, build, difference, enlarge, features, 
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, KnowledgeAdapter, TaskModel
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 # -- features ---------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,6 @@ from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, Robe
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel, modeling
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(
     ("loader", "names"),
