@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from kadapter.configuration import HeadConfig, KAdapterConfig
 from kadapter.heads import HeadOutput, build_head
@@ -41,6 +42,12 @@ class TaskModel(KAdapterPreTrainedModel):
         config = KAdapterConfig(**values, head=head)
         encoder.config = config
         return cls(config, encoder=encoder)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.set_input_embeddings(value)
 
     def forward(
         self,

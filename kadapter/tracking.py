@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -60,7 +61,9 @@ def start_accelerator(args: TrainingArguments) -> Accelerator:
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # a second run in one process may want another precision
         AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=args.no_cuda)
+    # Told so, accelerate joins processes on a machine without accelerator too; else each would run for itself.
+    cpu = args.no_cuda or not torch.accelerator.is_available()
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=cpu)
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",

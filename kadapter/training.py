@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import DistributedType, send_to_device, set_seed
 from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
@@ -73,6 +73,7 @@ def train(
     plan = Plan.make(dataset, args, accelerator.num_processes, group_by_length)
     optimizer = build_optimizer(model, args)
     schedule = get_linear_schedule_with_warmup(optimizer, args.warmup_steps, plan.total_steps)
+    _tell_deepspeed(accelerator, args)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(args.seed, device_specific=True)
     progress = load_checkpoint(accelerator, run.folder, model, schedule, Progress) or Progress()
@@ -126,6 +127,17 @@ def build_optimizer(model: nn.Module, args: TrainingArguments) -> torch.optim.Ad
     return torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon)
 
 
+def _tell_deepspeed(accelerator: Accelerator, args: TrainingArguments) -> None:
+    """DeepSpeed clips (one norm of all) and steps by itself; the loss is normalised here already."""
+    plugin = accelerator.state.deepspeed_plugin if accelerator.distributed_type == DistributedType.DEEPSPEED else None
+    if plugin is not None:
+        plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": args.per_gpu_train_batch_size,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": args.max_grad_norm,
+        }
+
+
 def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float) -> None:
     """Clip backbone and the rest separately, once an optimizer step (docs/deviations.md, 7)."""
     accelerator.unscale_gradients()
@@ -168,6 +180,7 @@ def _accumulate(accelerator: Accelerator, model: nn.Module, batches: list[dict],
     total = torch.zeros((), device=accelerator.device)
     for i, batch in enumerate(batches):
         last = i == len(batches) - 1
+        accelerator.sync_gradients = last
         with contextlib.nullcontext() if last else accelerator.no_sync(model):
             loss = model(**send_to_device(batch, accelerator.device), num_items=items / accelerator.num_processes).loss
             accelerator.backward(loss)

@@ -2,7 +2,7 @@
 # Starts a recipe on one or several processes; the run scripts call it.
 #   NGPU=4 bash run_pretrain_fac-adapter.sh                                       four processes of this machine
 #   NNODES=2 NODE_RANK=0 MASTER_ADDR=host0 NGPU=8 bash run_...sh                  on each of two machines (rank 0, 1)
-#   LAUNCH="accelerate launch --config_file mine.yaml" bash run_...sh             any other launcher (FSDP: not yet)
+#   LAUNCH="accelerate launch --config_file mine.yaml" bash run_...sh             FSDP, DeepSpeed, ...
 set -euo pipefail
 PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 NGPU=${NGPU:-1} NNODES=${NNODES:-1}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +31,6 @@ def command(recipe, backbone, data, output, *flags):
         "1e-3",
         "--adapter_size",
         "16",
-        "--no_cuda",
         "--adapter_attention_heads",
         "2",
         "--max_seq_length",
@@ -97,6 +97,27 @@ def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_ba
         for run in (one, two)
     )
     assert again == rows == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.slow
+def test_sharded_parameters_give_the_losses_of_whole_ones_and_resume(tiny_backbone, world, tmp_path):
+    flags = ["--max_steps", 8, "--eval_steps", 4, "--save_steps", 4, "--adapter_dropout", 0]
+    flags += ["--per_gpu_train_batch_size", 3]
+    processes = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    arguments = ["run_pretrain_lin_adapter", tiny_backbone, world / "find_head"]
+    finished([*processes, *command(*arguments, tmp_path / "whole", *flags)], tmp_path)
+    sharded = [*processes, "tests/sharded.py", *command(*arguments, tmp_path / "sharded", *flags)]
+    finished(sharded, tmp_path)
+    whole, run = only_run(tmp_path / "whole"), only_run(tmp_path / "sharded")
+    assert (run / "checkpoint-8" / "optimizer_0").is_dir()  # sharded indeed
+    before = dev_losses(run)
+    np.testing.assert_allclose([r[2] for r in before], [r[2] for r in dev_losses(whole)], rtol=1e-5)
+    weights = load_file(run / "adapter_model.safetensors")
+    shutil.rmtree(run / "checkpoint-8")
+    finished(sharded, tmp_path)
+    again = load_file(run / "adapter_model.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+    assert dev_losses(run) == before
 
 
 @pytest.mark.slow
