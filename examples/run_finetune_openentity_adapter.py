@@ -20,7 +20,7 @@ from kadapter.data.entity_typing import (
     encode_entity_typing,
     read_entity_typing,
 )
-from kadapter.data.relations import read_labels
+from kadapter.data.labels import read_labels
 from kadapter.metrics import entity_typing_scores
 from kadapter.recipe import finetune
 from kadapter.task import Task

@@ -15,7 +15,8 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_labels, read_relations
+from kadapter.data.labels import read_labels
+from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_relations
 from kadapter.metrics import relation_scores
 from kadapter.recipe import pretrain
 from kadapter.task import Task

@@ -28,6 +28,8 @@ OBSOLETE = {
     "server_port": "attach a debugger with python -m debugpy instead",
     "eval_all_checkpoints": "the checkpoint chosen on dev is evaluated",
     "test_mode": "it tested the original's freezing",
+    "my_model_name": "--comment names a run",
+    "report_steps": "--logging_steps says how often the loss is logged",
     "meta_bertmodel": "give the backbone as --model_name_or_path",
 }
 
@@ -110,6 +112,7 @@ class TaskArguments(ModelArguments):
     meta_fac_adaptermodel: str = flag("factual adapter: a file or folder, ours or the original's", "")
     meta_lin_adaptermodel: str = flag("linguistic adapter", "")
     meta_et_adaptermodel: str = flag("entity typing adapter", "")
+    task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
     adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list)
 
     def sources(self) -> dict[str, str]:

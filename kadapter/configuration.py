@@ -14,7 +14,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 FUSION_MODES = ("concat", "add")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
-HEAD_KINDS = ("relation", "dependency", "entity_typing")
+HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice")
 
 
 def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
@@ -124,7 +124,8 @@ class HeadConfig:
 
     Args:
         kind: one of `HEAD_KINDS`.
-        num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length).
+        num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length), for
+            "multiple_choice" the number of choices.
         labels: names of the labels in order, where they have names.
         dropout: probability before `out_proj`; None takes the backbone's.
     """

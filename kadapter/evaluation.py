@@ -27,7 +27,7 @@ def predict(
     num_workers: int = 0,
     desc: str = "evaluate",
 ) -> tuple[Predictions, float]:
-    """Predictions in the order of `dataset`, in every process, and the mean loss (nan without labels).
+    """Predictions in the order of `dataset`, in every process, and the mean loss.
 
     `model(**batch)` gives an output; the unwrapped model's `predictions(output, batch)` gives, by name, one array
     an example.
@@ -57,7 +57,7 @@ def predict(
         with accelerator.autocast():
             output = inner(**batch, num_items=1)
         if i < len(batches):
-            loss += math.nan if output.loss is None else output.loss
+            loss += output.loss
             found += zip(indices.tolist(), inner.predictions(output, batch), strict=True)
     if world > 1:
         found, loss = gather_object(found), accelerator.reduce(loss, reduction="sum")

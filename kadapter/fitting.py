@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter import checkpoint
 from kadapter.arguments import DataArguments, TrainingArguments
+from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Collator
 from kadapter.evaluation import predict
 from kadapter.original import load_original, original_name
@@ -46,7 +47,7 @@ def fit(
         What metrics.json holds: {"best": {...}, "dev": {...}, "test": {...}}.
     """
     collate = Collator(
-        tokenizer.pad_token_id,
+        tokenizer.pad_token_id if task.pad_token_id is None else task.pad_token_id,
         data_args.max_seq_length if data_args.pad_to_max_length else None,
         multiple=8 if accelerator.device.type == "cuda" else 1,
     )
@@ -56,6 +57,8 @@ def fit(
         predictions, loss = predict(
             accelerator, module, data[split], collate, args.per_gpu_eval_batch_size, workers, desc=split
         )
+        if data[split][0]["labels"] == IGNORE:  # a test split whose labels are kept back
+            return {}, predictions
         return {**task.score(predictions, data[split]), "loss": float(loss)}, predictions
 
     save = partial(save_model, accelerator, tokenizer=tokenizer, adapter_alone=adapter_alone)
@@ -88,9 +91,12 @@ def fit(
         for split in [name for name in data if name != "train"]:
             began = time.perf_counter()
             metrics, predictions = evaluate(split, module)
-            run.result(f"{split}_best", step, epoch, metrics, time.perf_counter() - began)
+            if metrics:
+                run.result(f"{split}_best", step, epoch, metrics, time.perf_counter() - began)
+                report[split] = metrics
             run.predictions(split, task.rows(predictions, data[split]))
-            report[split] = metrics
+            if task.report is not None and accelerator.is_main_process:
+                task.report(run.folder, split, predictions, data[split])
     run.metrics(report)
     run.close()
     return report

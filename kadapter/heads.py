@@ -139,10 +139,40 @@ class DependencyHead(nn.Module):
         return {"predicted": output.logits.argmax(-1), "attended": output.attention.argmax(-1)}
 
 
+class MultipleChoiceHead(nn.Module):
+    """State at the first token of each choice -> one score (run_finetune_cosmosqa_adapter.py)."""
+
+    reads = "positions"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        self.choices = config.num_labels
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, 1)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+    ) -> HeadOutput:
+        """`features` [B * C, 1, H]; `labels` [B] -> cross-entropy over the choices, `logits` [B, C]."""
+        logits = self.classifier(self.dropout(features[:, 0])).view(-1, self.choices)
+        if labels is None:
+            return HeadOutput(logits=logits)
+        total = F.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORE)
+        return HeadOutput(_normalized(total, len(labels), num_items), logits)
+
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
+        return {"logits": output.logits}
+
+
 HEADS: dict[str, type[nn.Module]] = {
     "relation": RelationHead,
     "dependency": DependencyHead,
     "entity_typing": EntityTypingHead,
+    "multiple_choice": MultipleChoiceHead,
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from kadapter.configuration import IGNORE
 
@@ -14,15 +15,21 @@ def f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def entity_typing_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def entity_typing_scores(logits: np.ndarray, labels: np.ndarray, top_if_none: bool = False) -> dict[str, float]:
     """Loose micro (OpenEntity's headline: precision, recall, f1), loose macro, and exact match.
 
     A label is predicted when its logit is positive (run_finetune_openentity_adapter.py: accuracy, f1_score).
 
     Args:
         logits, labels: [examples, labels]; labels of 0 and 1.
+        top_if_none: where no logit is positive, predict the largest, as FIGER's loop does
+            (run_finetune_figer_adapter.py).
     """
-    predicted, gold = np.asarray(logits) > 0, np.asarray(labels) > 0.5
+    logits = np.asarray(logits)
+    predicted, gold = logits > 0, np.asarray(labels) > 0.5
+    if top_if_none:
+        none = ~predicted.any(1)
+        predicted[none, logits[none].argmax(1)] = True
     hits, n_predicted, n_gold = (predicted & gold).sum(1), predicted.sum(1), gold.sum(1)
     precision = float(hits.sum() / max(1, n_predicted.sum()))
     recall = float(hits.sum() / max(1, n_gold.sum()))
@@ -50,6 +57,67 @@ def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     predicted, gold = np.asarray(logits).argmax(1), np.asarray(labels)
     macro = f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0)
     return {"accuracy": float((predicted == gold).mean()), "macro_f1": float(macro)}
+
+
+def tacred_scores(predicted: np.ndarray, gold: np.ndarray, negative: int) -> dict[str, float]:
+    """Micro precision, recall and F1 without the relation `negative`; precision is 1 where nothing is predicted.
+
+    The official scorer's definition, and the original's (run_finetune_TACRED_adapter.py: tacred_f1).
+
+    Args:
+        predicted, gold: [examples], relation numbers.
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    hits = int(((predicted == gold) & (gold != negative)).sum())
+    n_predicted, n_gold = int((predicted != negative).sum()), int((gold != negative).sum())
+    precision = hits / n_predicted if n_predicted else 1.0
+    recall = hits / n_gold if n_gold else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1(precision, recall)}
+
+
+def per_class_scores(predicted: np.ndarray, gold: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a label that occurs: label, precision, recall, f1, predicted and gold (counts)."""
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    columns = precision_recall_fscore_support(gold, predicted, labels=range(len(labels)), zero_division=0)
+    counts = np.bincount(predicted, minlength=len(labels))
+    names = ("precision", "recall", "f1", "gold")
+    return [
+        {"label": label, **dict(zip(names, values, strict=True)), "predicted": int(count)}
+        for label, count, *values in zip(labels, counts, *(column.tolist() for column in columns), strict=True)
+        if count or values[-1]
+    ]
+
+
+def semeval_scores(predicted: np.ndarray, gold: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """SemEval-2010 Task 8's official score: macro F1 over the nine relations, direction taken into account.
+
+    A relation with the wrong direction is an error, but counts as predicted and as gold of that relation; "Other"
+    is left out of the mean. That is the scorer's "(9+1)-way evaluation with directionality". `original_macro_f1`
+    is the original's, which does not count a wrong direction against recall and takes the mean over "Other" too
+    (utils_glue.py: macro_f1_semeval).
+
+    Args:
+        predicted, gold: [examples], numbers of labels such as "Cause-Effect(e1,e2)".
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    relation = np.array([label.partition("(")[0] for label in labels])
+    scores, original = [], []
+    for name in dict.fromkeys(relation.tolist()):
+        is_predicted, is_gold = relation[predicted] == name, relation[gold] == name
+        hits = int((is_gold & (predicted == gold)).sum())
+        turned = int((is_gold & is_predicted & (predicted != gold)).sum())
+        precision = hits / max(1, int(is_predicted.sum()))
+        if name != "Other":
+            scores.append((precision, hits / max(1, int(is_gold.sum()))))
+        original.append(f1(precision, hits / max(1, int(is_gold.sum()) - turned)))
+    precision, recall = np.mean(scores, axis=0)
+    return {
+        "macro_precision": float(precision),
+        "macro_recall": float(recall),
+        "macro_f1": float(np.mean([f1(*pair) for pair in scores])),
+        "original_macro_f1": float(np.mean(original)),
+        "accuracy": float((predicted == gold).mean()),
+    }
 
 
 def head_scores(

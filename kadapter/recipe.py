@@ -40,16 +40,22 @@ def pretrain(accelerator: Accelerator, task: Task, arguments: Sequence[Any], nam
     return _run(accelerator, task, arguments, ("train", "dev"), encoder, adapter_alone=True)
 
 
-def finetune(accelerator: Accelerator, task: Task, arguments: Sequence[Any]) -> dict[str, Any]:
+def finetune(
+    accelerator: Accelerator,
+    task: Task,
+    arguments: Sequence[Any],
+    splits: Sequence[str] = ("train", "dev", "test"),
+) -> dict[str, Any]:
     """Train the task's head on the encoder and its adapters, frozen as the flags say.
 
     Args:
         arguments: model, data, training and the recipe's own.
+        splits: all there are; test is only read where its file is there.
 
     Returns:
         What metrics.json holds.
     """
-    return _run(accelerator, task, arguments, ("train", "dev", "test"), load_task_encoder)
+    return _run(accelerator, task, arguments, splits, load_task_encoder)
 
 
 def _run(
@@ -105,7 +111,7 @@ def load_data(
             task.schema,
             task.encode,
             tokenizer,
-            reader_options=dict(task.read_options),
+            reader_options={**task.read_options, **task.split_options.get(split, {})},
             encoder_options={"max_seq_length": data_args.max_seq_length, **task.encode_options},
             cache_dir=data_args.features_cache,
             num_workers=data_args.preprocessing_num_workers,
@@ -117,6 +123,8 @@ def load_data(
 
 def split_path(data_dir: str | Path, split: str) -> Path:
     """The split's JSON lines where they are there, else its JSON list (whether that is there or not)."""
+    if "." in split:
+        return Path(data_dir) / split
     lines = Path(data_dir) / f"{split}.jsonl"
     return lines if lines.is_file() else lines.with_suffix(".json")
 
@@ -135,7 +143,7 @@ def check_length(args: ModelArguments, max_seq_length: int) -> None:
 
 
 def load_task_encoder(args: TaskArguments) -> KAdapterModel:
-    """Backbone and pretrained adapters, frozen as the flags say."""
+    """Backbone and pretrained adapters, frozen as the flags say, and the task's own adapter, which is trained."""
     encoder = KAdapterModel.from_pretrained(
         args.model_name_or_path,
         adapters=args.sources(),
@@ -145,6 +153,8 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
     )
     if args.freeze_adapter:
         encoder.freeze("adapters")
+    if args.task_adapter:
+        encoder.add_adapter(args.task_adapter, args.adapter_config())
     return _prepared(encoder, args)
 
 

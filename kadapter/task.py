@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features
@@ -24,7 +25,10 @@ class Task:
     score: predictions and features of a split -> its scores, fractions of 1.
     rows: predictions and features of a split -> one JSON object an example.
     metric: the score that chooses the best checkpoint on dev; higher is better.
-    files: split -> name of its file in the data folder without ending, where that is not the split's own.
+    files: split -> name of its file in the data folder, where that is not the split's own with .jsonl or .json.
+    split_options: split -> further options of `read` there.
+    pad_token_id: what fills up sequences; None takes the tokenizer's own.
+    report: called in the end with the run's folder, the split, its predictions and its features.
     """
 
     read: Reader
@@ -37,3 +41,6 @@ class Task:
     read_options: Mapping[str, Any] = field(default_factory=dict)
     encode_options: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pad_token_id: int | None = None
+    report: Callable[[Path, str, Predictions, Dataset], None] | None = None

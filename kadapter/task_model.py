@@ -60,12 +60,17 @@ class TaskModel(KAdapterPreTrainedModel):
         """Features where the head reads them, then the head.
 
         Args:
-            input_ids, attention_mask: [B, S].
+            input_ids, attention_mask: [B, S]; or [B, choices, S], each choice a sequence of its own.
             positions: [B, N] positions that the head reads; None for heads that read the whole sequence.
             labels: as the head takes them; None gives no loss.
             num_items: what to divide the summed loss by, where the caller knows the count of a whole step
                 over micro-batches and processes; None means this batch's own count.
         """
+        if input_ids.dim() == 3:
+            choices = input_ids.shape[1]
+            input_ids = input_ids.flatten(0, 1)
+            attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
+            positions = None if positions is None else positions.repeat_interleave(choices, dim=0)
         features = self.encoder(input_ids, attention_mask=attention_mask, positions=positions).last_hidden_state
         return self.head(features, attention_mask=attention_mask, labels=labels, num_items=num_items)
 

@@ -41,7 +41,7 @@ from kadapter import (
 )
 from kadapter import checkpoint as ck
 from kadapter.adapter import KnowledgeAdapter
-from kadapter.data.relations import read_labels
+from kadapter.data.labels import read_labels
 
 ADAPTER_NAMES = ("fac", "lin")  # what the original's models call their adapters, in the order of its fusion
 

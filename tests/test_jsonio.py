@@ -1,6 +1,7 @@
 """The JSON helpers: lists and lines are read alike, faults are named by place, writing is atomic."""
 
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,23 @@ def test_json_lines_are_streamed_up_to_the_fault(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.json: there is no such file; check the path"):
         list(read_records(tmp_path / "nowhere.json"))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7])
+def test_a_list_is_streamed_whatever_its_blocks_and_faults_keep_their_place(tmp_path, monkeypatch, block) -> None:
+    monkeypatch.setattr("kadapter.data.jsonio._BLOCK", block)
+    path = write(tmp_path / "a.json", ' [{"é": "日本", "n": [1, 2.5]},\n\n {"b": {}},\n{"c": 1}  {"d": 2}]')
+    records = read_records(path)
+    assert list(islice(records, 3)) == [(1, {"é": "日本", "n": [1, 2.5]}), (2, {"b": {}}), (3, {"c": 1})]
+    with pytest.raises(ValueError, match=r"a\.json, line 4, column 11: broken JSON \(Expecting '\]'\)"):
+        next(records)
+    for content, message in (
+        (b'[{"a": "\xc3', "line 1: the byte at offset 8 is not UTF-8"),
+        (b'[{"a": 1}\n] x', "line 2, column 3: broken JSON .Extra data"),
+        (b'[{"a": 1},\n{"b": ', "line 2, column 7: broken JSON"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            list(read_records(write(tmp_path / "b.json", content)))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"\xef\xbb\xbf", b"[]"])

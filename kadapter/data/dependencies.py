@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces
 from kadapter.data.features import dropped
-from kadapter.data.jsonio import read_records
+from kadapter.data.jsonio import check_keys, read_records
 
 DEPENDENCY_SCHEMA = Features({"words": List(Value("string")), "heads": List(Value("int32")), "record": Value("int64")})
 
@@ -25,9 +25,7 @@ def read_dependencies(path: str | Path) -> Iterator[dict[str, Any]]:
     """Checked sentences as words and the number of each word's governor (0 = root)."""
     for number, record in read_records(path):
         where = f"{path}, record {number}"
-        missing = [key for key in ("sent", "tokens", "pairs") if key not in record]
-        if missing:
-            raise ValueError(f"{where}: the keys {missing} are missing; a find_head example has sent, tokens, pairs.")
+        check_keys(record, ("sent", "tokens", "pairs"), where)
         words = [_word(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
         yield {"words": words, "heads": _heads(record["pairs"], len(words), where), "record": number}
 

@@ -83,11 +83,16 @@ class Collator:
         self.pad_token_id, self.max_length, self.multiple = pad_token_id, max_length, multiple
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(feature["input_ids"]) for feature in features)
+        """ids, mask [batch, seq], or [batch, choices, seq]; positions [batch, n]; labels as the head takes them."""
+        ids = [feature["input_ids"] for feature in features]
+        choices = len(ids[0]) if isinstance(ids[0][0], list) else 0
+        rows = [row for choice in ids for row in choice] if choices else ids
+        longest = max(map(len, rows))
         size = self.max_length or -(-longest // self.multiple) * self.multiple
+        shape = (len(ids), choices, size) if choices else (len(ids), size)
         batch = {
-            "input_ids": _padded([feature["input_ids"] for feature in features], size, self.pad_token_id),
-            "attention_mask": _padded([[1] * len(feature["input_ids"]) for feature in features], size, 0),
+            "input_ids": _padded(rows, size, self.pad_token_id).view(shape),
+            "attention_mask": _padded([[1] * len(row) for row in rows], size, 0).view(shape),
         }
         if features[0]["positions"]:
             batch["positions"] = torch.tensor([feature["positions"] for feature in features])

@@ -1,4 +1,4 @@
-"""Entity typing: reader and encoding of OpenEntity's form.
+"""Entity typing: reader and encoding of OpenEntity's and FIGER's form.
 
 A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end exclusive.
 """
@@ -13,7 +13,8 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces, window
-from kadapter.data.jsonio import read_records
+from kadapter.data.jsonio import check_keys, read_records, write_json
+from kadapter.data.labels import read_labels
 
 # run_finetune_openentity_adapter.py: the order that its saved heads use
 OPENENTITY_LABELS = ("entity", "location", "time", "organization", "object", "event", "place", "person", "group")
@@ -38,9 +39,7 @@ def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict
     known = set(labels)
     for number, record in read_records(path):
         where = f"{path}, record {number}"
-        missing = [key for key in ("sent", "start", "end", "labels") if key not in record]
-        if missing:
-            raise ValueError(f"{where}: the keys {missing} are missing; a typing example has sent, start, end, labels.")
+        check_keys(record, ("sent", "start", "end", "labels"), where)
         sent, start, end = record["sent"], record["start"], record["end"]
         if not isinstance(sent, str) or not isinstance(start, int) or not isinstance(end, int):
             raise ValueError(
@@ -53,12 +52,35 @@ def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict
             )
         if not sent[start:end].strip():
             raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
+        if not isinstance(record["labels"], list):
+            raise ValueError(f"{where}: labels is {str(record['labels'])[:30]!r}; give a list of names.")
         unknown = [label for label in record["labels"] if label not in known]
         if unknown:
             raise ValueError(
                 f"{where}: the labels {unknown} are not among the {len(known)} known; mend them or give --labels."
             )
         yield {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
+
+
+def collect_labels(data_dir: str | Path, paths: Sequence[Path]) -> list[str]:
+    """FIGER's labels: `labels.json` in the data folder; where it is not, it is written.
+
+    The order is that of first appearance in the files, training first, as in the original (utils_glue.py), which
+    saved heads depend on. Labels of dev and test that training lacks come last.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing or broken.
+    """
+    path = Path(data_dir) / "labels.json"
+    if path.is_file():
+        return read_labels(path)
+    labels: dict[str, None] = {}
+    for source in paths:
+        for number, record in read_records(source):
+            check_keys(record, ("labels",), f"{source}, record {number}")
+            labels.update(dict.fromkeys(record["labels"]))
+    write_json(path, list(labels))
+    return list(labels)
 
 
 def encode_entity_typing(
@@ -88,6 +110,7 @@ def encode_entity_typing(
                 "input_ids": add_special_tokens(tokenizer, ids[begin : begin + max_seq_length - 2]),
                 "positions": [1 + len(before) - begin],
                 "labels": [int(j in present) for j in range(len(labels))],
+                "note": "a window around the mention was taken" if len(ids) > max_seq_length - 2 else "",
             }
         )
     return features

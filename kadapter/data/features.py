@@ -11,7 +11,6 @@ import json
 import logging
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,15 +18,18 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # raise it when an encoding changes, so that old stores are not found again
+VERSION = 2  # raise it when an encoding changes, so that old stores are not found again
 DROPPED = "dropped"  # column of the reason why an example cannot be used; "" where it can
+NOTE = "note"  # column of what was done to an example that is used; "" for nothing
 
+COUNTS = "counts.json"
 Reader = Callable[..., Iterator[dict[str, Any]]]
 Encoder = Callable[..., list[Feature]]
 
@@ -89,9 +91,12 @@ def load_features(
             num_workers,
         )
     store = datasets.load_from_disk(str(folder))
-    dropped = json.loads((folder / "dropped.json").read_text(encoding="utf-8"))
+    counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+    dropped = counts[DROPPED]
     for reason, count in dropped.items():
         logger.warning("%s: %d of %d examples dropped: %s.", path, count, len(store) + sum(dropped.values()), reason)
+    for note, count in counts[NOTE].items():
+        logger.warning("%s: %d of %d examples are kept, but %s.", path, count, len(store), note)
     if not len(store):
         raise ValueError(f"{path}: no example is left to use ({dropped}); raise --max_seq_length or mend the file.")
     return store
@@ -122,16 +127,21 @@ def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, 
             cache_file_name=str(scratch / "features.arrow"),
             new_fingerprint=folder.name,  # the store's name says it all; hashing a tokenizer takes seconds
         )
-        reasons = np.asarray(features[DROPPED])
-        kept = features.select(np.flatnonzero(reasons == "")).remove_columns(DROPPED)
+        counts = {name: _counts(features, name) for name in (DROPPED, NOTE)}
+        usable = np.asarray(pc.equal(features.data[DROPPED], ""))
+        kept = features.select(np.flatnonzero(usable)).remove_columns([DROPPED, NOTE])
         kept.save_to_disk(str(scratch / "store"))
-        counts = Counter(str(reason) for reason in reasons if reason)
-        (scratch / "store" / "dropped.json").write_text(json.dumps(counts), encoding="utf-8")
+        (scratch / "store" / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
         del features, kept, examples
         if not folder.is_dir():  # another process may have been faster
             (scratch / "store").rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _counts(features: datasets.Dataset, column: str) -> dict[str, int]:
+    found = pc.value_counts(features.data[column]).to_pylist()
+    return {row["values"]: row["counts"] for row in found if row["values"]}
 
 
 def _restarted(read: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
@@ -143,9 +153,16 @@ def _encode(batch: dict[str, list], encoder: Encoder, tokenizer: PreTrainedToken
     features = encoder(rows, tokenizer, **options)
     for row, feature in zip(rows, features, strict=True):
         feature.setdefault(DROPPED, "")
+        feature.setdefault(NOTE, "")
         feature.setdefault("items", 1)  # what the loss counts: one an example, or more (words)
-        feature.update(record=row["record"], length=len(feature["input_ids"]))
+        feature.update(record=row["record"], length=max(map(len, sequences(feature))))
     return {name: [feature[name] for feature in features] for name in features[0]}
+
+
+def sequences(feature: Feature) -> list[list[int]]:
+    """The token sequences of an example: one, or one a choice."""
+    ids = feature["input_ids"]
+    return ids if isinstance(ids[0], list) else [ids]
 
 
 def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:

@@ -4,16 +4,38 @@ Every reader and script goes through this module, so that a bad file is always r
 same kind of message: one sentence with the file, the record and the mend.
 """
 
+import codecs
 import json
 import os
+import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 _BOM = b"\xef\xbb\xbf"
+_BLANK = re.compile(r"[ \t\n\r]*")
+_BLOCK = 1 << 20  # bytes read at a time
+_LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file open for reading behind its byte-order mark, if it has one."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file; check the path.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the path of a file.")
+    with path.open("rb") as stream:
+        if stream.read(len(_BOM)) != _BOM:
+            stream.seek(0)
+        yield stream
+
+
+def _not_utf8(path: str | Path, line: int, offset: int) -> ValueError:
+    return ValueError(f"{path}, line {line}: the byte at offset {offset} is not UTF-8; save the file as UTF-8.")
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -23,97 +45,180 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     a word. A byte-order mark is skipped. Raises FileNotFoundError where there is no such file and
     ValueError with the byte offset where the bytes are not UTF-8.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; check the path.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the path of a file.")
-    with path.open("rb") as stream:
-        offset = 0
+    with _opened(path) as stream:
+        offset = stream.tell()
         for number, raw in enumerate(stream, start=1):
-            skipped = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
             try:
-                line = raw[skipped:].decode("utf-8")
+                line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                at = offset + skipped + error.start
-                raise ValueError(
-                    f"{path}, line {number}: the byte at offset {at} is not UTF-8; save the file as UTF-8."
-                ) from error
+                raise _not_utf8(path, number, offset + error.start) from error
             offset += len(raw)
             yield number, line.rstrip("\r\n")
+
+
+def _blocks(path: str | Path) -> Iterator[str]:
+    """The text of a UTF-8 file, a block at a time."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with _opened(path) as stream:
+        line, raw = 1, b"-"
+        while raw:
+            offset = stream.tell() - len(decoder.getstate()[0])
+            raw = stream.read(_BLOCK)
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                raise _not_utf8(path, line, offset + error.start) from error
+            line += text.count("\n")
+            yield text
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (number, record) from one JSON list or from JSON lines, told apart by the first character.
 
-    A list is read whole and numbered by element from 1. Lines are streamed, blank ones skipped, and
-    numbered by line, so that the number in a message is the one an editor shows. Raises
-    FileNotFoundError or ValueError as soon as a fault is met.
+    Both are streamed. A list is numbered by element from 1; lines are numbered by line, blank ones skipped, so
+    that the number in a message is the one an editor shows. Raises FileNotFoundError or ValueError as soon as a
+    fault is met.
     """
-    lines = read_lines(path)
-    for number, line in lines:
-        if not line.strip():
-            continue
-        first = line.lstrip()[0]
-        if first == "[":
-            blank_before = "\n" * (number - 1)  # keeps the line numbers of a JSON error right
-            text = blank_before + "\n".join(chain([line], (rest for _, rest in lines)))
-            yield from _list_records(path, text)
-        elif first == "{":
-            yield from _line_records(path, chain([(number, line)], lines))
-        else:
-            raise ValueError(
-                f"{path}, line {number}: the file starts with {first!r}; "
-                "give a JSON list of objects or one JSON object a line."
-            )
-        return
-    raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object a line.")
+    text = _Text(path)
+    first = text.peek()
+    if first == "[":
+        yield from _list_records(text)
+    elif first == "{":
+        yield from _line_records(path)
+    elif first:
+        raise ValueError(
+            f"{path}, line {text.line}: the file starts with {first!r}; "
+            "give a JSON list of objects or one JSON object a line."
+        )
+    else:
+        raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object a line.")
 
 
-def _list_records(path: str | Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+class _Text:
+    """A JSON text that is read as far as it is decoded."""
+
+    def __init__(self, path: str | Path):
+        self.path, self.blocks = path, _blocks(path)
+        self.text, self.at = "", 0
+        self.line, self.column = 1, 1  # of text[0]
+
+    def peek(self) -> str:
+        """The next character that is not blank, "" at the end."""
+        while True:
+            self.at = _BLANK.match(self.text, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self._more():
+                return ""
+
+    def expect(self, character: str) -> None:
+        if self.peek() != character:
+            raise self._broken(f"Expecting {character!r}", self.at)
+        self.at += 1
+
+    def value(self) -> Any:
+        """The next value."""
+        self.peek()
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                if len(self.text) - self.at < _LONGEST and self._more():
+                    continue  # the block ended within the value
+                raise self._broken(error.msg, error.pos) from error
+            except (ValueError, RecursionError) as error:
+                raise _unreadable(self.path, self._place(self.at)[0], error) from error
+            _check_surrogates(self.path, self._place(self.at)[0], self.text[self.at : end], value)
+            self.at = end
+            return value
+
+    def _more(self) -> bool:
+        self.line, self.column = self._place(self.at)
+        self.text, self.at = self.text[self.at :], 0
+        block = next(self.blocks, None)
+        self.text += block or ""
+        return block is not None
+
+    def _place(self, at: int) -> tuple[int, int]:
+        last = self.text.rfind("\n", 0, at)
+        return self.line + self.text.count("\n", 0, at), at - last if last >= 0 else self.column + at
+
+    def _broken(self, reason: str, at: int) -> ValueError:
+        return _broken(self.path, *self._place(at), reason)
+
+
+def _list_records(text: _Text) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the numbered elements of a JSON list."""
-    records = _parse(path, 1, text)
-    if not records:
-        raise ValueError(f"{path} is an empty list; give at least one record.")
-    for number, record in enumerate(records, start=1):
+    text.expect("[")
+    if text.peek() == "]":
+        raise ValueError(f"{text.path} is an empty list; give at least one record.")
+    number = 0
+    while not number or text.peek() == ",":
+        if number:
+            text.expect(",")
+        number += 1
+        record = text.value()
         if not isinstance(record, dict):
             raise ValueError(
-                f"{path}, record {number}: {_shorten(record)} is not a JSON object; make each element one."
+                f"{text.path}, record {number}: {_shorten(record)} is not a JSON object; make each element one."
             )
         yield number, record
+    text.expect("]")
+    if text.peek():
+        raise text._broken("Extra data", text.at)
 
 
-def _line_records(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _line_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the records of a JSON-lines file with their line numbers."""
-    for number, line in lines:
+    for number, line in read_lines(path):
         if not line.strip():
             continue
-        record = _parse(path, number, line)
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _broken(path, number, error.colno, error.msg) from error
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(path, number, error) from error
+        _check_surrogates(path, number, line, record)
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}: {_shorten(record)} is not a JSON object; make each line one.")
         yield number, record
 
 
-def _parse(path: str | Path, first_line: int, text: str) -> Any:
-    """Parse JSON text that starts on `first_line` of the file, naming the place of a fault."""
-    try:
-        value = json.loads(text)
-        if "\\u" in text:
-            # "\ud800" alone is legal JSON but no Unicode text: tokenizers and UTF-8 output fail on it.
+def _broken(path: str | Path, line: int, column: int, reason: str) -> ValueError:
+    return ValueError(
+        f"{path}, line {line}, column {column}: broken JSON ({reason}); "
+        "mend it there: one JSON list, or one complete object a line."
+    )
+
+
+def _unreadable(path: str | Path, line: int, error: Exception) -> ValueError:
+    return ValueError(f"{path}, line {line}: unreadable JSON ({error}); simplify the value.")
+
+
+def _check_surrogates(path: str | Path, line: int, text: str, value: Any) -> None:
+    """ "\\ud800" alone is legal JSON but no Unicode text: tokenizers and UTF-8 output fail on it."""
+    if "\\u" in text:
+        try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
-        return value
-    except json.JSONDecodeError as error:
-        line = first_line + error.lineno - 1
-        raise ValueError(
-            f"{path}, line {line}, column {error.colno}: broken JSON ({error.msg}); "
-            "mend it there: one JSON list, or one complete object a line."
-        ) from error
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{path}, line {first_line}: a \\u escape is half of a surrogate pair; write both halves or none."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}, line {first_line}: unreadable JSON ({error}); simplify the value.") from error
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{path}, line {line}: a \\u escape is half of a surrogate pair; write both halves or none."
+            ) from error
+
+
+def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    """Raise ValueError where a record lacks keys."""
+    missing = [key for key in keys if key not in record]
+    if missing:
+        raise ValueError(f"{where}: the keys {missing} are missing; give every record {', '.join(keys)}.")
+
+
+def check_unique(seen: dict[Any, int], key: Any, number: int, path: str | Path) -> None:
+    """Raise ValueError where an id stands twice in a file; None is no id."""
+    if key is not None and seen.setdefault(key, number) != number:
+        raise ValueError(f"{path}, record {number}: the id {key!r} is that of record {seen[key]}; make ids unique.")
 
 
 def _shorten(value: Any) -> str:

@@ -1,0 +1,103 @@
+"""Multiple choice: reader and encoding of CosmosQA.
+
+A record: {"id", "context", "question", "answer0" .. "answer3", "label": "0" .. "3"}; the test split has no label.
+The second form adds answerN_searched_evidence: {"basic": [{"text": str}]}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Features, List, Value
+from transformers import PreTrainedTokenizerBase
+
+from kadapter.configuration import IGNORE
+from kadapter.data.encoding import Feature, tokenize_pieces
+from kadapter.data.jsonio import check_keys, check_unique, read_records
+
+CHOICES = 4
+TEXT_KEYS = ("context", "question", *(f"answer{i}" for i in range(CHOICES)))
+CHOICE_SCHEMA = Features(
+    {
+        "id": Value("string"),
+        "context": Value("string"),
+        "endings": List(List(Value("string"))),  # [choices][parts]: question, answer and what else follows
+        "label": Value("int32"),
+        "record": Value("int64"),
+    }
+)
+
+
+def read_cosmosqa(path: str | Path, evidence: bool = False, labelled: bool = True) -> Iterator[dict[str, Any]]:
+    """Checked questions.
+
+    Args:
+        evidence: append each answer's searched evidence (--preprocess_type read_examples_add_evidence).
+        labelled: whether every record must have a label; else none need one, and -100 stands for it.
+
+    Raises:
+        ValueError: names file, record, value and mend.
+    """
+    seen: dict[Any, int] = {}
+    for number, record in read_records(path):
+        where = f"{path}, record {number}"
+        check_keys(record, (*TEXT_KEYS, *(["label"] if labelled else [])), where)
+        check_unique(seen, record.get("id"), number, path)
+        for key in TEXT_KEYS:
+            if not isinstance(record[key], str):
+                raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a text.")
+        label = str(record.get("label", IGNORE))
+        if label not in {str(i) for i in range(CHOICES)} and (labelled or label != str(IGNORE)):
+            raise ValueError(f"{where}: label is {label!r}; it must be 0 to {CHOICES - 1}.")
+        endings = [[record["question"], record[f"answer{i}"]] for i in range(CHOICES)]
+        if evidence:
+            endings = [[*ending, _evidence(record, i, where)] for i, ending in enumerate(endings)]
+        yield {
+            "id": str(record.get("id", number)),
+            "context": record["context"],
+            "endings": endings,
+            "label": int(label),
+            "record": number,
+        }
+
+
+def _evidence(record: dict[str, Any], choice: int, where: str) -> str:
+    key = f"answer{choice}_searched_evidence"
+    check_keys(record, (key,), f"{where} (--preprocess_type read_examples_add_evidence)")
+    try:
+        return " # ".join(str(item["text"]) for item in record[key]["basic"])
+    except (KeyError, TypeError):
+        raise ValueError(f'{where}: {key} is not {{"basic": [{{"text": ...}}, ...]}}; mend it.') from None
+
+
+def encode_choices(
+    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
+) -> list[Feature]:
+    """Four sequences a question, `<s> context </s> question </s> answer [</s> evidence] </s>`.
+
+    Where they are too long, the longer one of context and ending is cut at its right, token by token
+    (run_finetune_cosmosqa_adapter.py: _truncate_seq_pair).
+    """
+    texts = [text for e in examples for text in (e["context"], *(part for ending in e["endings"] for part in ending))]
+    pieces = iter(tokenize_pieces(tokenizer, texts))
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    features: list[Feature] = []
+    for example in examples:
+        context, choices, cut = next(pieces), [], False
+        for ending in example["endings"]:
+            parts = [[*next(pieces), sep] for _ in ending]
+            tail = [token for part in parts for token in part][:-1]
+            first, second = _truncated(len(context), len(tail), max_seq_length - 3)
+            cut = cut or first < len(context) or second < len(tail)
+            choices.append([cls, *context[:first], sep, *tail[:second], sep])
+        note = "context or answer was cut to max_seq_length" if cut else ""
+        features.append({"input_ids": choices, "positions": [0], "labels": example["label"], "note": note})
+    return features
+
+
+def _truncated(first: int, second: int, size: int) -> tuple[int, int]:
+    """Lengths after taking tokens from the longer of two, the second where they are equal."""
+    first = min(first, max(size - second, size - size // 2))
+    return first, min(second, size - first)
