@@ -23,6 +23,7 @@ from kadapter.data.entity_typing import (
 from kadapter.data.labels import read_labels
 from kadapter.metrics import entity_typing_scores
 from kadapter.recipe import finetune
+from kadapter.reports import typing_rows
 from kadapter.task import Task
 from kadapter.tracking import start_accelerator
 
@@ -38,17 +39,6 @@ def score(predictions, features):
     return entity_typing_scores(np.stack([p["logits"] for p in predictions]), np.array(features["labels"]))
 
 
-def rows(predictions, features, labels):
-    for prediction, gold, record in zip(predictions, features["labels"], features["record"], strict=True):
-        logits = prediction["logits"]
-        yield {
-            "record": record,
-            "labels": [name for name, present in zip(labels, gold, strict=True) if present],
-            "predicted": [name for name, logit in zip(labels, logits, strict=True) if logit > 0],
-            "logits": [round(float(logit), 4) for logit in logits],
-        }
-
-
 def main(argv=None):
     groups = [TaskArguments, DataArguments, TrainingArguments, TypingArguments]
     arguments = parse(__doc__, groups, argv, task_name="entity_type")
@@ -62,7 +52,7 @@ def main(argv=None):
         encode_options={"labels": labels},
         head=HeadConfig("entity_typing", len(labels), tuple(labels)),
         score=score,
-        rows=partial(rows, labels=labels),
+        rows=partial(typing_rows, labels=labels),
         metric="f1",
     )
     return finetune(start_accelerator(args), task, arguments)

@@ -19,6 +19,7 @@ from kadapter.data.labels import read_labels
 from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_relations
 from kadapter.metrics import relation_scores
 from kadapter.recipe import pretrain
+from kadapter.reports import relation_rows
 from kadapter.task import Task
 from kadapter.tracking import start_accelerator
 
@@ -34,17 +35,6 @@ def score(predictions, features):
     return relation_scores(np.stack([p["logits"] for p in predictions]), np.array(features["labels"]))
 
 
-def rows(predictions, features, labels):
-    for prediction, gold, record in zip(predictions, features["labels"], features["record"], strict=True):
-        best = int(prediction["logits"].argmax())
-        yield {
-            "record": record,
-            "relation": labels[gold],
-            "predicted": labels[best],
-            "logit": round(float(prediction["logits"][best]), 4),
-        }
-
-
 def main(argv=None):
     groups = [PretrainingArguments, DataArguments, TrainingArguments, RelationArguments]
     arguments = parse(__doc__, groups, argv, task_name="trex", max_seq_length=64)
@@ -58,7 +48,7 @@ def main(argv=None):
         encode_options={"labels": labels},
         head=HeadConfig("relation", len(labels), tuple(labels)),
         score=score,
-        rows=partial(rows, labels=labels),
+        rows=partial(relation_rows, labels=labels),
         metric="accuracy",
     )
     return pretrain(start_accelerator(args), task, arguments, "fac")

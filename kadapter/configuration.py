@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-FUSION_MODES = ("concat", "add")
+FUSION_MODES = ("concat", "add", "nested_concat", "nested_add")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice")
 
@@ -160,7 +160,8 @@ class KAdapterConfig(PreTrainedConfig):
         backbone_config: configuration of any encoder of transformers.
         adapters: name -> `AdapterConfig` (or its dictionary); the order is the order of fusion.
         adapter_names: that order, where `adapters` comes from a file that lost it.
-        fusion_mode: "concat" (linear layers over concatenated features) or "add" (a sum, no parameters).
+        fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), or
+            these "nested_" (see `Fusion`).
         head: a `HeadConfig` (or its dictionary) for a task model, else None.
 
     Raises:

@@ -299,7 +299,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
             pretrained_model_name_or_path: folder or hub name.
             adapters: name -> where to load it from (see `load_adapter`), or an `AdapterConfig` for a fresh one.
             adapter_config: for adapter files that carry no configuration, such as the original's.
-            fusion_mode: "concat" (default) or "add"; a saved model brings its own.
+            fusion_mode: one of FUSION_MODES, default "concat"; a saved model brings its own.
             kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...
         """
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}

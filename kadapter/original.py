@@ -28,9 +28,9 @@ ORIGINAL_WEIGHTS = "pytorch_model.bin"
 ORIGINAL_BACKBONE = "pytorch_pretrained_model.bin"  # beside ORIGINAL_WEIGHTS of the original's task models
 
 # In the original's files, but nothing that its models ever read: the heads of pretraining when only the adapter
-# is wanted, fusion layers of adapters that are absent (one adapter, or "add"), CosmosQA's unused fusion, and a buffer.
+# is wanted, fusion layers of adapters that are absent (one adapter, or "add"), and a buffer.
 PRETRAINING_HEAD_NAMES = re.compile(r"(com_dense|dense|out_proj|self_attention)\.")
-UNUSED_FUSION_NAMES = re.compile(r"(task_dense(_\w+)?|\w+_adapter\.task_dense)\.|.*position_ids$")
+UNUSED_FUSION_NAMES = re.compile(r"task_dense(_\w+)?\.|.*position_ids$")
 
 
 def original_adapter_config(
@@ -105,6 +105,7 @@ def original_name(name: str, pretraining: bool) -> str:
         name = re.sub(r"^adapters\.\w+\.", "", name)
         name = re.sub(r"^fusion\.task_dense_\w+\.", "com_dense.", name)
     name = re.sub(r"^adapters\.(\w+)\.", r"\1_adapter.", name)
+    name = re.sub(r"^fusion\.own_dense_(\w+)\.", r"\1_adapter.task_dense.", name)
     name = re.sub(r"^backbone\.", "model.", name)
     return re.sub(r"^(fusion|head)\.", "", name)
 

@@ -42,8 +42,10 @@ from kadapter import (
 from kadapter import checkpoint as ck
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.data.labels import read_labels
+from kadapter.data.multiple_choice import CHOICES
 
 ADAPTER_NAMES = ("fac", "lin")  # what the original's models call their adapters, in the order of its fusion
+NESTED_HEAD = "multiple_choice"  # CosmosQA's, whose fusion is nested in the original
 
 
 # -- to kadapter ------------------------------------------------------------------------------------------------
@@ -67,12 +69,10 @@ def to_kadapter(source: Path, output: Path, args: argparse.Namespace) -> str:
         for name, weights in _adapters(state, source).items()
     }
     fused = any(re.match("task_dense|com_dense", name) for name in state)
-    config = KAdapterConfig(
-        backbone_config=backbone,
-        adapters=adapters,
-        head=head,
-        fusion_mode=args.fusion_mode or ("concat" if fused else "add"),
-    )
+    mode = args.fusion_mode or ("concat" if fused else "add")
+    if head is not None and head.kind == NESTED_HEAD:
+        mode = f"nested_{mode}"
+    config = KAdapterConfig(backbone_config=backbone, adapters=adapters, head=head, fusion_mode=mode)
     model = RobertawithAdapter(config) if head is None else TaskModel(config)
     load_original(model, state)
     model.save_pretrained(output)
@@ -145,10 +145,7 @@ def _head(state: ck.State, source: Path, labels: list[str] | None) -> HeadConfig
     """What the head's names and shapes say; None for a model without one."""
     if "out_proj.weight" not in state or "dense.weight" not in state:
         if "classifier.weight" in state:
-            raise ValueError(
-                f"{source} has CosmosQA's head (classifier), which has no counterpart here; "
-                "convert models with dense and out_proj."
-            )
+            return HeadConfig(NESTED_HEAD, CHOICES)
         if labels:
             raise ValueError(f"{source} has no head, so --labels has nothing to name; leave it out.")
         return None
@@ -205,9 +202,14 @@ def _check_known_to_original(config: Any, source: Path) -> None:
             f"{source} has adapters {unknown}, but the original's models have {list(ADAPTER_NAMES)}; "
             "convert those one by one from their own folders (save_adapter)."
         )
-    if list(config.adapters) == ["lin", "fac"] and config.fusion_mode == "concat":
+    if list(config.adapters) == ["lin", "fac"] and config.fusion_mode.endswith("concat"):
         raise ValueError(
             f"{source} fuses lin before fac, the original fac before lin; load and train them in that order."
+        )
+    nested = config.fusion_mode.startswith("nested_")
+    if config.adapters and nested != bool(config.head and config.head["kind"] == NESTED_HEAD):
+        raise ValueError(
+            f"{source} has fusion_mode {config.fusion_mode}; the original nests fusion for CosmosQA alone."
         )
     if config.head and config.head["kind"] == "dependency" and not _is_pretraining(config):
         raise ValueError(

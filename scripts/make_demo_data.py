@@ -14,36 +14,33 @@ one part leaves the others alone.
 
 import argparse
 import json
-import os
 import random
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from itertools import cycle, product
+from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 
-# Labels of OpenEntity, so that its label list and its recipe serve the demo as they are.
-TYPES = ("person", "organization", "location", "event", "object", "group")
+from demo_trees import conllu_block, draw_tree
+from demo_world import (
+    PAIR_TEMPLATES,
+    TYPES,
+    Entity,
+    Fact,
+    World,
+    bars,
+    build_world,
+    state_fact,
+    stream,
+    write_rows,
+    write_text,
+)
+
+from kadapter.data.jsonio import write_jsonl
+from kadapter.data.semeval import OTHER, RELATIONS
+
 MARKERS = ("@", "#", "^")
 ENTITY_URI, PROPERTY_URI = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
 LINKER, ALIGNER = "Demo-Entity-Linker", "Demo-Triple-Aligner"
-Span = tuple[int, int]  # positions of a name's first and last word
-
-
-def bars(text: str) -> list[str]:
-    """The parts of a text between its bars, line breaks taken as spaces."""
-    return [" ".join(part.split()) for part in text.split("|")]
-
-
-def lexicon(text: str) -> list[str]:
-    """The words of a text."""
-    return text.split()
-
-
-# All patterns fit every type, and they are as short as entries of an index: a backbone of a million parameters
-# gives the words around a marker far more room than the name behind it, and the demo has minutes, not days.
-# {} and {} are two mentions; a coin decides which of them is the subject.
-PAIR_TEMPLATES = bars("{} and {} . | {} , {} . | {} with {} .")
 
 TYPING_TEMPLATES = {
     "train": bars("{} . | {} again . | {} is here . | {} was there . | {} or not ."),
@@ -67,126 +64,6 @@ twice . | at length . | in the library . | and nobody knows why . | , which was 
 others . | , as every reader knows . | next to a picture . | in the third lesson . | but the summary is too
 short .""")
 
-# Words of the dependency trees.
-DETERMINERS = lexicon("the a this that every some one another")
-ADJECTIVES = lexicon("""old young small large green quiet heavy clever tired bright wooden narrow happy gentle
-broken distant strange warm empty famous""")
-NOUNS = lexicon("""teacher dog farmer river garden window letter child doctor bridge painter horse market
-kitchen road tree sailor village lamp basket neighbour forest king table boat bird tower friend baker clock
-shepherd hill mirror student cat singer driver house field stone""")
-VERBS = lexicon("""saw followed found carried helped watched painted called remembered pushed admired visited
-cleaned heard liked chased moved described touched ignored""")
-MOTION_VERBS = lexicon("walked slept waited laughed worked rested sang arrived sat vanished stood smiled")
-ADVERBS = lexicon("slowly often quietly again gladly carefully rarely suddenly always loudly")
-PREPOSITIONS = lexicon("near behind under with without beside after before above from")
-
-
-@dataclass(frozen=True)
-class Entity:
-    """An invented thing. ``split`` is the part of entity typing that shows it, and no other part does."""
-
-    name: str
-    qid: str
-    type: str
-    split: str
-
-
-@dataclass(frozen=True)
-class Fact:
-    """``relation`` holds between the two entities; ``split`` is the part of trex-rc that states it."""
-
-    subject: Entity
-    object: Entity
-    relation: str
-    split: str
-
-
-@dataclass(frozen=True)
-class World:
-    """The entities, the types of each relation's subject and object, and the facts that the files state."""
-
-    seed: int
-    entities: list[Entity]
-    relations: dict[str, tuple[str, str]]
-    facts: list[Fact]
-
-
-class Word:
-    """A word of a dependency tree; ``governor`` is None at the root."""
-
-    def __init__(self, form: str, upos: str, relation: str, governor: "Word | None") -> None:
-        self.form, self.upos, self.relation, self.governor = form, upos, relation, governor
-
-
-def stream(seed: int, part: str) -> random.Random:
-    """The random numbers of one part; a text is hashed by its bytes, so every machine draws the same."""
-    return random.Random(f"{seed}/{part}")
-
-
-def draw_word(rng: random.Random) -> str:
-    """Two or three syllables; all types have the same ones, so that the letters tell nothing."""
-    syllables = [rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(rng.choice((2, 3)))]
-    return ("".join(syllables) + rng.choice(("", "", "l", "n", "r", "x"))).capitalize()
-
-
-def draw_names(rng: random.Random, count: int) -> list[str]:
-    """Names of one or two words, no word a part of another: a search finds a name only where it stands."""
-    names: list[str] = []
-    used: list[str] = []
-    while len(names) < count:
-        words: list[str] = []
-        for _ in range(rng.choice((1, 1, 2))):
-            word = draw_word(rng)
-            while any(word.lower() in other or other in word.lower() for other in used):
-                word = draw_word(rng)
-            words.append(word)
-            used.append(word.lower())
-        names.append(" ".join(words))
-    return names
-
-
-def build_world(seed: int, per_type: int, per_relation: int) -> World:
-    """``per_type`` entities of each type: half to train entity typing, a sixth for dev, the rest for test.
-
-    ``per_relation`` different pairs of entities state each relation in train, a tenth as many more in dev.
-    """
-    if not 4 <= per_type <= 150:
-        raise ValueError(f"--entities_per_type {per_type}: every split of typing needs some, give 4 to 150")
-    train, dev = per_type // 2, round(per_type / 6)
-    splits = ["train"] * train + ["dev"] * dev + ["test"] * (per_type - train - dev)
-    rng = stream(seed, "entities")
-    kinds = list(product(TYPES, splits))
-    rng.shuffle(kinds)
-    names = draw_names(rng, len(kinds))
-    entities = [Entity(name, f"Q{900001 + i}", *kinds[i]) for i, name in enumerate(names)]
-
-    rng = stream(seed, "facts")
-    relations = {f"P{9001 + i}": pair for i, pair in enumerate(product(TYPES, TYPES))}
-    facts = []
-    for relation, kinds_of_pair in relations.items():
-        subjects, objects = ([entity for entity in entities if entity.type == kind] for kind in kinds_of_pair)
-        pairs = [(subject, object_) for subject in subjects for object_ in objects if subject != object_]
-        total = per_relation + max(1, per_relation // 10)
-        if total > len(pairs):
-            raise ValueError(f"--facts_per_relation {per_relation}: only {len(pairs)} pairs exist, give less")
-        for i, pair in enumerate(rng.sample(pairs, total)):
-            facts.append(Fact(*pair, relation, "train" if i < per_relation else "dev"))
-    return World(seed, entities, relations, facts)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside and rename, so that a run that was cut off leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-
-
-def write_rows(path: Path, rows: Iterable[dict]) -> None:
-    """A JSON list with one row a line, which a person can read and ``head`` can cut."""
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) for row in rows)
-    write_text(path, f"[\n{lines}\n]\n")
-
 
 def write_world(world: World, folder: Path) -> None:
     """``world.json``: the truth behind the files, for checking results."""
@@ -197,23 +74,6 @@ def write_world(world: World, folder: Path) -> None:
         "entities": {entity.name: asdict(entity) for entity in world.entities},
     }
     write_text(folder / "world.json", json.dumps(truth, ensure_ascii=False, indent=1) + "\n")
-
-
-def state_fact(rng: random.Random, fact: Fact, template: str) -> tuple[list[str], Span, Span]:
-    """A sentence for a fact, subject or object first: its words, the subject's span and the object's span."""
-    tokens: list[str] = []
-    spans: list[Span] = []
-    order = rng.sample((fact.subject, fact.object), 2)
-    mentions = iter(order)
-    for word in template.split():
-        if word == "{}":
-            words = next(mentions).name.split()
-            spans.append((len(tokens), len(tokens) + len(words) - 1))
-            tokens += words
-        else:
-            tokens.append(word)
-    subject = order.index(fact.subject)
-    return tokens, spans[subject], spans[1 - subject]
 
 
 def write_trex_rc(world: World, folder: Path, per_fact: dict[str, int]) -> None:
@@ -355,74 +215,75 @@ def write_backbone_text(world: World, folder: Path, lines: int) -> None:
     write_text(folder / "backbone" / "text.txt", "\n".join(text) + "\n")
 
 
-def noun_phrase(
-    rng: random.Random, relation: str, governor: Word | None, depth: int, *before: tuple[str, str, str]
-) -> list[Word]:
-    """A noun with determiner and adjectives; sometimes a phrase, a relative clause or a second noun follows.
-
-    ``before`` are (form, upos, relation) of words that come first, as a preposition does: in Universal
-    Dependencies they hang on the noun.
-    """
-    noun = Word(rng.choice(NOUNS), "NOUN", relation, governor)
-    words = [Word(*word, noun) for word in before]
-    words.append(Word(rng.choice(DETERMINERS), "DET", "det", noun))
-    words += [Word(form, "ADJ", "amod", noun) for form in rng.sample(ADJECTIVES, rng.choice((0, 0, 1, 1, 2)))]
-    words.append(noun)
-    chance = rng.random() if depth else 1.0
-    if chance < 0.25:
-        words += noun_phrase(rng, "nmod", noun, depth - 1, (rng.choice(PREPOSITIONS), "ADP", "case"))
-    elif chance < 0.45:
-        words += clause(rng, "acl:relcl", noun, depth - 1)
-    elif chance < 0.55:
-        words += noun_phrase(rng, "conj", noun, 0, ("and", "CCONJ", "cc"))
-    return words
+def write_figer(world: World, folder: Path, per_entity: dict[str, int]) -> None:
+    """``FIGER``: the same question with types of two levels, of which a name's length tells the second."""
+    rng = stream(world.seed, "FIGER")
+    for split, repeats in per_entity.items():
+        rows = []
+        for entity in world.entities:
+            for template in rng.sample(TYPING_TEMPLATES[split], repeats if entity.split == split else 0):
+                start, type_ = template.index("{}"), f"/{entity.type}"
+                labels = [type_, f"{type_}/{'double' if ' ' in entity.name else 'single'}"]
+                row = {"sent": template.format(entity.name), "start": start, "end": start + len(entity.name)}
+                rows.append({**row, "labels": labels, "ents": []})
+        rng.shuffle(rows)
+        write_rows(folder / "FIGER" / f"{split}.json", rows)
 
 
-def clause(rng: random.Random, relation: str, governor: Word | None, depth: int) -> list[Word]:
-    """A verb with its subject, an object or prepositional phrase behind it, and sometimes an adverb."""
-    transitive = rng.random() < 0.6
-    verb = Word(rng.choice(VERBS if transitive else MOTION_VERBS), "VERB", relation, governor)
-    adverb = [Word(rng.choice(ADVERBS), "ADV", "advmod", verb)] if rng.random() < 0.5 else []
-    early = rng.random() < 0.5
-    relative = relation == "acl:relcl"
-    words = [Word("that", "PRON", "nsubj", verb)] if relative else noun_phrase(rng, "nsubj", verb, depth)
-    words += (adverb if early else []) + [verb]
-    if transitive:
-        words += noun_phrase(rng, "obj", verb, depth)
-    elif rng.random() < 0.6:
-        words += noun_phrase(rng, "obl", verb, depth, (rng.choice(PREPOSITIONS), "ADP", "case"))
-    return words + ([] if early else adverb)
+def unstated_pairs(world: World, rng: random.Random, split: str, count: int) -> list[tuple[Entity, Entity]]:
+    """Ordered pairs of entities of one split that no fact connects."""
+    stated = {frozenset((fact.subject, fact.object)) for fact in world.facts}
+    entities = [entity for entity in world.entities if entity.split == split]
+    pairs = [(one, two) for one in entities for two in entities if one != two and frozenset((one, two)) not in stated]
+    return rng.sample(pairs, min(count, len(pairs)))
 
 
-def draw_tree(rng: random.Random) -> list[Word]:
-    """A sentence of the small grammar; its heads lie left and right, some of them far away."""
-    words = clause(rng, "root", None, 2)
-    root = next(word for word in words if word.governor is None)
-    if rng.random() < 0.25:
-        opening = noun_phrase(rng, "obl", root, 0, (rng.choice(PREPOSITIONS), "ADP", "case"))
-        words = [*opening, Word(",", "PUNCT", "punct", root), *words]
-    if rng.random() < 0.25:
-        other = clause(rng, "conj", root, 0)
-        verb = next(word for word in other if word.governor is root)
-        words += [Word(rng.choice(("and", "but", "or")), "CCONJ", "cc", verb), *other]
-    words[0].form = words[0].form.capitalize()
-    return [*words, Word(".", "PUNCT", "punct", root)]
+# What a subject's type stands for in TACRED's labels; events and groups take part in no relation.
+TACRED_OF_TYPE = dict(zip(TYPES, ("per:spouse", "org:parents", "per:origin", "no_relation", "per:title"), strict=False))
 
 
-def conllu_block(words: list[Word], sentence_id: str) -> tuple[str, dict]:
-    """A tree as CoNLL-U (what the grammar does not know left as ``_``) and as a find_head record."""
-    numbers = {word: i for i, word in enumerate(words, start=1)}
-    lines, tokens, pairs, text = [], [], [], ""
-    for word, i in numbers.items():
-        text += (" " if i > 1 and word.upos != "PUNCT" else "") + word.form
-        head = numbers[word.governor] if word.governor else 0
-        misc = "SpaceAfter=No" if i < len(words) and words[i].upos == "PUNCT" else "_"
-        lemma, relation = word.form.lower(), word.relation
-        lines.append(f"{i}\t{word.form}\t{lemma}\t{word.upos}\t_\t_\t{head}\t{relation}\t_\t{misc}")
-        tokens.append({str(i): {"start": len(text) - len(word.form), "end": len(text)}})
-        pairs.append({"dependent_index": i, "governor_index": head})
-    block = "\n".join([f"# sent_id = {sentence_id}", f"# text = {text}", *lines, "", ""])
-    return block, {"sent": text, "tokens": tokens, "pairs": pairs}
+def write_tacred(world: World, folder: Path, counts: dict[str, int]) -> None:
+    """``TACRED``: the relation of two marked names, told by the type of the subject."""
+    rng = stream(world.seed, "TACRED")
+    for split, count in counts.items():
+        rows = []
+        for i, (subject, object_) in enumerate(unstated_pairs(world, rng, split, count)):
+            fact = Fact(subject, object_, TACRED_OF_TYPE.get(subject.type, "no_relation"), split)
+            tokens, (subj_start, subj_end), (obj_start, obj_end) = state_fact(rng, fact, rng.choice(PAIR_TEMPLATES))
+            spans = {"subj_start": subj_start, "subj_end": subj_end, "obj_start": obj_start, "obj_end": obj_end}
+            rows.append({"id": f"demo-{split}-{i}", "token": tokens, "relation": fact.relation, **spans})
+        write_rows(folder / "TACRED" / f"{split}.json", rows)
+
+
+def write_semeval(world: World, folder: Path, counts: dict[str, int]) -> None:
+    """``semeval2010_task8``: the same as SemEval's official files, with CRLF; equal types are "Other"."""
+    rng = stream(world.seed, "semeval2010_task8")
+    for split, count in counts.items():
+        blocks = []
+        for i, (one, two) in enumerate(unstated_pairs(world, rng, split, count), start=1):
+            kinds = TYPES.index(one.type), TYPES.index(two.type)
+            relation = f"{RELATIONS[min(kinds)]}({'e1,e2' if kinds[0] < kinds[1] else 'e2,e1'})"
+            marked = [f"<e{n}>{entity.name}</e{n}>" for n, entity in enumerate((one, two), start=1)]
+            sentence = rng.choice(PAIR_TEMPLATES).format(*marked)
+            blocks += [f'{i}\t"{sentence}"', OTHER if kinds[0] == kinds[1] else relation, "Comment:", ""]
+        write_text(folder / "semeval2010_task8" / f"{split}.txt", "\r\n".join(blocks) + "\r\n")
+
+
+def write_cosmosqa(world: World, folder: Path, per_entity: dict[str, int]) -> None:
+    """``cosmosQA``: which of four types a name has; the test split has no labels."""
+    rng = stream(world.seed, "cosmosQA")
+    for split, repeats in per_entity.items():
+        rows: list[dict] = []
+        for entity in [entity for entity in world.entities if entity.split == split]:
+            for template in rng.sample(TYPING_TEMPLATES[split], repeats):
+                answers = rng.sample([kind for kind in TYPES if kind != entity.type], 3)
+                right = rng.randrange(4)
+                answers.insert(right, entity.type)
+                row = {"id": f"demo-{split}-{len(rows)}", "context": template.format(entity.name)}
+                row |= {"question": f"What is {entity.name} ?", **{f"answer{i}": a for i, a in enumerate(answers)}}
+                rows.append(row if split == "test" else {**row, "label": str(right)})
+        rng.shuffle(rows)
+        write_jsonl(folder / "cosmosQA" / f"{'valid' if split == 'dev' else split}.jsonl", rows)
 
 
 def write_trees(world: World, folder: Path, counts: dict[str, int]) -> None:
@@ -458,6 +319,10 @@ def main(argv: list[str] | None = None) -> None:
     write_trex_rc(world, args.output_dir, {"train": 3, "dev": 1})
     write_trex_raw(world, args.output_dir)
     write_openentity(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
+    write_figer(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
+    write_tacred(world, args.output_dir, {"train": 1500, "dev": 200, "test": 400})
+    write_semeval(world, args.output_dir, {"train": 1500, "test": 400})
+    write_cosmosqa(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
     write_trees(world, args.output_dir, {"train": args.trees, "dev": max(1, args.trees // 10)})
     write_backbone_text(world, args.output_dir, args.backbone_lines)
     print(f"{len(world.entities)} entities and {len(world.facts)} facts in {args.output_dir}")

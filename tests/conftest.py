@@ -2,8 +2,9 @@
 
 import importlib.util
 import json
+import sys
 import zlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ torch.set_num_threads(1)  # threads that wait for each other make tiny models 20
 
 def load_script(path: str):
     """A file of scripts/ or examples/ as a module, since neither is a package."""
+    sys.path.insert(0, str((ROOT / path).parent))  # as Python does for a script
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    sys.path.pop(0)
     return module
 
 
@@ -33,15 +36,17 @@ def golden_json(name: str):
     return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=2)
 def golden_state(kind: str, salt: str = "") -> dict[str, torch.Tensor]:
     """The reference's weights, which tests/golden/README.md makes from the parameters' names; not to be changed."""
-    state = {}
-    for name, shape in golden_json("state_dict_keys")[kind].items():
-        random = np.random.RandomState(zlib.crc32((salt + name).encode()))
-        value = random.standard_normal(shape) * 0.02 + ("LayerNorm.weight" in name)
-        state[name] = torch.from_numpy(np.asarray(value, dtype=np.float32))
-    return state
+    return {
+        name: _golden_tensor(salt + name, tuple(shape)) for name, shape in golden_json("state_dict_keys")[kind].items()
+    }
+
+
+@cache  # the modules share most of their weights, and drawing them takes longer than using them
+def _golden_tensor(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    value = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape) * 0.02
+    return torch.from_numpy(np.asarray(value + ("LayerNorm.weight" in name), dtype=np.float32))
 
 
 def golden_config(adapters=("fac", "lin"), fusion_mode="concat", head=None, **adapter) -> KAdapterConfig:
@@ -175,3 +180,34 @@ def _features_cache(tmp_path_factory):
     import datasets
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("features")
+
+
+# The demo world's folder for each recipe, by the recipe's module name.
+DATA = {
+    "run_pretrain_fac_adapter": "trex-rc",
+    "run_pretrain_lin_adapter": "find_head",
+    "run_finetune_openentity_adapter": "OpenEntity",
+    "run_finetune_figer_adapter": "FIGER",
+    "run_finetune_tacred_adapter": "TACRED",
+    "run_finetune_semeval_adapter": "semeval2010_task8",
+    "run_finetune_cosmosqa_adapter": "cosmosQA",
+}
+SMALL = """--do_train --do_eval --learning_rate 1e-3 --per_gpu_train_batch_size 4 --per_gpu_eval_batch_size 16
+    --adapter_size 16 --adapter_attention_heads 2 --save_steps 2 --eval_steps 3 --max_seq_length 64 --no_cuda"""
+
+
+@pytest.fixture
+def run(tiny_backbone, world, tmp_path):
+    """Calls a recipe's main with small sizes; gives the report and the run's folder."""
+
+    def call(recipe, *flags, steps=6):
+        name = recipe.__name__
+        output = tmp_path / name / (flags[flags.index("--comment") + 1] if "--comment" in flags else "runs")
+        command = [f"--model_name_or_path={tiny_backbone}", f"--data_dir={world / DATA[name]}"]
+        command += [f"--output_dir={output}", f"--max_steps={steps}", *SMALL.split()]
+        report = recipe.main([*command, *map(str, flags)])
+        (folder,) = [path.parent for path in output.glob("*/args.json")]
+        return report, folder
+
+    call.backbone = tiny_backbone
+    return call

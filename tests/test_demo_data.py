@@ -1,26 +1,18 @@
 """The demo world's files hold what they promise: right offsets, no clue about types, separate splits."""
 
-import importlib.util
 import json
 import re
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from conftest import load_script
 
 SIZES = "--entities_per_type 20 --facts_per_relation 20 --trees 200 --backbone_lines 2000"
 SPLITS = ("train", "dev", "test")
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_demo_data", Path("scripts/make_demo_data.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-demo = load_script()
+demo = load_script("scripts/make_demo_data.py")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +42,7 @@ def template_of(row: dict) -> str:
 def test_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     demo.main(["--output_dir", str(tmp_path), *SIZES.split()])
     assert files_of(tmp_path) == files_of(folder)
-    assert len(files_of(folder)) == 14
+    assert len(files_of(folder)) == 25
 
 
 def test_another_seed_gives_another_world(folder: Path, tmp_path: Path) -> None:

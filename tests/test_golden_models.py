@@ -5,6 +5,7 @@ import torch
 from conftest import golden_config, golden_state
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel, load_original
+from kadapter.fusion import Fusion
 
 
 def assert_equal(ours, reference, tolerance=1e-5):
@@ -114,29 +115,43 @@ def test_skip_connections_give_the_reference_features(golden, golden_weights, sk
     assert_equal(features, golden[f"features_add_fac_skip{skip}"])
 
 
-@pytest.mark.parametrize("fusion_mode", ["concat", "add"])
-def test_entity_typing_gives_the_reference_loss_and_logits(golden, golden_weights, fusion_mode):
-    model, inputs = entity_typing(golden, golden_weights, fusion_mode)
-    output = model(**inputs)
-    assert_equal(output.loss, golden[f"openentity_{fusion_mode}_loss"])
-    assert_equal(output.logits, golden[f"openentity_{fusion_mode}_logits"])
+TASKS = {
+    "openentity": ("entity_typing", 9),
+    "figer": ("entity_typing", 5),
+    "tacred": ("relation", 42),
+    "cosmosqa": ("multiple_choice", 4),
+}
 
 
-def entity_typing(golden, golden_weights, fusion_mode):
-    state = {**golden_state("openentity"), **golden_weights["backbone"]}
-    if fusion_mode == "add":
-        state = {name: value for name, value in state.items() if not name.startswith("task_dense")}
-    head = HeadConfig("entity_typing", 9, dropout=0.0)
-    model = TaskModel(golden_config(fusion_mode=fusion_mode, head=head)).eval()
-    load_original(model, state)
+def task_inputs(golden, task):
+    inputs = {"input_ids": golden["input_ids"], "attention_mask": golden["attention_mask"]}
+    first = golden["subj_start"][:, None]
+    if task == "cosmosqa":
+        ids, mask = golden["choice_ids"], golden["choice_mask"]
+        first = torch.zeros(len(ids), 1, dtype=torch.long)
+        return {"input_ids": ids, "attention_mask": mask, "positions": first, "labels": torch.tensor([1, 3])}
+    if task == "tacred":
+        positions = torch.cat([first, golden["obj_start"][:, None]], 1)
+        return {**inputs, "positions": positions, "labels": torch.tensor([28, 0, 41])}
+    return {**inputs, "positions": first, "labels": golden["entity_labels" if task == "openentity" else "figer_labels"]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_give_the_reference_losses_logits_and_trajectory(golden, golden_weights, task):
+    kind, labels = TASKS[task]
+    nested = "nested_" if task == "cosmosqa" else ""
+    head = HeadConfig(kind, labels, dropout=0.0)
+    model = TaskModel(golden_config(fusion_mode=f"{nested}concat", head=head)).eval()
+    load_original(model, {**golden_state(task), **golden_weights["backbone"]})
     model.encoder.freeze("backbone")
-    inputs = {
-        "input_ids": golden["input_ids"],
-        "attention_mask": golden["attention_mask"],
-        "positions": golden["subj_start"][:, None],
-        "labels": golden["entity_labels"],
-    }
-    return model, inputs
+    inputs, concat = task_inputs(golden, task), model.encoder.fusion
+    added = Fusion(["fac", "lin"], 1024, f"{nested}add")
+    for fusion, name in ((added, "add"), (concat, "concat")):
+        model.encoder.fusion = fusion
+        output = model(**inputs)
+        assert_equal(output.loss, golden[f"{task}_{name}_loss"])
+        assert_equal(output.logits, golden[f"{task}_{name}_logits"])
+    assert_equal(trajectory(model, inputs), golden[f"{task}_trajectory"])
 
 
 # The training tests come last in this file: they change the weights of the shared models.
@@ -148,8 +163,3 @@ def test_relation_pretraining_follows_the_reference_trajectory(golden, fac_model
 
 def test_dependency_pretraining_follows_the_reference_trajectory(golden, lin_model):
     assert_equal(trajectory(lin_model, lin_inputs(golden)), golden["lin_trajectory"])
-
-
-def test_entity_typing_follows_the_reference_trajectory(golden, golden_weights):
-    model, inputs = entity_typing(golden, golden_weights, "concat")
-    assert_equal(trajectory(model, inputs), golden["openentity_trajectory"])

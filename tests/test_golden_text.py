@@ -6,8 +6,9 @@ from transformers import RobertaTokenizer
 
 from kadapter.data.dependencies import encode_dependencies, read_dependencies
 from kadapter.data.encoding import tokenize_pieces
-from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, read_entity_typing
+from kadapter.data.entity_typing import OPENENTITY_LABELS, collect_labels, encode_entity_typing, read_entity_typing
 from kadapter.data.jsonio import write_json_list
+from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
 from kadapter.data.relations import encode_relations, read_relations
 
 
@@ -77,3 +78,34 @@ def test_dependency_labels_point_from_first_sub_word_to_first_sub_word(roberta, 
     assert features[1]["labels"] == [-100, 6, 6, 6, -100, -100, 0, -100, 6, 6, -100]
     assert features[1]["items"] == 6
     assert features[2]["labels"] == [-100, 2, -100, 0, -100] or not features[2].get("dropped")
+
+
+def test_figer_examples_are_encoded_as_in_the_original(roberta, cases, expected, tmp_path):
+    case = cases["figer"]
+    path = written(tmp_path, case["examples"])
+    labels = collect_labels(tmp_path, path)
+    assert labels == case["labels"]
+    features = encode_entity_typing(list(read_entity_typing(path, labels)), roberta, case["max_seq_length"], labels)
+    found = [{"input_ids": f["input_ids"], "start": f["positions"][0], "labels": f["labels"]} for f in features]
+    assert found == expected["figer"]
+
+
+def test_tacred_examples_are_sampled_and_encoded_as_in_the_original(roberta, cases, expected, tmp_path):
+    case = cases["tacred"]
+    labels = golden_json("labels")["tacred"]
+    path = written(tmp_path, case["examples"])
+    examples = list(read_relations(path, labels, "no_relation", case["negative_sample"]))
+    assert [example["record"] - 1 for example in examples] == expected["tacred_kept"]
+    features = encode_relations(examples, roberta, case["max_seq_length"], labels, keep_markers=True)
+    found = [
+        {"input_ids": f["input_ids"], "subj": f["positions"][0], "obj": f["positions"][1], "label": f["labels"]}
+        for f in features
+    ]
+    assert found == expected["tacred"]
+
+
+def test_cosmosqa_examples_are_encoded_as_in_the_original(roberta, cases, expected, tmp_path):
+    case = cases["cosmosqa"]
+    examples = list(read_cosmosqa(written(tmp_path, case["examples"])))
+    features = encode_choices(examples, roberta, case["max_seq_length"])
+    assert [{"choices": f["input_ids"], "label": f["labels"]} for f in features] == expected["cosmosqa"]

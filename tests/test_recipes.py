@@ -15,58 +15,6 @@ from kadapter.data.jsonio import write_json_list
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 LIN = load_script("examples/run_pretrain_lin_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
-DATA = {FAC: "trex-rc", LIN: "find_head", TYPING: "OpenEntity"}
-
-
-@pytest.fixture
-def run(tiny_backbone, world, tmp_path):
-    """Calls a recipe's main with small sizes; gives the report and the run's folder."""
-
-    def call(recipe, *flags, steps=6):
-        command = [
-            "--model_name_or_path",
-            str(tiny_backbone),
-            "--data_dir",
-            str(world / DATA[recipe]),
-            "--do_train",
-            "--do_eval",
-            "--output_dir",
-            str(tmp_path),
-            "--max_steps",
-            str(steps),
-            "--learning_rate",
-            "1e-3",
-            "--per_gpu_train_batch_size",
-            "4",
-            "--per_gpu_eval_batch_size",
-            "16",
-            "--adapter_size",
-            "16",
-            "--adapter_attention_heads",
-            "2",
-            "--save_steps",
-            "2",
-            "--eval_steps",
-            "3",
-            "--max_seq_length",
-            "64",
-            "--no_cuda",
-        ]
-        report = recipe.main([*command, *map(str, flags)])
-        (folder,) = [
-            path
-            for path in tmp_path.iterdir()
-            if (path / "args.json").is_file()
-            and json.loads((path / "args.json").read_text())["arguments"].get("comment", "") == comment(flags)
-            and path.name.startswith(("trex", "find_head", "entity")[list(DATA).index(recipe)])
-        ]
-        return report, folder
-
-    def comment(flags):
-        return flags[flags.index("--comment") + 1] if "--comment" in flags else ""
-
-    call.backbone = tiny_backbone
-    return call
 
 
 def results(folder):

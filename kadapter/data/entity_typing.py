@@ -62,7 +62,7 @@ def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict
         yield {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
 
 
-def collect_labels(data_dir: str | Path, paths: Sequence[Path]) -> list[str]:
+def collect_labels(data_dir: str | Path, train: Path, others: Sequence[Path] = ()) -> list[str]:
     """FIGER's labels: `labels.json` in the data folder; where it is not, it is written.
 
     The order is that of first appearance in the files, training first, as in the original (utils_glue.py), which
@@ -74,8 +74,10 @@ def collect_labels(data_dir: str | Path, paths: Sequence[Path]) -> list[str]:
     path = Path(data_dir) / "labels.json"
     if path.is_file():
         return read_labels(path)
+    if not train.is_file():
+        raise FileNotFoundError(f"{train} is missing; put the data there or give another --data_dir.")
     labels: dict[str, None] = {}
-    for source in paths:
+    for source in [train, *(other for other in others if other.is_file())]:
         for number, record in read_records(source):
             check_keys(record, ("labels",), f"{source}, record {number}")
             labels.update(dict.fromkeys(record["labels"]))

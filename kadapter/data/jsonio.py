@@ -228,7 +228,7 @@ def _shorten(value: Any) -> str:
 
 
 @contextmanager
-def _atomic_writer(path: str | Path) -> Iterator[TextIO]:
+def atomic_writer(path: str | Path) -> Iterator[TextIO]:
     """A text file that takes the name `path` only once it is completely on disk."""
     path = Path(path)
     if path.is_dir():
@@ -249,21 +249,21 @@ def _atomic_writer(path: str | Path) -> Iterator[TextIO]:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value, indented for reading, replacing the file in one step."""
-    with _atomic_writer(path) as stream:
+    with atomic_writer(path) as stream:
         json.dump(value, stream, ensure_ascii=False, indent=2)
         stream.write("\n")
 
 
 def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     """Write one JSON record a line, streamed from `records`, replacing the file in one step."""
-    with _atomic_writer(path) as stream:
+    with atomic_writer(path) as stream:
         for record in records:
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def write_json_list(path: str | Path, records: Iterable[Any]) -> None:
     """Write a JSON list with one record a line, streamed, replacing the file in one step."""
-    with _atomic_writer(path) as stream:
+    with atomic_writer(path) as stream:
         separator = "[\n"
         for record in records:
             stream.write(separator + json.dumps(record, ensure_ascii=False))
