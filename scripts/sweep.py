@@ -1,0 +1,231 @@
+"""Search hyperparameters of any recipe with Optuna: a grid, or its samplers.
+
+    python scripts/sweep.py --output output/sweep -- bash run_finetune_openentity_adapter.sh
+    python scripts/sweep.py --output output/sweep --sampler tpe --trials 30 --gpus 0,1 \
+        --space learning_rate=1e-6..1e-4:log --space warmup_steps=0,200,500 -- bash run_finetune_tacred_adapter.sh
+
+After -- stands the command of the recipe; each trial adds its values and an --output_dir of its own, and is judged
+by the best dev score in metrics.json. The default is the grid of K-Adapter's README. Started again, the search goes
+on; killed trials too, from their last checkpoints. Workers on several machines share a database by --storage
+(sqlite is for one machine). Writes trials.json and plots into the output folder and prints the best command.
+Needs optuna: pip install 'kadapter[sweep]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import socket
+import subprocess
+import warnings
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import matplotlib
+import optuna
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import optuna.visualization.matplotlib as plots
+
+from kadapter.data.jsonio import write_json
+
+README_SPACE = (
+    "per_gpu_train_batch_size=4,8",
+    "learning_rate=1e-5,5e-6",
+    "warmup_steps=0,200,500,1000,1200",
+)
+OVER = (TrialState.COMPLETE, TrialState.FAIL)
+Space = dict[str, Sequence[Any] | tuple[float, float, bool]]
+
+
+class TrialFailed(RuntimeError):
+    """A recipe that ended with an error; the search goes on."""
+
+
+def parse_space(texts: Sequence[str]) -> dict[str, Any]:
+    """Flag -> list of values ("a=1,2"), or (low, high, log) of a range ("a=1..5", "a=1e-6..1e-4:log").
+
+    Raises:
+        ValueError: neither of them.
+    """
+    space: dict[str, Any] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise ValueError(f"--space is {text!r}; write flag=value,value,... or flag=low..high[:log].")
+        if ".." in values:
+            limits, _, scale = values.partition(":")
+            low, _, high = limits.partition("..")
+            try:
+                space[name] = (float(low), float(high), scale == "log")
+            except ValueError:
+                raise ValueError(f"--space is {text!r}; the limits of a range are numbers.") from None
+        else:
+            space[name] = values.split(",")
+    return space
+
+
+def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, str]:
+    """This trial's flags. Listed values stay text, so that the recipe reads them as they were written."""
+    flags = {}
+    for name, values in space.items():
+        if isinstance(values, tuple):
+            low, high, log = values
+            whole = low == int(low) and high == int(high) and not log
+            kind: Any = trial.suggest_int if whole else trial.suggest_float
+            flags[name] = str(kind(name, int(low) if whole else low, int(high) if whole else high, log=log))
+        else:
+            flags[name] = trial.suggest_categorical(name, values)
+    return flags
+
+
+def command_of(recipe: Sequence[str], flags: dict[str, str]) -> list[str]:
+    return [*recipe, *(f"--{name}={value}" for name, value in flags.items())]
+
+
+def run_trial(
+    trial: optuna.Trial, recipe: Sequence[str], space: dict[str, Any], output: Path, gpus: Queue, grid: bool
+) -> float:
+    """Run the recipe; its best dev score.
+
+    Raises:
+        TrialFailed: it ended with an error, whose last lines are kept with the trial.
+    """
+    if grid and not trial.user_attrs.get("queued"):
+        raise optuna.TrialPruned("other workers took the rest of the grid")
+    flags = suggest(trial, space)
+    # Named by its values: a trial that was killed finds its checkpoints again.
+    folder = output / "trials" / hashlib.sha256(json.dumps(flags, sort_keys=True).encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in {"host": socket.gethostname(), "pid": os.getpid(), "folder": folder.name}.items():
+        trial.set_user_attr(name, value)
+    gpu = gpus.get()
+    try:
+        environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
+        with (folder / "log.txt").open("w", encoding="utf-8") as log:
+            command = [*command_of(recipe, flags), f"--output_dir={folder}"]
+            done = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    finally:
+        gpus.put(gpu)
+    reports = sorted(folder.glob("*/metrics.json"))
+    if done.returncode or not reports:
+        said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        trial.set_user_attr("error", "\n".join(said[-3:]))
+        raise TrialFailed(f"exit {done.returncode}, see {folder / 'log.txt'}: {said[-1] if said else 'no output'}")
+    return _score(reports[-1])
+
+
+def _score(path: Path) -> float:
+    best = json.loads(path.read_text(encoding="utf-8")).get("best", {})
+    scores = [value for name, value in best.items() if name != "step"]
+    if not scores:
+        raise TrialFailed(f"{path} has no best dev score; give the recipe --do_train, a dev split and --eval_steps.")
+    return scores[0]
+
+
+def revive(study: optuna.Study) -> None:
+    """Queue again what a killed worker of this machine was about."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        here = trial.user_attrs.get("host") == socket.gethostname()
+        if here and not Path(f"/proc/{trial.user_attrs['pid']}").exists():
+            optuna.Trial(study, trial._trial_id).set_user_attr("error", "killed; queued again")
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params, user_attrs={"queued": True})
+
+
+def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
+    """Print trials and the best command; write trials.json and the plots."""
+    trials = study.get_trials(deepcopy=False)
+    rows = [
+        {"number": t.number, "state": t.state.name, "score": t.value, "flags": t.params, **t.user_attrs} for t in trials
+    ]
+    write_json(output / "trials.json", rows)
+    for row in sorted(rows, key=lambda row: -1 if row["score"] is None else row["score"], reverse=True):
+        score = row["state"].lower() if row["score"] is None else f"{100 * row['score']:.2f}"
+        print(
+            f"{row['number']:>4}  {score:>8}  " + " ".join(f"--{name}={value}" for name, value in row["flags"].items())
+        )
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise SystemExit(f"no trial of {len(trials)} succeeded; their logs are below {output / 'trials'}.")
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # so Optuna calls its plots
+    _plot(plots.plot_optimization_history(study), output / "history.png")
+    _plot(plots.plot_slice(study), output / "slice.png")
+    if len({trial.value for trial in complete}) > 1:
+        _plot(plots.plot_param_importances(study), output / "importances.png")
+    print(f"\nbest of {len(complete)} ({100 * study.best_value:.2f}), plots in {output}:")
+    print(shlex.join(command_of(recipe, {name: str(value) for name, value in study.best_params.items()})))
+
+
+def _plot(axes: Any, path: Path) -> None:
+    figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    plt.close(figure)
+
+
+def main(argv: list[str] | None = None) -> optuna.Study:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("output/sweep"))
+    parser.add_argument("--space", action="append", help="flag=value,value or flag=low..high[:log]; may be repeated")
+    parser.add_argument("--sampler", choices=["grid", "tpe", "random"], default="grid")
+    parser.add_argument("--trials", type=int, help="trials in all, failed ones too; default: the grid, or 20")
+    parser.add_argument("--workers", type=int, default=1, help="trials at a time here; default with --gpus: one a GPU")
+    parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
+    parser.add_argument("--storage", help="URL of a database; default: sqlite in the output folder")
+    parser.add_argument("--study", default="sweep", help="name of the search in the database")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
+    args = parser.parse_args(argv)
+    recipe = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe
+    try:
+        space = parse_space(args.space or README_SPACE)
+    except ValueError as error:
+        parser.error(str(error))
+    if not recipe:
+        parser.error("give the command of the recipe after --.")
+    if args.sampler == "grid" and any(isinstance(values, tuple) for values in space.values()):
+        parser.error("a grid has no ranges; list the values, or choose --sampler tpe.")
+    args.output.mkdir(parents=True, exist_ok=True)
+    storage = args.storage or f"sqlite:///{args.output / 'sweep.db'}"
+    study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
+    revive(study)
+    if args.sampler == "grid":  # queued, since Optuna's own grid may give a point to two workers
+        for values in product(*space.values()):
+            point = dict(zip(space, values, strict=True))
+            study.enqueue_trial(point, user_attrs={"queued": True}, skip_if_exists=True)
+    else:
+        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+        # Workers and later starts must not draw the same values again.
+        study.sampler = samplers[args.sampler](seed=args.seed + len(study.get_trials(deepcopy=False)))
+    gpus: Queue = Queue()
+    devices = args.gpus.split(",") if args.gpus else [""] * args.workers
+    for device in devices:
+        gpus.put(device)
+    waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    over = len(study.get_trials(deepcopy=False, states=OVER))
+    count = waiting if args.sampler == "grid" else max(waiting, (args.trials or 20) - over)
+    if args.trials:
+        count = min(count, max(0, args.trials - over))
+    if count:
+        study.optimize(
+            lambda trial: run_trial(trial, recipe, space, args.output, gpus, args.sampler == "grid"),
+            n_trials=count,
+            n_jobs=len(devices),
+            catch=(TrialFailed,),
+            callbacks=[MaxTrialsCallback(args.trials, states=OVER)] if args.trials else None,
+        )
+    summarize(study, recipe, args.output)
+    return study
+
+
+if __name__ == "__main__":
+    main()
