@@ -1,15 +1,18 @@
 """One table and two plots of many runs: mean and deviation over seeds.
 
     python scripts/results_table.py proc_data --split test --metrics precision recall f1 --output proc_data/table
+    python scripts/results_table.py proc_data --beside openentity        # and what the paper and its README report
 
 A run is a folder with args.json and metrics.json. Runs whose arguments differ in nothing but the seed make a row.
-Writes table.md, table.json, scores.png and, where runs were evaluated while training, curves.png.
+Writes table.md, table.json, scores.png and, where runs were evaluated while training, curves.png. Published numbers
+stand in published.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +37,15 @@ IGNORED = {
 }
 
 
+PUBLISHED = Path(__file__).with_name("published.json")
+
+
 @dataclass
 class Row:
-    """Runs of one setting."""
+    """Runs of one setting, or a published result."""
 
     label: str
+    published: bool = False
     seeds: list[int] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
     curves: list[list[tuple[int, float]]] = field(default_factory=list)  # (step, dev score) a seed
@@ -80,6 +87,20 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
     return _short_labels(list(rows.values()))
 
 
+def published(task: str, split: str, metrics: Sequence[str]) -> list[Row]:
+    """What the paper and the original's README report.
+
+    Raises:
+        ValueError: nothing for this task and split, or not these metrics.
+    """
+    entries = json.loads(PUBLISHED.read_text(encoding="utf-8"))[task].get(split, [])
+    known = [name for name in entries[0] if name != "label"] if entries else []
+    if not set(metrics) <= set(known):
+        raise ValueError(f"published for {task}, {split}: {known or 'nothing'}; choose these by --split and --metrics.")
+    scores = [{metric: entry[metric] / 100 for metric in metrics} for entry in entries]
+    return [Row(entry["label"], True, [], [score]) for entry, score in zip(entries, scores, strict=True)]
+
+
 def _curve(path: Path, metric: str) -> list[tuple[int, float]]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     return [
@@ -102,8 +123,10 @@ def markdown(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """Per cent, mean ± sample standard deviation over seeds."""
     lines = ["| run | seeds | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
     for row in rows:
-        cells = [f"{100 * row.mean(metric):.2f} ± {100 * row.deviation(metric):.2f}" for metric in metrics]
-        lines.append(f"| {row.label} | {len(row.seeds)} | " + " | ".join(cells) + " |")
+        cells = [f"{100 * row.mean(metric):.2f}" for metric in metrics]
+        if len(row.scores) > 1:
+            cells = [f"{cell} ± {100 * row.deviation(metric):.2f}" for cell, metric in zip(cells, metrics, strict=True)]
+        lines.append(f"| {row.label} | {len(row.seeds) or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -114,11 +137,14 @@ def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: P
     for i, metric in enumerate(metrics):
         at = np.arange(len(rows)) + (i - (len(metrics) - 1) / 2) * width
         means = [100 * row.mean(metric) for row in rows]
-        axes.bar(at, means, width, yerr=[100 * row.deviation(metric) for row in rows], capsize=3, label=metric)
+        bars = axes.bar(at, means, width, yerr=[100 * row.deviation(metric) for row in rows], capsize=3, label=metric)
+        for bar, row in zip(bars, rows, strict=True):
+            bar.set_alpha(0.45 if row.published else 1.0)
         if len(rows) * len(metrics) <= 16:
             for x, mean in zip(at, means, strict=True):
                 axes.text(x, 1, f"{mean:.0f}", ha="center", va="bottom", color="white", fontsize=8)
-    axes.set_xticks(range(len(rows)), [row.label for row in rows])
+    labels = [textwrap.fill(row.label, 16) for row in rows]
+    axes.set_xticks(range(len(rows)), labels, fontsize=10 if len(rows) < 6 else 7)
     axes.set_ylabel("per cent")
     axes.set_ylim(0, 100)
     axes.set_title(title)
@@ -132,7 +158,7 @@ def plot_curves(rows: Sequence[Row], metric: str, path: Path) -> None:
     """The dev score while training: mean over seeds, and the range between the lowest and the highest."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for row in rows:
-        shortest = min(len(curve) for curve in row.curves)
+        shortest = min((len(curve) for curve in row.curves), default=0)
         if not shortest:
             continue
         values = 100 * np.array([[score for _, score in curve[:shortest]] for curve in row.curves])
@@ -157,13 +183,16 @@ def main(argv: list[str] | None = None) -> list[Row]:
     )
     parser.add_argument("--output", help="folder for table.md, table.json and the plots; default: print only")
     parser.add_argument("--title", default="")
+    parser.add_argument("--beside", choices=list(json.loads(PUBLISHED.read_text(encoding="utf-8"))), help="task")
     parser.add_argument("--format", choices=["markdown", "json"], default="markdown", help="what is printed")
     args = parser.parse_args(argv)
     rows = collect(args.runs, args.split, args.metrics)
+    rows += published(args.beside, args.split, args.metrics) if args.beside else []
     values = [
         {
             "run": row.label,
             "seeds": row.seeds,
+            "published": row.published,
             **{metric: {"mean": row.mean(metric), "deviation": row.deviation(metric)} for metric in args.metrics},
         }
         for row in rows

@@ -26,7 +26,7 @@ def load_script(path: str):
     """A file of scripts/ or examples/ as a module, since neither is a package."""
     sys.path.insert(0, str((ROOT / path).parent))  # as Python does for a script
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.path.pop(0)
     return module

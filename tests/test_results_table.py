@@ -1,0 +1,78 @@
+"""scripts/results_table.py: rows, deviations and published numbers, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import load_script
+
+TABLE = load_script("scripts/results_table.py")
+
+
+def write_run(folder, seed, adapters, f1, arguments=None):
+    folder = folder / f"entity_type_batch-4_seed-{seed}_{adapters}"
+    folder.mkdir(parents=True)
+    arguments = {"seed": seed, "adapters": adapters, "output_dir": str(folder), **(arguments or {})}
+    (folder / "args.json").write_text(json.dumps({"arguments": arguments}))
+    scores = {"precision": f1 + 0.1, "recall": f1 - 0.1, "f1": f1}
+    (folder / "metrics.json").write_text(json.dumps({"best": {"step": 1}, "test": scores}))
+    lines = [{"split": "dev", "global_step": step, "metrics": {**scores, "f1": f1 * step / 20}} for step in (10, 20)]
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for seed, none, fac in ((1, 0.5, 0.6), (2, 0.52, 0.7), (3, 0.57, 0.8)):
+        write_run(tmp_path / "runs", seed, "none", none)
+        write_run(tmp_path / "runs", seed, "fac", fac)
+    return tmp_path / "runs"
+
+
+def test_runs_that_differ_in_the_seed_alone_make_a_row_with_mean_and_deviation(runs, tmp_path, capsys):
+    rows = TABLE.main([str(runs), "--output", str(tmp_path / "out")])
+    assert {row.label: sorted(row.seeds) for row in rows} == {"fac": [1, 2, 3], "none": [1, 2, 3]}
+    expected = f"{100 * np.mean([0.6, 0.7, 0.8]):.2f} ± {100 * np.std([0.6, 0.7, 0.8], ddof=1):.2f}"
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert expected in table
+    assert table.strip() == capsys.readouterr().out.strip()
+    for name in ("scores.png", "curves.png"):
+        assert (tmp_path / "out" / name).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_published_numbers_stand_beside_ours_and_say_that_they_are(runs, tmp_path, capsys):
+    flags = ["--beside", "openentity", "--format", "json", "--output", str(tmp_path / "out")]
+    TABLE.main([str(runs), *flags])
+    values = json.loads(capsys.readouterr().out)
+    theirs = {value["run"]: value for value in values if value["published"]}
+    assert theirs["K-Adapter F+L (paper)"]["f1"]["mean"] == pytest.approx(0.7761)
+    assert sum(not value["published"] for value in values) == 2
+    assert "| RoBERTa (paper) | – | 77.55 | 74.95 | 76.23 |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_every_published_number_is_a_score_in_per_cent_of_a_named_source():
+    tables = json.loads(TABLE.PUBLISHED.read_text())
+    assert set(tables) == {"openentity", "figer", "tacred", "cosmosqa"}
+    for splits in tables.values():
+        for rows in splits.values():
+            assert all(set(row) == set(rows[0]) for row in rows)
+            for row in rows:
+                assert row["label"].endswith(("(paper)", "(README)"))
+                assert all(50 < value < 90 for name, value in row.items() if name != "label")
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "message"),
+    [
+        (["--split", "other"], ValueError, r"has no other \['precision', 'recall', 'f1'\]"),
+        (["--metrics", "em"], ValueError, r"has no test \['em'\]"),
+        (["--beside", "figer"], ValueError, r"published for figer, test: \['accuracy', 'macro_f1', 'f1'\]"),
+    ],
+)
+def test_what_is_not_there_is_refused(runs, flags, error, message):
+    with pytest.raises(error, match=message):
+        TABLE.main([str(runs), *flags])
+
+
+def test_a_folder_without_runs_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="let a run finish first"):
+        TABLE.main([str(tmp_path)])
