@@ -51,7 +51,7 @@ def main(argv=None):
         files={"train": "train.txt", "dev": "dev.txt" if own_dev else "train.txt", "test": "test.txt"},
         read_options={"labels": LABELS},
         split_options={} if own_dev else {part: {"part": part, **held_out} for part in ("train", "dev")},
-        encode_options={"labels": LABELS, "markers": MARKERS, "keep_markers": True},
+        encode_options={"labels": LABELS, "markers": MARKERS, "bare": False, "keep_markers": True},
         head=HeadConfig("relation", len(LABELS), LABELS),
         score=score,
         rows=partial(relation_rows, labels=LABELS),

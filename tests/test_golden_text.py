@@ -10,6 +10,9 @@ from kadapter.data.entity_typing import OPENENTITY_LABELS, collect_labels, encod
 from kadapter.data.jsonio import write_json_list
 from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
 from kadapter.data.relations import encode_relations, read_relations
+from kadapter.data.semeval import LABELS as SEMEVAL_LABELS
+from kadapter.data.semeval import MARKERS as SEMEVAL_MARKERS
+from kadapter.data.semeval import read_semeval
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +112,17 @@ def test_cosmosqa_examples_are_encoded_as_in_the_original(roberta, cases, expect
     examples = list(read_cosmosqa(written(tmp_path, case["examples"])))
     features = encode_choices(examples, roberta, case["max_seq_length"])
     assert [{"choices": f["input_ids"], "label": f["labels"]} for f in features] == expected["cosmosqa"]
+
+
+def test_semeval_examples_are_marked_as_in_the_original(roberta, tmp_path):
+    (tmp_path / "train.txt").write_text('1\t"Hello <e2>world</e2> from <e1>Oslo</e1> ."\nOther\nComment:\n\n')
+    examples = list(read_semeval(tmp_path / "train.txt", SEMEVAL_LABELS))
+    (feature,) = encode_relations(examples, roberta, 24, SEMEVAL_LABELS, SEMEVAL_MARKERS, bare=False)
+    # The original tokenizes one text with " @ " and " ^ " in it, so that the markers carry a space, as in Ġ@ (787).
+    pieces = ["Hello ", "world", " from ", "Oslo", " ."]
+    before, second, between, first, after = tokenize_pieces(roberta, pieces)
+    mark, other = tokenize_pieces(roberta, ["@", "^"])
+    assert mark == [787]
+    text = [*before, *other, *second, *other, *between, *mark, *first, *mark, *after]
+    assert feature["input_ids"] == [0, *text, 2]
+    assert [feature["input_ids"][position] for position in feature["positions"]] == [mark[0], other[0]]

@@ -91,26 +91,32 @@ def encode_relations(
     max_seq_length: int,
     labels: Sequence[str],
     markers: tuple[str, str] = MARKERS,
+    bare: bool = True,
     keep_markers: bool = False,
 ) -> list[Feature]:
-    """Ids with bare markers around subject and object; positions of the first of each.
+    """Ids with markers around subject and object; positions of the first of each.
 
     Args:
+        bare: markers are the tokens themselves, as for T-REx and TACRED; else what the tokenizer makes of them, as
+            for SemEval (in RoBERTa's case with a space before).
         keep_markers: where a cut at the right would lose a marker, take a window that holds both; else, or where
             no window does, the example is dropped, as in the original's T-REx (utils_glue.py), and counted.
     """
     index = {label: i for i, label in enumerate(labels)}
     pieces = tokenize_pieces(tokenizer, [piece for example in examples for piece in example["pieces"]])
-    subject, object_ = (bare_token(tokenizer, marker) for marker in markers)
+    if bare:
+        subject, object_ = ([bare_token(tokenizer, marker)] for marker in markers)
+    else:
+        subject, object_ = tokenize_pieces(tokenizer, markers)
     size = max_seq_length - 2
     features: list[Feature] = []
     for i, example in enumerate(examples):
         before, first, between, second, after = pieces[5 * i : 5 * i + 5]
         mark, other = (subject, object_) if example["subject_first"] else (object_, subject)
-        ids = [*before, mark, *first, mark, *between, other, *second, other, *after]
-        at = len(before), len(before) + 2 + len(first) + len(between)
+        ids = [*before, *mark, *first, *mark, *between, *other, *second, *other, *after]
+        at = len(before), len(before) + 2 * len(mark) + len(first) + len(between)
         label = index[example["relation"]]
-        end = at[1] + len(second) + 1
+        end = at[1] + len(second) + 2 * len(other) - 1
         begin = window(len(ids), at[0], end if end - at[0] < size else at[1], size) if keep_markers else 0
         if at[1] - begin >= size:
             features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
