@@ -34,14 +34,15 @@ def _normalized(total: torch.Tensor, mean_over: torch.Tensor | int, num_items: f
     return total / (mean_over if num_items is None else num_items)
 
 
-class RelationHead(nn.Module):
-    """States at the first subject and first object marker -> relation (fac-adapter.py; also TACRED)."""
+class MarkerHead(nn.Module):
+    """States at the first marker of each mention, side by side -> labels."""
 
     reads = "positions"
+    mentions = 1
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
         super().__init__()
-        self.dense = nn.Linear(2 * hidden_size, hidden_size)
+        self.dense = nn.Linear(self.mentions * hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, config.num_labels)
 
@@ -52,44 +53,36 @@ class RelationHead(nn.Module):
         labels: torch.Tensor | None = None,
         num_items: float | None = None,
     ) -> HeadOutput:
-        """`features` [B, 2, H] (subject, object); `labels` [B] -> cross-entropy, `logits` [B, C]."""
+        """`features` [B, mentions, H] -> `logits` [B, C], and the mean loss where there are `labels`."""
         logits = self.out_proj(self.dropout(self.dense(features.flatten(1))))
         if labels is None:
             return HeadOutput(logits=logits)
-        total = F.cross_entropy(logits.float(), labels, reduction="sum")
-        return HeadOutput(_normalized(total, len(labels), num_items), logits)
+        return HeadOutput(_normalized(self.summed_loss(logits.float(), labels), len(labels), num_items), logits)
+
+    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
 
     def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         return {"logits": output.logits}
 
 
-class EntityTypingHead(nn.Module):
-    """State at the first marker of the mention -> any number of types (run_finetune_openentity_adapter.py)."""
+class RelationHead(MarkerHead):
+    """Subject and object -> relation (fac-adapter.py; also TACRED); cross-entropy, `labels` [B]."""
 
-    reads = "positions"
+    mentions = 2
 
-    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(hidden_size, config.num_labels)
+    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, labels, reduction="sum")
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-    ) -> HeadOutput:
-        """`features` [B, 1, H]; `labels` [B, C] of 0 and 1 -> mean binary cross-entropy, `logits` [B, C]."""
-        logits = self.out_proj(self.dropout(self.dense(features[:, 0])))
-        if labels is None:
-            return HeadOutput(logits=logits)
-        total = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
-        return HeadOutput(_normalized(total / logits.shape[-1], len(labels), num_items), logits)
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
-        return {"logits": output.logits}
+class EntityTypingHead(MarkerHead):
+    """A mention -> any number of types (run_finetune_openentity_adapter.py).
+
+    Binary cross-entropy, the mean over all labels of an example; `labels` [B, C] of 0 and 1.
+    """
+
+    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / logits.shape[-1]
 
 
 class DependencyHead(nn.Module):

@@ -161,9 +161,10 @@ def _encode(batch: dict[str, list], encoder: Encoder, tokenizer: PreTrainedToken
 
 def _compact(value: Any) -> Any:
     """Integers in half the bytes that datasets would give them."""
-    if isinstance(value, list):
-        return [_compact(part) for part in value] if value and isinstance(value[0], list) else np.int32(value)
-    return value
+    if not isinstance(value, list):
+        return value
+    nested = bool(value) and isinstance(value[0], list)
+    return [_compact(part) for part in value] if nested else np.asarray(value, dtype=np.int32)
 
 
 def sequences(feature: Feature) -> list[list[int]]:
