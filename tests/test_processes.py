@@ -100,6 +100,24 @@ def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_ba
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["figer", "tacred", "cosmosqa"])
+def test_two_processes_fine_tune_as_one(tiny_backbone, world, tmp_path, recipe):
+    data = {"figer": "FIGER", "tacred": "TACRED", "cosmosqa": "cosmosQA"}[recipe]
+    name = f"run_finetune_{recipe}_adapter"
+    (world / data / "labels.json").unlink(missing_ok=True)  # FIGER's is written by one process, read by both
+    flags = ["--max_steps", 6, "--eval_steps", 3, "--task_adapter", "own", "--adapter_dropout", 0]
+    one = command(name, tiny_backbone, world / data, tmp_path / "one", *flags, "--per_gpu_train_batch_size", 6)
+    two = command(name, tiny_backbone, world / data, tmp_path / "two", *flags, "--per_gpu_train_batch_size", 3)
+    finished(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *two], tmp_path)
+    finished(one, tmp_path)
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
+    assert [row[:2] for row in dev_losses(two)] == [row[:2] for row in dev_losses(one)]
+    np.testing.assert_allclose([r[2] for r in dev_losses(two)], [r[2] for r in dev_losses(one)], rtol=1e-4)
+    records = [len((run / "predictions_dev.jsonl").read_text().splitlines()) for run in (one, two)]
+    assert records[0] == records[1]
+
+
+@pytest.mark.slow
 def test_sharded_parameters_give_the_losses_of_whole_ones_and_resume(tiny_backbone, world, tmp_path):
     flags = ["--max_steps", 8, "--eval_steps", 4, "--save_steps", 4, "--adapter_dropout", 0]
     flags += ["--per_gpu_train_batch_size", 3]
