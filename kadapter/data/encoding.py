@@ -33,7 +33,9 @@ def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
                 segments.append(" " + stripped)
                 plan.append(None)
         plans.append(plan)
-    encoded = iter(tokenizer(segments, add_special_tokens=False, verbose=False)["input_ids"] if segments else [])
+    ids_alone = {"return_attention_mask": False, "return_token_type_ids": False}
+    found = tokenizer(segments, add_special_tokens=False, verbose=False, **ids_alone) if segments else {"input_ids": []}
+    encoded = iter(found["input_ids"])
     return [[token for step in plan for token in ([step] if step is not None else next(encoded))] for plan in plans]
 
 

@@ -106,12 +106,14 @@ def encode_entity_typing(
         ids = [*before, *marker, *mention, *marker, *after]
         last = len(before) + 2 * len(marker) + len(mention) - 1
         begin = window(len(ids), len(before), last, max_seq_length - 2)
-        present = {index[label] for label in example["labels"]}
+        present = [0] * len(labels)
+        for label in example["labels"]:
+            present[index[label]] = 1
         features.append(
             {
                 "input_ids": add_special_tokens(tokenizer, ids[begin : begin + max_seq_length - 2]),
                 "positions": [1 + len(before) - begin],
-                "labels": [int(j in present) for j in range(len(labels))],
+                "labels": present,
                 "note": "a window around the mention was taken" if len(ids) > max_seq_length - 2 else "",
             }
         )
