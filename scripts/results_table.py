@@ -115,7 +115,7 @@ def _short_labels(rows: list[Row]) -> list[Row]:
     parts = [row.label.split("_") for row in rows]
     shared = set.intersection(*map(set, parts)) if len(rows) > 1 else set()
     for row, names in zip(rows, parts, strict=True):
-        row.label = " ".join(name for name in names if name not in shared) or row.label
+        row.label = " ".join(name for name in dict.fromkeys(names) if name not in shared) or row.label
     return rows
 
 
@@ -137,7 +137,8 @@ def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: P
     for i, metric in enumerate(metrics):
         at = np.arange(len(rows)) + (i - (len(metrics) - 1) / 2) * width
         means = [100 * row.mean(metric) for row in rows]
-        bars = axes.bar(at, means, width, yerr=[100 * row.deviation(metric) for row in rows], capsize=3, label=metric)
+        spread = [100 * row.deviation(metric) if len(row.scores) > 1 else np.nan for row in rows]
+        bars = axes.bar(at, means, width, yerr=spread, capsize=3, label=metric)
         for bar, row in zip(bars, rows, strict=True):
             bar.set_alpha(0.45 if row.published else 1.0)
         if len(rows) * len(metrics) <= 16:
