@@ -1,6 +1,7 @@
 # Everything runs in .venv, made on first use: make demo, make test.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow check install
@@ -12,7 +13,7 @@ demo: .venv/installed  ## the whole K-Adapter pipeline on embedded data: a table
 	$(BIN)/python scripts/run_demo.py
 
 test: .venv/installed  ## all fast tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-slow: .venv/installed  ## the demo's claim and real kills
 	$(BIN)/python -m pytest -q -m slow

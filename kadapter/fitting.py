@@ -19,7 +19,7 @@ from kadapter import checkpoint
 from kadapter.arguments import DataArguments, TrainingArguments
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Collator
-from kadapter.evaluation import predict
+from kadapter.evaluation import Predictions, predict
 from kadapter.original import load_original, original_name
 from kadapter.task import Task
 from kadapter.task_model import TaskModel
@@ -53,7 +53,7 @@ def fit(
     )
     workers, best = data_args.dataloader_num_workers, run.folder / "best"
 
-    def evaluate(split: str, module: torch.nn.Module) -> tuple[dict[str, float], list]:
+    def evaluate(split: str, module: torch.nn.Module) -> tuple[dict[str, float], Predictions]:
         predictions, loss = predict(
             accelerator, module, data[split], collate, args.per_gpu_eval_batch_size, workers, desc=split
         )
@@ -87,13 +87,14 @@ def fit(
             load_model(accelerator.unwrap_model(module), best, adapter_alone)
         elif not args.do_train:
             raise FileNotFoundError(f"{best} is missing; train first (--do_train) with the same arguments.")
-        step, epoch = _best_place(run.folder, task.metric) or (progress.step, 0.0)
+        place = _best_place(run.folder, task.metric) or (progress.step, 0.0)
         for split in [name for name in data if name != "train"]:
             began = time.perf_counter()
             metrics, predictions = evaluate(split, module)
+            seconds = time.perf_counter() - began
             if metrics:
-                run.result(f"{split}_best", step, epoch, metrics, time.perf_counter() - began)
                 report[split] = metrics
+                run.result(f"{split}_best", *place, metrics, seconds)
             run.predictions(split, task.rows(predictions, data[split]))
             if task.report is not None and accelerator.is_main_process:
                 task.report(run.folder, split, predictions, data[split])

@@ -210,12 +210,7 @@ def main(argv: list[str] | None = None) -> optuna.Study:
     devices = args.gpus.split(",") if args.gpus else [""] * args.workers
     for device in devices:
         gpus.put(device)
-    waiting = len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-    over = len(study.get_trials(deepcopy=False, states=OVER))
-    count = waiting if args.sampler == "grid" else max(waiting, (args.trials or 20) - over)
-    if args.trials:
-        count = min(count, max(0, args.trials - over))
-    if count:
+    while count := _remaining(study, args):  # again, since a worker may miss a queued trial that another just took
         study.optimize(
             lambda trial: run_trial(trial, recipe, space, args.output, gpus, args.sampler == "grid"),
             n_trials=count,
@@ -225,6 +220,14 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         )
     summarize(study, recipe, args.output)
     return study
+
+
+def _remaining(study: optuna.Study, args: argparse.Namespace) -> int:
+    """How many trials this worker may still start."""
+    waiting, over = (len(study.get_trials(deepcopy=False, states=s)) for s in ((TrialState.WAITING,), OVER))
+    if args.sampler == "grid":
+        return waiting if args.trials is None else max(0, min(waiting, args.trials - over))
+    return max(0, (args.trials or 20) - over)
 
 
 if __name__ == "__main__":

@@ -137,20 +137,32 @@ def task_inputs(golden, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_tasks_give_the_reference_losses_logits_and_trajectory(golden, golden_weights, task):
+def test_tasks_give_the_reference_losses_and_logits(golden, golden_weights, task):
+    model, inputs = task_model(golden, golden_weights, task)
+    added = Fusion(["fac", "lin"], 1024, "nested_add" if task == "cosmosqa" else "add")
+    for fusion, name in ((model.encoder.fusion, "concat"), (added, "add")):
+        model.encoder.fusion = fusion
+        with torch.no_grad():
+            output = model(**inputs)
+        assert_equal(output.loss, golden[f"{task}_{name}_loss"])
+        assert_equal(output.logits, golden[f"{task}_{name}_logits"])
+
+
+def task_model(golden, golden_weights, task):
     kind, labels = TASKS[task]
     nested = "nested_" if task == "cosmosqa" else ""
     head = HeadConfig(kind, labels, dropout=0.0)
     model = TaskModel(golden_config(fusion_mode=f"{nested}concat", head=head)).eval()
     load_original(model, {**golden_state(task), **golden_weights["backbone"]})
     model.encoder.freeze("backbone")
-    inputs, concat = task_inputs(golden, task), model.encoder.fusion
-    added = Fusion(["fac", "lin"], 1024, f"{nested}add")
-    for fusion, name in ((added, "add"), (concat, "concat")):
-        model.encoder.fusion = fusion
-        output = model(**inputs)
-        assert_equal(output.loss, golden[f"{task}_{name}_loss"])
-        assert_equal(output.logits, golden[f"{task}_{name}_logits"])
+    return model, task_inputs(golden, task)
+
+
+@pytest.mark.parametrize(
+    "task", [*(pytest.param(task, marks=pytest.mark.slow) for task in list(TASKS)[1:]), "openentity"]
+)
+def test_tasks_follow_the_reference_trajectories(golden, golden_weights, task):
+    model, inputs = task_model(golden, golden_weights, task)
     assert_equal(trajectory(model, inputs), golden[f"{task}_trajectory"])
 
 

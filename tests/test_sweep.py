@@ -109,6 +109,7 @@ def test_an_impossible_search_is_refused(tmp_path, recipe, capsys, flags, messag
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_real_recipe_is_searched(tiny_backbone, world, tmp_path):
     recipe = [sys.executable, str(ROOT / "examples/run_finetune_openentity_adapter.py"), "--do_train"]
     recipe += [f"--model_name_or_path={tiny_backbone}", f"--data_dir={world / 'OpenEntity'}", "--max_steps=2"]

@@ -16,14 +16,15 @@ from typing import Any, BinaryIO, TextIO
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 20  # bytes read at a time
 _LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[BinaryIO]:
-    """A file open for reading behind its byte-order mark, if it has one."""
-    path = Path(path)
+    """A file, also one in an archive (`zipfile.Path`), open for reading behind its byte-order mark if it has one."""
+    path = Path(path) if isinstance(path, str) else path
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; check the path.")
     if path.is_dir():
@@ -199,7 +200,7 @@ def _unreadable(path: str | Path, line: int, error: Exception) -> ValueError:
 
 def _check_surrogates(path: str | Path, line: int, text: str, value: Any) -> None:
     """ "\\ud800" alone is legal JSON but no Unicode text: tokenizers and UTF-8 output fail on it."""
-    if "\\u" in text:
+    if _SURROGATE.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:

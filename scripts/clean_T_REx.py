@@ -1,0 +1,132 @@
+"""Clean raw T-REx into relation examples: the first step towards data/trex-rc.
+
+    python scripts/clean_T_REx.py --raw TREx_json_sample.zip --output data/trex-cleaned.jsonl
+    python scripts/clean_T_REx.py --raw TREx/ --output data/trex-cleaned.json --format json --workers 16
+
+--raw is a folder of JSON files or the archive as downloaded, which is read in place. Files are read as a stream, one
+a process, so memory does not depend on their size. A triple is kept when its subject and its object both begin and
+end with words of its sentence; what is dropped is counted by reason. Relations stay P-ids; their numbers, the most
+frequent first, go into relations.json beside the output. Killed and started again, it goes on with the files that
+are left. The same input gives the same bytes, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kadapter.data.jsonio import atomic_writer, read_lines, read_records, write_json, write_jsonl
+from kadapter.data.trex import clean_document
+
+
+def find_files(raw: Path) -> list[tuple[str, int]]:
+    """(name, bytes) of the JSON files in a folder or archive, in order of their names.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or no JSON file in it.
+    """
+    if raw.is_dir():
+        found = [(str(path.relative_to(raw)), path.stat().st_size) for path in raw.rglob("*.json")]
+    elif zipfile.is_zipfile(raw):
+        with zipfile.ZipFile(raw) as archive:
+            found = [(info.filename, info.file_size) for info in archive.infolist() if info.filename.endswith(".json")]
+    else:
+        raise FileNotFoundError(f"{raw} is neither a folder nor a zip archive; give T-REx as downloaded.")
+    if not found:
+        raise ValueError(f"{raw} holds no JSON file; give T-REx as downloaded.")
+    return sorted(found)
+
+
+def clean_file(raw: Path, name: str, part: Path) -> dict[str, Any]:
+    """Write the examples of one file to `part` and return the counts, which are kept beside it."""
+    counts: Counter[str] = Counter()
+    relations: Counter[str] = Counter()
+
+    def examples() -> Iterator[dict[str, Any]]:
+        source: Any = raw / name if raw.is_dir() else zipfile.Path(raw, name)
+        for number, document in read_records(source):
+            counts["documents"] += 1
+            for reason, example in clean_document(document, f"{raw / name}, record {number}"):
+                counts[f"dropped: {reason}" if example is None else "kept"] += 1
+                if example is not None:
+                    relations[example["relation"]] += 1
+                    yield example
+
+    write_jsonl(part, examples())
+    report = {"counts": counts, "relations": relations}
+    write_json(part.with_suffix(".counts"), report)  # its presence says that the part is whole
+    return report
+
+
+def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
+    """Clean all files into one output; returns the counts."""
+    files = find_files(raw)
+    key = hashlib.sha256(json.dumps([str(raw.resolve()), files]).encode()).hexdigest()[:12]
+    folder = output.with_name(f".{output.name}.{key}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
+    bar = tqdm(total=sum(size for _, size in files), unit="B", unit_scale=True, desc="clean", disable=None)
+    with ProcessPoolExecutor(workers) as pool:
+        tasks = {
+            pool.submit(clean_file, raw, name, part): size
+            for (name, size), part in zip(files, parts, strict=True)
+            if not part.with_suffix(".counts").is_file()
+        }
+        bar.update(bar.total - sum(tasks.values()))
+        try:
+            for task in as_completed(tasks):
+                task.result()
+                bar.update(tasks[task])
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    bar.close()
+    reports = [json.loads(part.with_suffix(".counts").read_text(encoding="utf-8")) for part in parts]
+    counts, relations = (sum((Counter(r[name]) for r in reports), Counter()) for name in ("counts", "relations"))
+    write_together(parts, output, form)
+    ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))
+    write_json(output.with_name("relations.json"), {relation: i for i, relation in enumerate(ordered)})
+    shutil.rmtree(folder)
+    return {"files": len(files), **dict(sorted(counts.items())), "relations": len(relations)}
+
+
+def write_together(parts: Sequence[Path], output: Path, form: str) -> None:
+    """The lines of all parts in one file, as JSON lines or as one JSON list."""
+    opening, between, closing = ("[\n", ",\n", "\n]\n") if form == "json" else ("", "\n", "\n")
+    with atomic_writer(output) as file:
+        separator = opening
+        for part in parts:
+            for _, line in read_lines(part):
+                file.write(separator + line)
+                separator = between
+        file.write(closing)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw", type=Path, required=True, help="folder of JSON files, or the zip archive")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="JSON lines, or one JSON list")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
+    args = parser.parse_args(argv)
+    try:
+        counts = clean(args.raw, args.output, args.format, args.workers)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    for name, count in counts.items():
+        print(f"{count:>12,}  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Raw T-REx to trex-rc: cleaning and the choice of relations, with archives, kills and bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+
+import pytest
+from conftest import ROOT, load_script
+
+from kadapter.data.labels import read_labels
+from kadapter.data.relations import read_relations
+from kadapter.data.trex import clean_document
+
+CLEAN = load_script("scripts/clean_T_REx.py")
+SUBSET = load_script("scripts/create_subdataset-relation-classification.py")
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def cleaned(world, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cleaned") / "cleaned.jsonl"
+    CLEAN.main(["--raw", str(world / "trex-raw"), "--output", str(path), "--workers", "1"])
+    return path
+
+
+# -- cleaning ---------------------------------------------------------------------------------------------------
+
+
+def test_every_stated_fact_of_the_demo_world_is_found_in_its_raw_documents(cleaned, world):
+    truth = json.loads((world / "world.json").read_text())
+    facts = Counter()
+    for path in (world / "trex-raw").iterdir():
+        for document in json.loads(path.read_text()):
+            facts.update(triple["predicate"]["uri"].rsplit("/")[-1] for triple in document["triples"])
+    rows = lines(cleaned)
+    assert Counter(row["relation"] for row in rows) == facts
+    types = {entity["qid"]: entity["type"] for entity in truth["entities"].values()}
+    names = {entity["qid"]: entity["name"] for entity in truth["entities"].values()}
+    for row in rows:
+        assert [types[row["subj_label"]], types[row["obj_label"]]] == truth["relations"][row["relation"]]
+        assert " ".join(row["token"][row["subj_start"] : row["subj_end"] + 1]) == names[row["subj_label"]]
+        assert " ".join(row["token"][row["obj_start"] : row["obj_end"] + 1]) == names[row["obj_label"]]
+    assert list(json.loads((cleaned.parent / "relations.json").read_text()).values()) == list(range(len(facts)))
+
+
+def document(**changes):
+    triple = {
+        "sentence_id": 1,
+        "subject": {"boundaries": [8, 13], "uri": "http://x/Q1"},
+        "object": {"boundaries": [20, 24], "uri": "http://x/Q2"},
+        "predicate": {"uri": "http://x/P9"},
+    }
+    return {
+        "docid": "http://x/Q7",
+        "text": "Ann. Or Li Yu meets Oslo.",
+        "sentences_boundaries": [[0, 4], [5, 25]],
+        "words_boundaries": [[0, 3], [3, 4], [5, 7], [8, 10], [11, 13], [14, 19], [20, 24], [24, 25]],
+        "triples": [{**triple, **changes}],
+    }
+
+
+def test_word_numbers_count_within_the_sentence():
+    ((reason, example),) = clean_document(document(), "here")
+    assert reason == ""
+    assert example == {
+        "docid": "Q7",
+        "token": ["Or", "Li", "Yu", "meets", "Oslo", "."],
+        "relation": "P9",
+        "subj_start": 1,
+        "subj_end": 2,
+        "obj_start": 4,
+        "obj_end": 4,
+        "subj_label": "Q1",
+        "obj_label": "Q2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"subject": {"boundaries": None, "uri": "x/Q1"}}, "the subject stands nowhere in the text"),
+        ({"subject": {"boundaries": [8, 12], "uri": "x/Q1"}}, "the subject does not begin and end with words"),
+        ({"object": {"boundaries": [9, 13], "uri": "x/Q1"}}, "the object does not begin and end with words"),
+        ({"object": {"boundaries": [0, 3], "uri": "x/Q1"}}, "the object does not begin and end with words"),
+        ({"sentence_id": 0}, "the subject does not begin and end with words of its sentence"),
+    ],
+)
+def test_triples_off_the_words_of_their_sentence_are_dropped_with_the_reason(changes, reason):
+    ((found, example),) = clean_document(document(**changes), "here")
+    assert example is None
+    assert found.startswith(reason)
+
+
+def test_archive_folder_and_number_of_workers_give_the_same_bytes(cleaned, world, tmp_path, capsys):
+    archive = tmp_path / "trex.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in (world / "trex-raw").iterdir():
+            file.write(path, path.name)
+    CLEAN.main(["--raw", str(archive), "--output", str(tmp_path / "a" / "cleaned.jsonl"), "--workers", "2"])
+    assert (tmp_path / "a" / "cleaned.jsonl").read_bytes() == cleaned.read_bytes()
+    assert "kept" in capsys.readouterr().out
+    CLEAN.main(
+        ["--raw", str(archive), "--output", str(tmp_path / "cleaned.json"), "--format", "json", "--workers", "1"]
+    )
+    assert json.loads((tmp_path / "cleaned.json").read_text()) == lines(cleaned)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_killed_cleaning_goes_on_with_the_files_that_are_left(world, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for i in range(60):
+        shutil.copy(world / "trex-raw" / "demo-0.json", raw / f"{i:02d}.json")
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "out" / "broken.jsonl"
+    command = ["scripts/clean_T_REx.py", "--raw", str(raw), "--workers", "1", "--output"]
+    CLEAN.main([*command[1:], str(whole)])
+    process = subprocess.Popen([sys.executable, *command, str(broken)], cwd=ROOT, start_new_session=True)
+    while len(list(broken.parent.glob(".*.parts/*.counts"))) < 3:
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not broken.exists()
+    CLEAN.main([*command[1:], str(broken)])
+    assert broken.read_bytes() == whole.read_bytes()
+    assert [path.name for path in broken.parent.iterdir()] == ["broken.jsonl", "relations.json"] or not list(
+        broken.parent.glob(".*")
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"docid": "x"}]', r"a\.json, record 1: the keys \['text', .* are missing"),
+        (json.dumps([{**document(), "words_boundaries": [[1]]}]), r"a\.json, record 1: this is no T-REx document"),
+        (json.dumps([document(sentence_id=9)]), "record 1: this is no T-REx document .IndexError"),
+        ('[{"docid": ', "broken JSON"),
+    ],
+)
+def test_a_broken_raw_file_is_refused_with_its_name_and_nothing_is_written(tmp_path, content, message):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.json").write_text(content)
+    with pytest.raises(SystemExit, match=message):
+        CLEAN.main(["--raw", str(tmp_path / "raw"), "--output", str(tmp_path / "out.jsonl"), "--workers", "1"])
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_is_no_t_rex_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="is neither a folder nor a zip archive"):
+        CLEAN.main(["--raw", str(tmp_path / "no"), "--output", str(tmp_path / "out.jsonl")])
+    with pytest.raises(SystemExit, match="holds no JSON file"):
+        CLEAN.main(["--raw", str(tmp_path), "--output", str(tmp_path / "out.jsonl")])
+
+
+# -- the subset -------------------------------------------------------------------------------------------------
+
+
+def subset(path, output, *flags):
+    SUBSET.main(["--input", str(path), "--output_dir", str(output), *map(str, flags)])
+    train, dev = lines(output / "train.jsonl"), lines(output / "dev.jsonl")
+    return train, dev, json.loads((output / "relations.json").read_text())
+
+
+@pytest.fixture
+def examples(tmp_path):
+    """Relation P1 with 400 examples of 100 pairs, P2 with 60 of 6 pairs, P3 with 5, P31 with 100."""
+    rows = []
+    for relation, number, pairs in (("P1", 400, 100), ("P2", 60, 6), ("P3", 5, 5), ("P31", 100, 100)):
+        for i in range(number):
+            spans = {"subj_start": 0, "subj_end": 0, "obj_start": 1, "obj_end": 1}
+            labels = {"subj_label": f"Q{i % pairs}", "obj_label": "Q0"}
+            rows.append({"docid": "Q", "token": ["a", "b"], "relation": relation, **spans, **labels})
+    path = tmp_path / "cleaned.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_rare_relations_and_instance_of_are_dropped_and_the_rest_is_split(examples, tmp_path):
+    train, dev, relations = subset(examples, tmp_path / "a")
+    assert relations == {"P1": 0, "P2": 1}
+    assert len(train) + len(dev) == 460
+    assert 25 < len(dev) < 70
+    again = subset(examples, tmp_path / "b")
+    for name in ("train.jsonl", "dev.jsonl", "relations.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert subset(examples, tmp_path / "c", "--seed", 1)[1] != again[1]
+    for name in ("relations.png", "lengths.png"):
+        assert (tmp_path / "a" / name).read_bytes()[:4] == b"\x89PNG"
+    assert len(
+        list(read_relations(tmp_path / "a" / "train.jsonl", read_labels(tmp_path / "a" / "relations.json")))
+    ) == len(train)
+
+
+def test_rarity_by_entity_pairs_and_a_split_by_them(examples, tmp_path):
+    train, dev, relations = subset(examples, tmp_path / "a", "--count", "pairs", "--split_by", "pair")
+    assert relations == {"P1": 0}
+    pairs = [{(row["subj_label"], row["obj_label"]) for row in rows} for rows in (train, dev)]
+    assert pairs[1]
+    assert not pairs[0] & pairs[1]
+
+
+def test_a_cap_takes_a_random_part_of_a_frequent_relation(examples, tmp_path):
+    train, dev, _ = subset(examples, tmp_path / "a", "--max_per_relation", 80)
+    assert Counter(row["relation"] for row in train + dev) == {"P1": 80, "P2": 60}
+    other = subset(examples, tmp_path / "b", "--max_per_relation", 80, "--seed", 3)
+    assert [row["subj_label"] for row in other[0]] != [row["subj_label"] for row in train]
+
+
+def test_the_originals_label_order_can_be_kept(tmp_path, examples):
+    rows = [
+        {**row, "relation": "P17" if row["relation"] == "P1" else row["relation"]}
+        for row in json.loads(examples.read_text())
+    ]
+    examples.write_text(json.dumps(rows))
+    train, _, relations = subset(examples, tmp_path / "a", "--labels", "original")
+    assert len(relations) == 410
+    assert relations["P17"] == 1
+    assert {row["relation"] for row in train} == {"P17"}
+
+
+def test_too_few_examples_are_refused(examples, tmp_path):
+    with pytest.raises(SystemExit, match="no relation has 1000 examples; lower --min_examples"):
+        subset(examples, tmp_path / "a", "--min_examples", 1000)
+    assert not (tmp_path / "a" / "train.jsonl").exists()
