@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import load_script
+from transformers import AutoModel, AutoTokenizer
 
 SIZES = "--entities_per_type 20 --facts_per_relation 20 --trees 200 --backbone_lines 2000"
 SPLITS = ("train", "dev", "test")
@@ -206,3 +207,14 @@ def test_the_backbone_text_names_every_entity_and_states_no_fact(folder: Path) -
 def test_impossible_sizes_are_refused(flags: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         demo.main(["--output_dir", str(tmp_path), *flags])
+
+
+def test_the_script_of_the_demo_backbone_leaves_a_roberta_with_its_tokenizer(folder: Path, tmp_path: Path) -> None:
+    script = load_script("scripts/make_demo_backbone.py")
+    flags = ["--data_dir", str(folder), "--output_dir", str(tmp_path / "out"), "--vocab_size", "400", "--steps", "2"]
+    script.main([*flags, "--batch_size", "4"])
+    model, tokenizer = AutoModel.from_pretrained(tmp_path / "out"), AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert model.config.model_type == "roberta"
+    assert tokenizer("@ a # b ^", add_special_tokens=False)["input_ids"]
+    assert len(tokenizer) == model.config.vocab_size
+    assert sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) < 6e6

@@ -1,0 +1,61 @@
+"""Who may import whom: the library's layers stay what they are."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+LIBRARY = ROOT / "kadapter"
+MODELS = {"adapter", "fusion", "heads", "modeling", "original", "task_model"}
+
+
+def imports(path):
+    """Modules of kadapter that a file imports, without the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "kadapter" else [node.module]
+            )
+            found |= {name.removeprefix("kadapter.") for name in names if name.startswith("kadapter.")}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def of(name):
+    return imports(LIBRARY / f"{name}.py")
+
+
+def ours(names):
+    modules = {".".join(path.relative_to(LIBRARY).with_suffix("").parts) for path in LIBRARY.rglob("*.py")}
+    return names & modules
+
+
+def test_configuration_stands_on_nothing_of_ours_and_adapters_on_it_alone():
+    assert not ours(of("configuration"))
+    assert ours(of("adapter")) == {"configuration"}
+    assert ours(of("heads")) == {"configuration"}
+
+
+@pytest.mark.parametrize("path", sorted((LIBRARY / "data").glob("*.py")), ids=lambda path: path.stem)
+def test_data_imports_no_model(path):
+    allowed = {"configuration", *(f"data.{other.stem}" for other in (LIBRARY / "data").glob("*.py"))}
+    assert ours(imports(path)) <= allowed
+
+
+def test_metrics_import_no_model_and_the_loop_knows_no_task_head_or_metric():
+    assert ours(of("metrics")) <= {"configuration"}
+    assert not of("training") & (MODELS | {"metrics", "task", "recipe", "fitting", "reports"})
+    assert not of("batches") & MODELS
+
+
+def test_nothing_of_the_library_imports_examples_or_scripts():
+    for path in LIBRARY.rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {"examples", "scripts"}, path
+
+
+def test_no_recipe_imports_another():
+    recipes = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    for path in (ROOT / "examples").glob("*.py"):
+        assert not imports(path) & recipes
