@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TextIO
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
+_DECODER = json.JSONDecoder()
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 20  # bytes read at a time
 _LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
@@ -123,14 +124,15 @@ class _Text:
         self.peek()
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+                value, end = _DECODER.raw_decode(self.text, self.at)
             except json.JSONDecodeError as error:
                 if len(self.text) - self.at < _LONGEST and self._more():
                     continue  # the block ended within the value
                 raise self._broken(error.msg, error.pos) from error
             except (ValueError, RecursionError) as error:
                 raise _unreadable(self.path, self._place(self.at)[0], error) from error
-            _check_surrogates(self.path, self._place(self.at)[0], self.text[self.at : end], value)
+            if _SURROGATE.search(self.text, self.at, end):  # a place is found by counting lines, so only if need be
+                _check_surrogates(self.path, self._place(self.at)[0], value)
             self.at = end
             return value
 
@@ -181,7 +183,8 @@ def _line_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise _broken(path, number, error.colno, error.msg) from error
         except (ValueError, RecursionError) as error:
             raise _unreadable(path, number, error) from error
-        _check_surrogates(path, number, line, record)
+        if _SURROGATE.search(line):
+            _check_surrogates(path, number, record)
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}: {_shorten(record)} is not a JSON object; make each line one.")
         yield number, record
@@ -198,15 +201,14 @@ def _unreadable(path: str | Path, line: int, error: Exception) -> ValueError:
     return ValueError(f"{path}, line {line}: unreadable JSON ({error}); simplify the value.")
 
 
-def _check_surrogates(path: str | Path, line: int, text: str, value: Any) -> None:
+def _check_surrogates(path: str | Path, line: int, value: Any) -> None:
     """ "\\ud800" alone is legal JSON but no Unicode text: tokenizers and UTF-8 output fail on it."""
-    if _SURROGATE.search(text):
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{path}, line {line}: a \\u escape is half of a surrogate pair; write both halves or none."
-            ) from error
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{path}, line {line}: a \\u escape is half of a surrogate pair; write both halves or none."
+        ) from error
 
 
 def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
