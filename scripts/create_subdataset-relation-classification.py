@@ -124,7 +124,8 @@ def plot(report: dict[str, Any], folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     lengths = report["lengths"]
     mean = sum(length * number for length, number in lengths.items()) / lengths.total()
-    axes.hist(list(lengths), bins=min(60, max(lengths)), weights=list(lengths.values()))
+    bins = np.arange(0.5, max(lengths) + 1.5, max(1, -(-max(lengths) // 60)))
+    axes.hist(list(lengths), bins=bins.tolist(), weights=list(lengths.values()))
     axes.axvline(mean, color="black", linestyle=":")
     axes.set(xlabel=f"words a sentence (mean {mean:.1f})", ylabel="examples")
     _save(figure, axes, folder / "lengths.png")
