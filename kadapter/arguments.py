@@ -202,7 +202,7 @@ class TrainingArguments:
 def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
     """One argparse group from a dataclass of `flag`s."""
     hints = typing.get_type_hints(group)
-    title = (group.__doc__ or "").strip().splitlines()[0]
+    title = (group.__doc__ or "").strip().splitlines()[0].rstrip(".")
     target = parser.add_argument_group(title)
     for f in fields(group):
         kind, options = hints[f.name], {"help": f.metadata["help"], "choices": f.metadata["choices"]}
@@ -217,7 +217,7 @@ def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
             required = f.default is MISSING
             options.update(type=kind, default=None if required else f.default, required=required)
         if f.default not in (MISSING, None, "") and kind is not list:
-            options["help"] += f" (default: {f.default})"
+            options["help"] += " (default: %(default)s)"
         target.add_argument(f"--{f.name}", *f.metadata["aliases"], **options)
 
 

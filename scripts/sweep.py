@@ -136,10 +136,20 @@ def revive(study: optuna.Study) -> None:
     """Queue again what a killed worker of this machine was about."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         here = trial.user_attrs.get("host") == socket.gethostname()
-        if here and not Path(f"/proc/{trial.user_attrs['pid']}").exists():
+        if here and not _alive(trial.user_attrs["pid"]):
             optuna.Trial(study, trial._trial_id).set_user_attr("error", "killed; queued again")
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.params, user_attrs={"queued": True})
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
