@@ -62,7 +62,9 @@ def test_entity_typing_examples_are_encoded_as_in_the_original(roberta, cases, e
     case = cases["openentity"]
     examples = list(read_entity_typing(written(tmp_path, case["examples"]), OPENENTITY_LABELS))
     features = encode_entity_typing(examples, roberta, case["max_seq_length"], OPENENTITY_LABELS)
-    found = [{"input_ids": f["input_ids"], "start": f["positions"][0], "labels": f["labels"]} for f in features]
+    found = [
+        {"input_ids": f["input_ids"], "start": f["positions"][0], "labels": f["labels"].tolist()} for f in features
+    ]
     assert found == expected["openentity"]
 
 
@@ -89,7 +91,9 @@ def test_figer_examples_are_encoded_as_in_the_original(roberta, cases, expected,
     labels = collect_labels(tmp_path, path)
     assert labels == case["labels"]
     features = encode_entity_typing(list(read_entity_typing(path, labels)), roberta, case["max_seq_length"], labels)
-    found = [{"input_ids": f["input_ids"], "start": f["positions"][0], "labels": f["labels"]} for f in features]
+    found = [
+        {"input_ids": f["input_ids"], "start": f["positions"][0], "labels": f["labels"].tolist()} for f in features
+    ]
     assert found == expected["figer"]
 
 
