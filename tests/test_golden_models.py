@@ -158,9 +158,8 @@ def task_model(golden, golden_weights, task):
     return model, task_inputs(golden, task)
 
 
-@pytest.mark.parametrize(
-    "task", [*(pytest.param(task, marks=pytest.mark.slow) for task in list(TASKS)[1:]), "openentity"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
 def test_tasks_follow_the_reference_trajectories(golden, golden_weights, task):
     model, inputs = task_model(golden, golden_weights, task)
     assert_equal(trajectory(model, inputs), golden[f"{task}_trajectory"])

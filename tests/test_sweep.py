@@ -73,6 +73,7 @@ def test_a_sampler_stops_at_its_number_of_trials_and_goes_on_to_a_larger_one(tmp
     assert len({trial.params["rate"] for trial in study.trials}) == 5
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(tmp_path, recipe):
     (tmp_path / "hold").touch()
     command = [sys.executable, "scripts/sweep.py", "--output", str(tmp_path / "sweep"), *GRID, "--", *recipe]
