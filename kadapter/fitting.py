@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,18 +89,25 @@ def fit(
             raise FileNotFoundError(f"{best} is missing; train first (--do_train) with the same arguments.")
         place = _best_place(run.folder, task.metric) or (progress.step, 0.0)
         for split in [name for name in data if name != "train"]:
-            began = time.perf_counter()
-            metrics, predictions = evaluate(split, module)
-            seconds = time.perf_counter() - began
-            if metrics:
-                report[split] = metrics
-                run.result(f"{split}_best", *place, metrics, seconds)
-            run.predictions(split, task.rows(predictions, data[split]))
-            if task.report is not None and accelerator.is_main_process:
-                task.report(run.folder, split, predictions, data[split])
+            metrics = _final_evaluation(run, task, split, data[split], partial(evaluate, split, module), place)
+            report |= {split: metrics} if metrics else {}
     run.metrics(report)
     run.close()
     return report
+
+
+def _final_evaluation(
+    run: Run, task: Task, split: str, features: Dataset, evaluate: Callable, place: tuple[int, float]
+) -> dict[str, float]:
+    """Scores of the best model on a split, and its files; `place` is that model's step and epoch."""
+    began = time.perf_counter()
+    metrics, predictions = evaluate()
+    if metrics:
+        run.result(f"{split}_best", *place, metrics, time.perf_counter() - began)
+    run.predictions(split, task.rows(predictions, features))
+    if task.report is not None and run.accelerator.is_main_process:
+        task.report(run.folder, split, predictions, features)
+    return metrics
 
 
 def save_model(

@@ -7,6 +7,7 @@ positions, or all of them; the model fuses only those. `predictions` gives what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,7 @@ class MarkerHead(nn.Module):
 
     reads = "positions"
     mentions = 1
+    summed_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits and labels
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
         super().__init__()
@@ -59,9 +61,6 @@ class MarkerHead(nn.Module):
             return HeadOutput(logits=logits)
         return HeadOutput(_normalized(self.summed_loss(logits.float(), labels), len(labels), num_items), logits)
 
-    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
     def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         return {"logits": output.logits}
 
@@ -71,7 +70,8 @@ class RelationHead(MarkerHead):
 
     mentions = 2
 
-    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    @staticmethod
+    def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits, labels, reduction="sum")
 
 
@@ -81,7 +81,8 @@ class EntityTypingHead(MarkerHead):
     Binary cross-entropy, the mean over all labels of an example; `labels` [B, C] of 0 and 1.
     """
 
-    def summed_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    @staticmethod
+    def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / logits.shape[-1]
 
 

@@ -50,6 +50,10 @@ HARMLESS = {
     "output_dir",
     "patience",
     "evaluate_during_training",
+    # what is only written at the end
+    "do_test",
+    "print_error_analysis",
+    "report_per_class",
 }
 
 

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,12 +87,7 @@ def train(
         while not progress.complete and (step := next(steps, None)):
             indices, batches = step
             loss = _accumulate(accelerator, model, batches, plan.items[np.concatenate(indices)].sum())
-            if args.max_grad_norm > 0:
-                clip_gradients(accelerator, model, args.max_grad_norm)
-            optimizer.step()
-            if not accelerator.optimizer_step_was_skipped:
-                schedule.step()
-            optimizer.zero_grad()
+            _update(accelerator, model, optimizer, schedule, args.max_grad_norm)
             progress.step += 1
             losses.add(progress.step, loss, indices)
             bar.update()
@@ -145,6 +141,16 @@ def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float) 
     for group in ([p for name, p in named if "backbone." in name], [p for name, p in named if "backbone." not in name]):
         if group:
             nn.utils.clip_grad_norm_(group, max_norm)
+
+
+def _update(accelerator: Accelerator, model: nn.Module, optimizer: Any, schedule: Any, max_grad_norm: float) -> None:
+    """Clip, step, schedule; a step that the loss scaler skipped does not count for the schedule."""
+    if max_grad_norm > 0:
+        clip_gradients(accelerator, model, max_grad_norm)
+    optimizer.step()
+    if not accelerator.optimizer_step_was_skipped:
+        schedule.step()
+    optimizer.zero_grad()
 
 
 def _due(step: int, total: int, args: TrainingArguments) -> tuple[bool, bool, bool]:

@@ -30,17 +30,20 @@ from kadapter.data.jsonio import atomic_writer, read_lines, read_records, write_
 from kadapter.data.trex import clean_document
 
 
-def find_files(raw: Path) -> list[tuple[str, int]]:
-    """(name, bytes) of the JSON files in a folder or archive, in order of their names.
+def find_files(raw: Path) -> list[tuple[str, int, int]]:
+    """(name, bytes, what changes with the content) of the JSON files in a folder or archive, in order of their names.
 
     Raises:
         FileNotFoundError, ValueError: nothing there, or no JSON file in it.
     """
     if raw.is_dir():
-        found = [(str(path.relative_to(raw)), path.stat().st_size) for path in raw.rglob("*.json")]
+        found = [
+            (str(path.relative_to(raw)), path.stat().st_size, path.stat().st_mtime_ns) for path in raw.rglob("*.json")
+        ]
     elif zipfile.is_zipfile(raw):
         with zipfile.ZipFile(raw) as archive:
-            found = [(info.filename, info.file_size) for info in archive.infolist() if info.filename.endswith(".json")]
+            members = [info for info in archive.infolist() if info.filename.endswith(".json")]
+            found = [(info.filename, info.file_size, info.CRC) for info in members]
     else:
         raise FileNotFoundError(f"{raw} is neither a folder nor a zip archive; give T-REx as downloaded.")
     if not found:
@@ -76,11 +79,11 @@ def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
     folder = output.with_name(f".{output.name}.{key}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
-    bar = tqdm(total=sum(size for _, size in files), unit="B", unit_scale=True, desc="clean", disable=None)
+    bar = tqdm(total=sum(size for _, size, _ in files), unit="B", unit_scale=True, desc="clean", disable=None)
     with ProcessPoolExecutor(workers) as pool:
         tasks = {
             pool.submit(clean_file, raw, name, part): size
-            for (name, size), part in zip(files, parts, strict=True)
+            for (name, size, _), part in zip(files, parts, strict=True)
             if not part.with_suffix(".counts").is_file()
         }
         bar.update(bar.total - sum(tasks.values()))

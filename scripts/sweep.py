@@ -44,7 +44,6 @@ README_SPACE = (
     "warmup_steps=0,200,500,1000,1200",
 )
 OVER = (TrialState.COMPLETE, TrialState.FAIL)
-Space = dict[str, Sequence[Any] | tuple[float, float, bool]]
 
 
 class TrialFailed(RuntimeError):

@@ -12,8 +12,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
-from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.original import load_original
+from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -119,9 +118,6 @@ def tiny_model(tiny_backbone_config) -> KAdapterModel:
             if "project.weight" in name:
                 parameter.normal_(std=0.3)
     return model
-
-
-__all__ = ["HeadConfig", "TaskModel", "load_original"]
 
 
 @pytest.fixture(scope="session")

@@ -209,6 +209,7 @@ def test_what_the_original_does_not_know_is_refused_before_anything_is_written(t
         refused(tmp_path, "original", tmp_path / name, message)
     (tmp_path / "empty").mkdir()
     refused(tmp_path, "original", tmp_path / "empty", r"has neither adapter_config\.json nor config\.json")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):

@@ -137,6 +137,30 @@ def test_cosmosqa_writes_the_leaderboards_file_and_its_errors(run, world):
     assert all({key: row[key] for key in questions[0]} in questions for row in errors)
 
 
+def test_a_finished_run_can_still_write_predictions_errors_and_tables(run):
+    run(COSMOS)
+    report, folder = run(COSMOS, "--do_test", "--print_error_analysis")
+    assert report["steps"] == 6
+    assert (folder / "predictions.lst").is_file()
+    assert (folder / "errors_dev.jsonl").is_file()
+    run(TACRED)
+    _, folder = run(TACRED, "--report_per_class")
+    assert (folder / "per_class_test.json").is_file()
+
+
+def test_a_bad_figer_file_leaves_no_labels_behind(run, tmp_path):
+    write_json_list(tmp_path / "data" / "train.json", [{"sent": "ab", "start": 0, "end": 2, "labels": "/person"}])
+    with pytest.raises(ValueError, match="record 1: labels is '/person'; give a list of names"):
+        run(FIGER, "--data_dir", tmp_path / "data")
+    assert not (tmp_path / "data" / "labels.json").exists()
+
+
+def test_a_file_with_and_without_labels_is_refused(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [GOOD, {**GOOD, "id": "b", "label": 1}])
+    with pytest.raises(ValueError, match="record 2: some records have a label and some have none"):
+        list(read_cosmosqa(tmp_path / "a.jsonl", labelled=False))
+
+
 def test_cosmosqa_reads_evidence_and_says_where_it_is_missing(run, world, tmp_path):
     rows = lines(world / "cosmosQA" / "train.jsonl")
     for row in rows:
@@ -245,7 +269,10 @@ def test_semeval_sentences_keep_their_quotes_and_their_order(tmp_path):
     [
         ({"sent": "ab", "start": 0, "end": 3, "labels": ["/x"]}, "record 1: the mention spans 0 to 3, .* 2 characters"),
         ({"sent": "a b", "start": 1, "end": 2, "labels": ["/x"]}, "record 1: the mention from 1 to 2 is empty"),
-        ({"sent": "ab", "start": 0, "end": 2, "labels": ["/y"]}, r"record 1: the labels \['/y'\] are not among the 1"),
+        (
+            {"sent": "ab", "start": 0, "end": 2, "labels": ["/y"]},
+            r"record 1: the labels \['/y'\] are not among the 1 known",
+        ),
         ({"sent": "ab", "start": 0, "end": 2, "labels": "/x"}, "record 1: labels is '/x'; give a list"),
         ({"sent": "ab", "start": 0, "label": ["/x"]}, r"record 1: the keys \['end', 'labels'\] are missing"),
     ],

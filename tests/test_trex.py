@@ -137,6 +137,13 @@ def test_a_killed_cleaning_goes_on_with_the_files_that_are_left(world, tmp_path)
     )
 
 
+def test_a_file_that_changed_since_the_kill_is_cleaned_anew(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    before = CLEAN.find_files(tmp_path)
+    os.utime(tmp_path / "a.json", ns=(1, 1))  # as large as before
+    assert CLEAN.find_files(tmp_path) != before
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

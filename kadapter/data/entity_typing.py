@@ -31,13 +31,13 @@ TYPING_SCHEMA = Features(
 )
 
 
-def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Checked examples.
+def read_entity_typing(path: str | Path, labels: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    """Checked examples; `labels` None takes any label.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    known = set(labels)
+    known = None if labels is None else set(labels)
     for number, record in read_records(path):
         where = f"{path}, record {number}"
         check_keys(record, ("sent", "start", "end", "labels"), where)
@@ -53,12 +53,13 @@ def read_entity_typing(path: str | Path, labels: Sequence[str]) -> Iterator[dict
             )
         if not sent[start:end].strip():
             raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
-        if not isinstance(record["labels"], list):
+        if not isinstance(record["labels"], list) or not all(isinstance(label, str) for label in record["labels"]):
             raise ValueError(f"{where}: labels is {str(record['labels'])[:30]!r}; give a list of names.")
-        unknown = [label for label in record["labels"] if label not in known]
+        unknown = [] if known is None else [label for label in record["labels"] if label not in known]
         if unknown:
             raise ValueError(
-                f"{where}: the labels {unknown} are not among the {len(known)} known; mend them or give --labels."
+                f"{where}: the labels {unknown} are not among the {len(known or ())} known; "
+                "mend them or give --labels."
             )
         yield {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
 
@@ -79,9 +80,8 @@ def collect_labels(data_dir: str | Path, train: Path, others: Sequence[Path] = (
         raise FileNotFoundError(f"{train} is missing; put the data there or give another --data_dir.")
     labels: dict[str, None] = {}
     for source in [train, *(other for other in others if other.is_file())]:
-        for number, record in read_records(source):
-            check_keys(record, ("labels",), f"{source}, record {number}")
-            labels.update(dict.fromkeys(record["labels"]))
+        for example in read_entity_typing(source, None):  # checked, so that a bad file leaves no labels behind
+            labels.update(dict.fromkeys(example["labels"]))
     write_json(path, list(labels))
     return list(labels)
 

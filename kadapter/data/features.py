@@ -69,16 +69,7 @@ def load_features(
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
     options = {"reader": reader_options or {}, "encoder": encoder_options or {}}
-    key = {
-        "version": VERSION,
-        "file": _digest(path),
-        "reader": reader.__name__,
-        "encoder": encoder.__name__,
-        "options": options,
-        "tokenizer": _tokenizer_digest(tokenizer),
-    }
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    folder = Path(cache_dir or default_cache()) / name
+    folder = Path(cache_dir or default_cache()) / _store_name(path, reader, encoder, options, tokenizer)
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.is_dir():
@@ -91,7 +82,24 @@ def load_features(
             num_workers,
         )
     store = datasets.load_from_disk(str(folder))
-    counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+    _report(path, store, json.loads((folder / COUNTS).read_text(encoding="utf-8")))
+    return store
+
+
+def _store_name(path: Path, reader: Reader, encoder: Encoder, options: dict, tokenizer: PreTrainedTokenizerBase) -> str:
+    key = {
+        "version": VERSION,
+        "file": _digest(path),
+        "reader": reader.__name__,
+        "encoder": encoder.__name__,
+        "options": options,
+        "tokenizer": _tokenizer_digest(tokenizer),
+    }
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int]]) -> None:
+    """Say what was dropped or changed; raise ValueError where nothing is left."""
     dropped = counts[DROPPED]
     for reason, count in dropped.items():
         logger.warning("%s: %d of %d examples dropped: %s.", path, count, len(store) + sum(dropped.values()), reason)
@@ -99,7 +107,6 @@ def load_features(
         logger.warning("%s: %d of %d examples are kept, but %s.", path, count, len(store), note)
     if not len(store):
         raise ValueError(f"{path}: no example is left to use ({dropped}); raise --max_seq_length or mend the file.")
-    return store
 
 
 def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, encode: Callable, workers: int) -> None:

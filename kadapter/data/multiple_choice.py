@@ -35,12 +35,13 @@ def read_cosmosqa(path: str | Path, evidence: bool = False, labelled: bool = Tru
 
     Args:
         evidence: append each answer's searched evidence (--preprocess_type read_examples_add_evidence).
-        labelled: whether every record must have a label; else none need one, and -100 stands for it.
+        labelled: whether every record must have a label; else all have one or none, for which -100 stands.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
     seen: dict[Any, int] = {}
+    first: bool | None = None
     for number, record in read_records(path):
         where = f"{path}, record {number}"
         check_keys(record, (*TEXT_KEYS, *(["label"] if labelled else [])), where)
@@ -48,6 +49,9 @@ def read_cosmosqa(path: str | Path, evidence: bool = False, labelled: bool = Tru
         for key in TEXT_KEYS:
             if not isinstance(record[key], str):
                 raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a text.")
+        first = "label" in record if first is None else first
+        if first != ("label" in record):
+            raise ValueError(f"{where}: some records have a label and some have none; give all of them one, or none.")
         label = str(record.get("label", IGNORE))
         if label not in {str(i) for i in range(CHOICES)} and (labelled or label != str(IGNORE)):
             raise ValueError(f"{where}: label is {label!r}; it must be 0 to {CHOICES - 1}.")
