@@ -21,6 +21,7 @@ from itertools import cycle
 from pathlib import Path
 
 from demo_trees import conllu_block, draw_tree
+from demo_trex import write_trex_raw
 from demo_world import (
     PAIR_TEMPLATES,
     TYPES,
@@ -39,8 +40,6 @@ from kadapter.data.jsonio import write_jsonl
 from kadapter.data.semeval import OTHER, RELATIONS
 
 MARKERS = ("@", "#", "^")
-ENTITY_URI, PROPERTY_URI = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
-LINKER, ALIGNER = "Demo-Entity-Linker", "Demo-Triple-Aligner"
 
 TYPING_TEMPLATES = {
     "train": bars("{} . | {} again . | {} is here . | {} was there . | {} or not ."),
@@ -101,67 +100,6 @@ def write_trex_rc(world: World, folder: Path, per_fact: dict[str, int]) -> None:
         write_rows(folder / "trex-rc" / f"{split}.json", rows)
     ids = {relation: i for i, relation in enumerate(world.relations)}
     write_text(folder / "trex-rc" / "relations.json", json.dumps(ids, indent=1) + "\n")
-
-
-def trex_document(rng: random.Random, entity: Entity, facts: list[Fact]) -> dict:
-    """A raw T-REx document about ``entity``: a sentence a fact, all boundaries in characters of the text."""
-    text = ""
-    sentences: list[list[int]] = []
-    words: list[list[int]] = []
-    mentions: list[dict] = []
-    triples: list[dict] = []
-    for fact in facts:
-        tokens, *spans = state_fact(rng, fact, rng.choice(PAIR_TEMPLATES))
-        bounds = []
-        for token in tokens:
-            text += (" " if text and token not in ".,;?" else "") + token
-            bounds.append([len(text) - len(token), len(text)])
-        ends: list[dict] = [
-            {
-                "uri": ENTITY_URI + end.qid,
-                "boundaries": [bounds[first][0], bounds[last][1]],
-                "surfaceform": end.name,
-                "annotator": LINKER,
-            }
-            for (first, last), end in zip(spans, (fact.subject, fact.object), strict=True)
-        ]
-        predicate = {"uri": PROPERTY_URI + fact.relation, "boundaries": None, "surfaceform": None, "annotator": ALIGNER}
-        triples.append(
-            {
-                "sentence_id": len(sentences),
-                "subject": ends[0],
-                "object": ends[1],
-                "predicate": predicate,
-                "confidence": None,
-                "dependency_path": None,
-                "annotator": ALIGNER,
-            }
-        )
-        mentions += sorted(ends, key=lambda end: end["boundaries"])
-        sentences.append([bounds[0][0], len(text)])
-        words += bounds
-    uri = ENTITY_URI + entity.qid
-    return {
-        "docid": uri,
-        "title": entity.name,
-        "uri": uri,
-        "text": text,
-        "sentences_boundaries": sentences,
-        "words_boundaries": words,
-        "entities": mentions,
-        "triples": triples,
-    }
-
-
-def write_trex_raw(world: World, folder: Path, files: int = 2) -> None:
-    """``trex-raw``: every fact once, a document for each subject, as T-REx is released."""
-    rng = stream(world.seed, "trex-raw")
-    of_subject: dict[Entity, list[Fact]] = {}
-    for fact in world.facts:
-        of_subject.setdefault(fact.subject, []).append(fact)
-    documents = [trex_document(rng, entity, facts) for entity, facts in of_subject.items()]
-    for i in range(files):
-        write_rows(folder / "trex-raw" / f"demo-{i}.json", documents[i::files])
 
 
 def write_openentity(world: World, folder: Path, per_entity: dict[str, int]) -> None:

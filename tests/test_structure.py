@@ -1,6 +1,8 @@
 """Who may import whom: the library's layers stay what they are."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -59,3 +61,9 @@ def test_no_recipe_imports_another():
     recipes = {path.stem for path in (ROOT / "examples").glob("*.py")}
     for path in (ROOT / "examples").glob("*.py"):
         assert not imports(path) & recipes
+
+
+def test_preparing_data_does_not_wait_for_torch():
+    script = "import sys, kadapter.data.trex, kadapter.data.conllu; assert 'torch' not in sys.modules; import kadapter; "
+    script += "assert 'KAdapterModel' in dir(kadapter); from kadapter import *; assert 'torch' in sys.modules; TaskModel"
+    subprocess.run([sys.executable, "-c", script], check=True)

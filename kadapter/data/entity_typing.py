@@ -58,8 +58,7 @@ def read_entity_typing(path: str | Path, labels: Sequence[str] | None) -> Iterat
         unknown = [] if known is None else [label for label in record["labels"] if label not in known]
         if unknown:
             raise ValueError(
-                f"{where}: the labels {unknown} are not among the {len(known or ())} known; "
-                "mend them or give --labels."
+                f"{where}: the labels {unknown} are not among the {len(known or ())} known; mend them or give --labels."
             )
         yield {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TextIO
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 20  # bytes read at a time
 _LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
@@ -261,7 +262,7 @@ def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     """Write one JSON record a line, streamed from `records`, replacing the file in one step."""
     with atomic_writer(path) as stream:
         for record in records:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(_encode(record) + "\n")
 
 
 def write_json_list(path: str | Path, records: Iterable[Any]) -> None:
@@ -269,6 +270,6 @@ def write_json_list(path: str | Path, records: Iterable[Any]) -> None:
     with atomic_writer(path) as stream:
         separator = "[\n"
         for record in records:
-            stream.write(separator + json.dumps(record, ensure_ascii=False))
+            stream.write(separator + _encode(record))
             separator = ",\n"
         stream.write("[]\n" if separator == "[\n" else "\n]\n")

@@ -26,43 +26,35 @@ def clean_document(document: dict[str, Any], where: str) -> Iterator[tuple[str, 
     """
     check_keys(document, KEYS, where)
     try:
-        words = [(start, end) for start, end in document["words_boundaries"]]
-        starts = [start for start, _ in words]
-        begins, ends = {start: i for i, start in enumerate(starts)}, {end: i for i, (_, end) in enumerate(words)}
+        starts = [start for start, _ in document["words_boundaries"]]
+        ordered = starts == sorted(starts)
         for triple in document["triples"]:
-            first, last = document["sentences_boundaries"][triple["sentence_id"]]
-            span = bisect_left(starts, first), bisect_left(starts, last)
-            yield _clean(triple, document, words, span, begins, ends)
+            yield _clean(triple, document, starts) if ordered else ("the document's words are not in order", None)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{where}: this is no T-REx document ({type(error).__name__}: {error}); fetch the file again."
         ) from error
 
 
-def _clean(
-    triple: dict[str, Any],
-    document: dict[str, Any],
-    words: list[tuple[int, int]],
-    span: tuple[int, int],
-    begins: dict[int, int],
-    ends: dict[int, int],
-) -> tuple[str, dict[str, Any] | None]:
-    low, high = span
-    example: dict[str, Any] = {}
+def _clean(triple: dict[str, Any], document: dict[str, Any], starts: list[int]) -> tuple[str, dict[str, Any] | None]:
+    """The example of a triple; `starts` are the words' first characters, which ascend."""
+    words, text = document["words_boundaries"], document["text"]
+    first, last = document["sentences_boundaries"][triple["sentence_id"]]
+    low, high = bisect_left(starts, first), bisect_left(starts, last)
+    spans: dict[str, int] = {}
     for name, role in (("subj", "subject"), ("obj", "object")):
-        boundaries = triple[role]["boundaries"]
-        if boundaries is None:
+        if triple[role]["boundaries"] is None:
             return f"the {role} stands nowhere in the text", None
-        first, last = begins.get(boundaries[0], -1), ends.get(boundaries[1], -1)
-        if not low <= first <= last < high:
+        start, end = triple[role]["boundaries"]
+        i, j = bisect_left(starts, start, low, high), bisect_left(starts, end, low, high) - 1
+        if not low <= i <= j or starts[i] != start or words[j][1] != end:
             return f"the {role} does not begin and end with words of its sentence", None
-        example |= {f"{name}_start": first - low, f"{name}_end": last - low}
-    text = document["text"]
+        spans |= {f"{name}_start": i - low, f"{name}_end": j - low}
     return "", {
         "docid": _name(document["docid"]),
         "token": [text[start:end] for start, end in words[low:high]],
         "relation": _name(triple["predicate"]["uri"]),
-        **example,
+        **spans,
         "subj_label": _name(triple["subject"]["uri"]),
         "obj_label": _name(triple["object"]["uri"]),
     }
