@@ -14,8 +14,9 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.data.jsonio import split_path
 from kadapter.data.multiple_choice import CHOICE_SCHEMA, CHOICES, encode_choices, read_cosmosqa
-from kadapter.recipe import finetune, split_path
+from kadapter.recipe import finetune
 from kadapter.reports import choice_rows, write_choices
 from kadapter.task import Task
 from kadapter.tracking import start_accelerator

@@ -15,8 +15,9 @@ import numpy as np
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, parse
 from kadapter.data.entity_typing import TYPING_SCHEMA, collect_labels, encode_entity_typing, read_entity_typing
+from kadapter.data.jsonio import split_path
 from kadapter.metrics import entity_typing_scores
-from kadapter.recipe import finetune, split_path
+from kadapter.recipe import finetune
 from kadapter.reports import typing_rows
 from kadapter.task import Task
 from kadapter.tracking import start_accelerator

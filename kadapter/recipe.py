@@ -25,6 +25,7 @@ from kadapter.arguments import (
 )
 from kadapter.configuration import AdapterConfig, KAdapterConfig
 from kadapter.data.features import load_features
+from kadapter.data.jsonio import split_path
 from kadapter.fitting import fit
 from kadapter.modeling import KAdapterModel
 from kadapter.task import Task
@@ -119,14 +120,6 @@ def load_data(
         with accelerator.main_process_first():
             data[split] = load(overwrite=data_args.overwrite_cache and accelerator.is_main_process)
     return data
-
-
-def split_path(data_dir: str | Path, split: str) -> Path:
-    """The split's JSON lines where they are there, else its JSON list (whether that is there or not)."""
-    if "." in split:
-        return Path(data_dir) / split
-    lines = Path(data_dir) / f"{split}.jsonl"
-    return lines if lines.is_file() else lines.with_suffix(".json")
 
 
 def check_length(args: ModelArguments, max_seq_length: int) -> None:

@@ -246,7 +246,7 @@ def test_ids_that_stand_twice_are_refused(tmp_path):
         ('1\t"<e1>a</e1> b c"\nOther\n', "line 1: .* is no example"),
         ('\n\nx\t"<e1>a</e1> b <e2>c</e2>"\nOther\n', "line 3: .* is no example"),
         ('1\t"<e1> </e1> b <e2>c</e2>"\nOther\n', "line 1: an entity is empty"),
-        ('1\t"<e1>a</e1><e2>c</e2>"\nOther\n\n1\t"<e1>a</e1><e2>c</e2>"\nOther\n', "record 4: the id '1'"),
+        ('1\t"<e1>a</e1><e2>c</e2>"\nOther\n\n1\t"<e1>a</e1><e2>c</e2>"\nOther\n', "line 4: the id '1'"),
         ("\n", "is empty"),
     ],
 )

@@ -6,7 +6,7 @@ A record: {"sent": str, "tokens": [{"1": {"start", "end"}}, {"2": ...}], "pairs"
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,25 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces
 from kadapter.data.features import dropped
-from kadapter.data.jsonio import check_keys, read_records
+from kadapter.data.jsonio import check_keys, checked, read_records
 
 DEPENDENCY_SCHEMA = Features({"words": List(Value("string")), "heads": List(Value("int32")), "record": Value("int64")})
 
 
-def read_dependencies(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Checked sentences as words and the number of each word's governor (0 = root)."""
-    for number, record in read_records(path):
-        where = f"{path}, record {number}"
-        check_keys(record, ("sent", "tokens", "pairs"), where)
-        words = [_word(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
-        yield {"words": words, "heads": _heads(record["pairs"], len(words), where), "record": number}
+def read_dependencies(
+    path: str | Path, on_error: Callable[[ValueError], None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Checked sentences as words and the number of each word's governor (0 = root); `on_error` as in `checked`."""
+    return checked(read_records(path), _check, path, on_error=on_error)
+
+
+def _check(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
+    check_keys(record, ("sent", "tokens", "pairs"), where)
+    for key, kind in (("sent", str), ("tokens", list), ("pairs", list)):
+        if not isinstance(record[key], kind):
+            raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a {kind.__name__}.")
+    words = [_word(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
+    return {"words": words, "heads": _heads(record["pairs"], len(words), where), "record": number}
 
 
 def _word(sentence: str, token: Any, number: int, where: str) -> str:
@@ -46,6 +53,8 @@ def _word(sentence: str, token: Any, number: int, where: str) -> str:
 def _heads(pairs: Sequence[dict[str, Any]], count: int, where: str) -> list[int]:
     heads: dict[int, int] = {}
     for pair in pairs:
+        if not isinstance(pair, dict):
+            raise ValueError(f"{where}: the pair {pair!r} is no object; give dependent_index and governor_index.")
         dependent, governor = pair.get("dependent_index"), pair.get("governor_index")
         if not isinstance(dependent, int) or not 1 <= dependent <= count:
             raise ValueError(f"{where}: dependent_index {dependent!r} is no word; they run from 1 to {count}.")

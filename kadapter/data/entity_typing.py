@@ -5,7 +5,8 @@ A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces, window
-from kadapter.data.jsonio import check_keys, read_records, write_json
+from kadapter.data.jsonio import check_keys, checked, read_records, write_json
 from kadapter.data.labels import read_labels
 
 # run_finetune_openentity_adapter.py: the order that its saved heads use
@@ -31,36 +32,40 @@ TYPING_SCHEMA = Features(
 )
 
 
-def read_entity_typing(path: str | Path, labels: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    """Checked examples; `labels` None takes any label.
+def read_entity_typing(
+    path: str | Path, labels: Sequence[str] | None, on_error: Callable[[ValueError], None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Checked examples; `labels` None takes any label; `on_error` as in `checked`.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    known = None if labels is None else set(labels)
-    for number, record in read_records(path):
-        where = f"{path}, record {number}"
-        check_keys(record, ("sent", "start", "end", "labels"), where)
-        sent, start, end = record["sent"], record["start"], record["end"]
-        if not isinstance(sent, str) or not isinstance(start, int) or not isinstance(end, int):
-            raise ValueError(
-                f"{where}: sent, start and end are {str(sent)[:30]!r}, {start!r}, {end!r}; give a text and two numbers."
-            )
-        if not 0 <= start <= end <= len(sent):
-            raise ValueError(
-                f"{where}: the mention spans {start} to {end}, but the sentence has {len(sent)} "
-                "characters; offsets count from 0, the end is exclusive."
-            )
-        if not sent[start:end].strip():
-            raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
-        if not isinstance(record["labels"], list) or not all(isinstance(label, str) for label in record["labels"]):
-            raise ValueError(f"{where}: labels is {str(record['labels'])[:30]!r}; give a list of names.")
-        unknown = [] if known is None else [label for label in record["labels"] if label not in known]
-        if unknown:
-            raise ValueError(
-                f"{where}: the labels {unknown} are not among the {len(known or ())} known; mend them or give --labels."
-            )
-        yield {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
+    check = partial(_check, labels=None if labels is None else frozenset(labels))
+    return checked(read_records(path), check, path, on_error=on_error)
+
+
+def _check(record: dict[str, Any], where: str, number: int, labels: frozenset[str] | None) -> dict[str, Any]:
+    check_keys(record, ("sent", "start", "end", "labels"), where)
+    sent, start, end = record["sent"], record["start"], record["end"]
+    if not isinstance(sent, str) or not isinstance(start, int) or not isinstance(end, int):
+        raise ValueError(
+            f"{where}: sent, start and end are {str(sent)[:30]!r}, {start!r}, {end!r}; give a text and two numbers."
+        )
+    if not 0 <= start <= end <= len(sent):
+        raise ValueError(
+            f"{where}: the mention spans {start} to {end}, but the sentence has {len(sent)} "
+            "characters; offsets count from 0, the end is exclusive."
+        )
+    if not sent[start:end].strip():
+        raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
+    if not isinstance(record["labels"], list) or not all(isinstance(label, str) for label in record["labels"]):
+        raise ValueError(f"{where}: labels is {str(record['labels'])[:30]!r}; give a list of names.")
+    unknown = [] if labels is None else [label for label in record["labels"] if label not in labels]
+    if unknown:
+        raise ValueError(
+            f"{where}: the labels {unknown} are not among the {len(labels or ())} known; mend them or give --labels."
+        )
+    return {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
 
 
 def collect_labels(data_dir: str | Path, train: Path, others: Sequence[Path] = ()) -> list[str]:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -39,6 +39,14 @@ def _opened(path: str | Path) -> Iterator[BinaryIO]:
 
 def _not_utf8(path: str | Path, line: int, offset: int) -> ValueError:
     return ValueError(f"{path}, line {line}: the byte at offset {offset} is not UTF-8; save the file as UTF-8.")
+
+
+def split_path(data_dir: str | Path, split: str) -> Path:
+    """The split's JSON lines where they are there, else its JSON list (whether that is there or not)."""
+    if "." in split:
+        return Path(data_dir) / split
+    lines = Path(data_dir) / f"{split}.jsonl"
+    return lines if lines.is_file() else lines.with_suffix(".json")
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -212,6 +220,30 @@ def _check_surrogates(path: str | Path, line: int, value: Any) -> None:
         ) from error
 
 
+def checked(
+    records: Iterable[tuple[int, Any]],
+    check: Callable[[Any, str, int], Any],
+    path: str | Path,
+    what: str = "record",
+    on_error: Callable[[ValueError], None] | None = None,
+) -> Iterator[Any]:
+    """`check(record, where, number)` of each numbered record.
+
+    Args:
+        what: what the numbers count in messages.
+        on_error: called with what a bad record raises, which is left out then; None lets it raise.
+    """
+    for number, record in records:
+        try:
+            example = check(record, f"{path}, {what} {number}", number)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        yield example
+
+
 def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     """Raise ValueError where a record lacks keys."""
     missing = [key for key in keys if key not in record]
@@ -219,10 +251,10 @@ def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> No
         raise ValueError(f"{where}: the keys {missing} are missing; give every record {', '.join(keys)}.")
 
 
-def check_unique(seen: dict[Any, int], key: Any, number: int, path: str | Path) -> None:
+def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> None:
     """Raise ValueError where an id stands twice in a file; None is no id."""
     if key is not None and seen.setdefault(key, number) != number:
-        raise ValueError(f"{path}, record {number}: the id {key!r} is that of record {seen[key]}; make ids unique.")
+        raise ValueError(f"{where}: the id {key!r} is that of record {seen[key]}; make ids unique.")
 
 
 def _shorten(value: Any) -> str:

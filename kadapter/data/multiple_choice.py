@@ -6,7 +6,8 @@ The second form adds answerN_searched_evidence: {"basic": [{"text": str}]}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, tokenize_pieces
-from kadapter.data.jsonio import check_keys, check_unique, read_records
+from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 
 CHOICES = 4
 TEXT_KEYS = ("context", "question", *(f"answer{i}" for i in range(CHOICES)))
@@ -30,41 +31,55 @@ CHOICE_SCHEMA = Features(
 )
 
 
-def read_cosmosqa(path: str | Path, evidence: bool = False, labelled: bool = True) -> Iterator[dict[str, Any]]:
+def read_cosmosqa(
+    path: str | Path,
+    evidence: bool = False,
+    labelled: bool = True,
+    on_error: Callable[[ValueError], None] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Checked questions.
 
     Args:
         evidence: append each answer's searched evidence (--preprocess_type read_examples_add_evidence).
         labelled: whether every record must have a label; else all have one or none, for which -100 stands.
+        on_error: as in `checked`.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    seen: dict[Any, int] = {}
-    first: bool | None = None
-    for number, record in read_records(path):
-        where = f"{path}, record {number}"
-        check_keys(record, (*TEXT_KEYS, *(["label"] if labelled else [])), where)
-        check_unique(seen, record.get("id"), number, path)
-        for key in TEXT_KEYS:
-            if not isinstance(record[key], str):
-                raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a text.")
-        first = "label" in record if first is None else first
-        if first != ("label" in record):
-            raise ValueError(f"{where}: some records have a label and some have none; give all of them one, or none.")
-        label = str(record.get("label", IGNORE))
-        if label not in {str(i) for i in range(CHOICES)} and (labelled or label != str(IGNORE)):
-            raise ValueError(f"{where}: label is {label!r}; it must be 0 to {CHOICES - 1}.")
-        endings = [[record["question"], record[f"answer{i}"]] for i in range(CHOICES)]
-        if evidence:
-            endings = [[*ending, _evidence(record, i, where)] for i, ending in enumerate(endings)]
-        yield {
-            "id": str(record.get("id", number)),
-            "context": record["context"],
-            "endings": endings,
-            "label": int(label),
-            "record": number,
-        }
+    check = partial(_check, evidence=evidence, labelled=labelled, seen={}, form={})
+    return checked(read_records(path), check, path, on_error=on_error)
+
+
+def _check(
+    record: dict[str, Any],
+    where: str,
+    number: int,
+    evidence: bool,
+    labelled: bool,
+    seen: dict[Any, int],
+    form: dict[str, bool],
+) -> dict[str, Any]:
+    check_keys(record, (*TEXT_KEYS, *(["label"] if labelled else [])), where)
+    check_unique(seen, record.get("id"), number, where)
+    for key in TEXT_KEYS:
+        if not isinstance(record[key], str):
+            raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a text.")
+    if form.setdefault("labelled", "label" in record) != ("label" in record):
+        raise ValueError(f"{where}: some records have a label and some have none; give all of them one, or none.")
+    label = str(record.get("label", IGNORE))
+    if label not in {str(i) for i in range(CHOICES)} and (labelled or label != str(IGNORE)):
+        raise ValueError(f"{where}: label is {label!r}; it must be 0 to {CHOICES - 1}.")
+    endings = [[record["question"], record[f"answer{i}"]] for i in range(CHOICES)]
+    if evidence:
+        endings = [[*ending, _evidence(record, i, where)] for i, ending in enumerate(endings)]
+    return {
+        "id": str(record.get("id", number)),
+        "context": record["context"],
+        "endings": endings,
+        "label": int(label),
+        "record": number,
+    }
 
 
 def _evidence(record: dict[str, Any], choice: int, where: str) -> str:

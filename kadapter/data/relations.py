@@ -6,7 +6,8 @@ numbers from 0, ends inclusive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, add_special_tokens, bare_token, tokenize_pieces, window
 from kadapter.data.features import dropped
-from kadapter.data.jsonio import check_keys, check_unique, read_records
+from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 
 MARKERS = ("@", "#")  # around the subject and around the object
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
@@ -30,46 +31,54 @@ RELATION_SCHEMA = Features(
 
 
 def read_relations(
-    path: str | Path, labels: Sequence[str], negative: str = "", negative_sample: int = 0
+    path: str | Path,
+    labels: Sequence[str],
+    negative: str = "",
+    negative_sample: int = 0,
+    on_error: Callable[[ValueError], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Checked examples of a trex-rc or TACRED file.
 
     Args:
         negative, negative_sample: keep the first `negative_sample - 1` examples of the relation `negative`, as
             the original does (utils_glue.py); 0 keeps all.
+        on_error: as in `checked`.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    known, negatives, seen = set(labels), 0, dict[Any, int]()
-    for number, record in read_records(path):
-        where = f"{path}, record {number}"
-        check_keys(record, ("token", "relation", *SPAN_KEYS), where)
-        check_unique(seen, record.get("id"), number, path)
-        words, relation = record["token"], record["relation"]
-        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{where}: token is {str(words)[:60]!r}; give a list of words.")
-        if relation not in known:
+    check, negatives = partial(_check, labels=frozenset(labels), seen={}), 0
+    for example in checked(read_records(path), check, path, on_error=on_error):
+        negatives += example["relation"] == negative
+        if not negative_sample or example["relation"] != negative or negatives < negative_sample:
+            yield example
+
+
+def _check(
+    record: dict[str, Any], where: str, number: int, labels: frozenset[str], seen: dict[Any, int]
+) -> dict[str, Any]:
+    check_keys(record, ("token", "relation", *SPAN_KEYS), where)
+    check_unique(seen, record.get("id"), number, where)
+    words, relation = record["token"], record["relation"]
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{where}: token is {str(words)[:60]!r}; give a list of words.")
+    if relation not in labels:
+        raise ValueError(
+            f"{where}: relation {relation!r} is not among the {len(labels)} labels; mend it or give the right --labels."
+        )
+    for name in ("subj", "obj"):
+        start, end = record[f"{name}_start"], record[f"{name}_end"]
+        if not all(isinstance(value, int) for value in (start, end)) or not 0 <= start <= end < len(words):
             raise ValueError(
-                f"{where}: relation {relation!r} is not among the {len(known)} labels; "
-                "mend it or give the right --labels."
+                f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
+                f"{len(words)} words; both count from 0, the end is inclusive."
             )
-        for name in ("subj", "obj"):
-            start, end = record[f"{name}_start"], record[f"{name}_end"]
-            if not all(isinstance(value, int) for value in (start, end)) or not 0 <= start <= end < len(words):
-                raise ValueError(
-                    f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
-                    f"{len(words)} words; both count from 0, the end is inclusive."
-                )
-        negatives += relation == negative
-        if negative_sample and relation == negative and negatives >= negative_sample:
-            continue
-        yield {
-            "pieces": _pieces(record),
-            "subject_first": _subject_first(record),
-            "relation": relation,
-            "record": number,
-        }
+    return {
+        "pieces": _pieces(record),
+        "subject_first": _subject_first(record),
+        "relation": relation,
+        "record": number,
+    }
 
 
 def _subject_first(record: dict[str, Any]) -> bool:

@@ -1,0 +1,227 @@
+"""What is in a task's data folder, and what is wrong with it, before a run depends on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from kadapter.data import semeval
+from kadapter.data.dependencies import encode_dependencies, read_dependencies
+from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, read_entity_typing
+from kadapter.data.features import Encoder, Reader, sequences
+from kadapter.data.jsonio import split_path
+from kadapter.data.labels import TACRED_LABELS, read_labels
+from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
+from kadapter.data.relations import encode_relations, read_relations
+
+TASKS = ("fac", "lin", "openentity", "figer", "tacred", "semeval", "cosmosqa")
+ANSWERS = ("relation", "labels", "label", "heads")  # what is asked for; the rest of an example is what is given
+UNLIMITED = 1 << 30  # tokens
+BATCH = 1000  # examples that are tokenized together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """How a task's folder is read.
+
+    files: split -> name of its file, where that is not the split's own with .jsonl or .json.
+    split_options: split -> further options of `read` there.
+    required: splits that a run cannot do without.
+    official: release -> split -> number of examples.
+    """
+
+    read: Reader
+    encode: Encoder
+    max_seq_length: int
+    splits: tuple[str, ...] = ("train", "dev", "test")
+    files: Mapping[str, str] = field(default_factory=dict)
+    split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    required: tuple[str, ...] = ("train", "dev")
+    official: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def find_source(task: str, folder: Path, labels_file: Path | None = None) -> Source:
+    """How that task's recipe reads the folder.
+
+    Raises:
+        FileNotFoundError, ValueError: the labels are missing or broken.
+    """
+    given = read_labels(labels_file) if labels_file else None
+
+    def relations(labels: Sequence[str], **options: Any) -> Source:
+        return Source(
+            read=partial(read_relations, labels=labels), encode=partial(encode_relations, labels=labels), **options
+        )
+
+    match task:
+        case "fac":
+            return relations(
+                given or read_labels(folder / "relations.json"), max_seq_length=64, splits=("train", "dev")
+            )
+        case "tacred":
+            return relations(given or list(TACRED_LABELS), max_seq_length=184, official=TACRED_SIZES)
+        case "lin":
+            encode = partial(encode_dependencies, original_labels=False)
+            return Source(read=read_dependencies, encode=encode, max_seq_length=64, splits=("train", "dev"))
+        case "openentity" | "figer":
+            known = given or (list(OPENENTITY_LABELS) if task == "openentity" else None)
+            if known is None and (folder / "labels.json").is_file():
+                known = read_labels(folder / "labels.json")
+            return Source(
+                read=partial(read_entity_typing, labels=known),
+                encode=partial(_encode_typing, labels=known),
+                max_seq_length=256,
+                official=OPENENTITY_SIZES if task == "openentity" else FIGER_SIZES,
+            )
+        case "semeval":
+            return Source(
+                read=partial(semeval.read_semeval, labels=semeval.LABELS),
+                encode=partial(encode_relations, labels=semeval.LABELS, markers=semeval.MARKERS, bare=False),
+                max_seq_length=184,
+                files={split: f"{split}.txt" for split in ("train", "dev", "test")},
+                required=("train",),
+                official=SEMEVAL_SIZES,
+            )
+        case "cosmosqa":
+            return Source(
+                read=read_cosmosqa,
+                encode=encode_choices,
+                max_seq_length=256,
+                splits=("train", "valid", "test"),
+                split_options={"test": {"labelled": False}},
+                required=("train", "valid"),
+                official=COSMOSQA_SIZES,
+            )
+    raise ValueError(f"{task!r} is no task; choose one of {', '.join(TASKS)}.")
+
+
+OPENENTITY_SIZES = {"OpenEntity": {"train": 1998, "dev": 1998, "test": 1998}}
+FIGER_SIZES = {"FIGER as in K-Adapter": {"train": 2000000, "dev": 10000, "test": 563}}
+TACRED_SIZES = {
+    "TACRED": {"train": 68124, "dev": 22631, "test": 15509},
+    "Re-TACRED": {"train": 58465, "dev": 19584, "test": 13418},
+}
+SEMEVAL_SIZES = {"SemEval-2010 Task 8": {"train": 8000, "test": 2717}}
+COSMOSQA_SIZES = {"CosmosQA": {"train": 25262, "valid": 2985, "test": 6963}}
+
+
+def _encode_typing(
+    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, labels: Any
+) -> Any:
+    """FIGER's labels may not be known yet, and lengths do not depend on them."""
+    known = labels or sorted({label for example in examples for label in example["labels"]})
+    return encode_entity_typing(examples, tokenizer, max_seq_length, known)
+
+
+@dataclass
+class SplitReport:
+    """What one file holds.
+
+    repeated: examples whose input stands in the file before; contradicting: those of them with another answer.
+    shared: split read before -> examples whose input stands there too.
+    lengths: tokens of each example, its longest sequence; empty without a tokenizer.
+    """
+
+    path: Path
+    examples: int = 0
+    faults: list[str] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    contradicting: int = 0
+    shared: Counter[str] = field(default_factory=Counter)
+    lengths: array = field(default_factory=lambda: array("I"))
+
+    def share_longer(self, max_seq_length: int) -> float:
+        return float(np.mean(np.asarray(self.lengths) > max_seq_length)) if self.lengths else 0.0
+
+
+def check_folder(
+    source: Source, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None
+) -> dict[str, SplitReport]:
+    """Read every split that is there; a bad record becomes a fault and reading goes on."""
+    reports: dict[str, SplitReport] = {}
+    seen: dict[str, dict[bytes, bytes]] = {}
+    for split in source.splits:
+        path = split_path(folder, source.files.get(split, split))
+        if path.is_file():
+            read = partial(source.read, path, **source.split_options.get(split, {}))
+            reports[split], seen[split] = _check_split(path, read, seen, tokenizer, source.encode)
+        elif split in source.required:
+            reports[split] = SplitReport(path, faults=[f"{path} is missing; put the {split} split there."])
+    return reports
+
+
+def _check_split(
+    path: Path,
+    read: Callable[..., Iterator[dict[str, Any]]],
+    earlier: Mapping[str, Mapping[bytes, bytes]],
+    tokenizer: PreTrainedTokenizerBase | None,
+    encode: Encoder,
+) -> tuple[SplitReport, dict[bytes, bytes]]:
+    """The file's report, and digests of its inputs with those of their answers."""
+    report, found = SplitReport(path), dict[bytes, bytes]()
+    examples = iter(tqdm(_tolerant(read, report), desc=path.name, unit=" examples", disable=None))
+    while batch := list(islice(examples, BATCH)):
+        for example in batch:
+            given = _digest(value for key, value in example.items() if key not in (*ANSWERS, "record", "id"))
+            answer = _digest(example.get(key) for key in ANSWERS)
+            report.examples += 1
+            report.labels.update(_labels(example))
+            report.repeated += given in found
+            report.contradicting += found.setdefault(given, answer) != answer
+            report.shared.update(split for split, digests in earlier.items() if given in digests)
+        if tokenizer is not None:
+            features = encode(batch, tokenizer, max_seq_length=UNLIMITED)
+            report.lengths.extend(max(map(len, sequences(feature))) for feature in features)
+    return report, found
+
+
+def _tolerant(read: Callable[..., Iterator[dict[str, Any]]], report: SplitReport) -> Iterator[dict[str, Any]]:
+    """The good examples; what is wrong with the others, or with the file, becomes faults of the report."""
+    try:
+        yield from read(on_error=lambda error: report.faults.append(str(error)))
+    except (ValueError, OSError) as error:  # nothing can be read behind it
+        report.faults.append(str(error))
+
+
+def _digest(values: Iterable[Any]) -> bytes:
+    return hashlib.blake2b(json.dumps(list(values)).encode(), digest_size=8).digest()
+
+
+def _labels(example: Mapping[str, Any]) -> list[str]:
+    if "labels" in example:
+        return example["labels"]
+    return [str(example[key]) for key in ("relation", "label") if key in example]
+
+
+def findings(source: Source, reports: Mapping[str, SplitReport], max_seq_length: int) -> list[str]:
+    """What is legal but should be known, a sentence each."""
+    found = []
+    for split, report in reports.items():
+        sizes = {release: official[split] for release, official in source.official.items() if split in official}
+        if sizes and report.examples not in sizes.values() and not report.faults:
+            expected = " or ".join(f"{size:,} ({release})" for release, size in sizes.items())
+            found.append(f"{split} has {report.examples:,} examples, not {expected}.")
+        for other, number in report.shared.items():
+            found.append(f"{number:,} examples of {split} stand in {other} too: scores on {split} will flatter.")
+        if report.contradicting:
+            found.append(f"{report.contradicting:,} examples of {split} repeat an earlier input with another answer.")
+        unseen = report.labels.keys() - reports[source.splits[0]].labels.keys()
+        if unseen and source.splits[0] in reports:
+            names = ", ".join(sorted(unseen)[:5])
+            found.append(f"{split} has labels that never stand in {source.splits[0]} ({len(unseen)}): {names}.")
+        if (share := report.share_longer(max_seq_length)) > 0.01:
+            found.append(f"{share:.1%} of {split} are longer than {max_seq_length} tokens and will be cut or dropped.")
+    return found

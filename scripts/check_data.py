@@ -1,0 +1,97 @@
+"""Check a task's data folder before a run: every record, labels, repeats between splits, sizes, lengths.
+
+    python scripts/check_data.py openentity data/OpenEntity
+    python scripts/check_data.py fac data/trex-rc --tokenizer roberta-large --plot lengths.png
+
+TASK is fac (relations, T-REx), lin (dependency heads), openentity, figer, tacred, semeval or cosmosqa. Bad records are
+listed, and the exit code is 1 where there are any or a split is missing. What is legal but should be known is said
+below the table. With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from transformers import AutoTokenizer
+
+from kadapter.data.check import TASKS, SplitReport, check_folder, find_source, findings
+
+SHOWN = 20  # bad records of a file that are printed
+
+
+def table(reports: Mapping[str, SplitReport], max_seq_length: int) -> str:
+    """A row a split; the columns of lengths only where there are any."""
+    head = ["split", "examples", "bad", "labels", "repeated"]
+    rows = [
+        [split, f"{r.examples:,}", f"{len(r.faults):,}", f"{len(r.labels):,}", f"{r.repeated:,}"]
+        for split, r in reports.items()
+    ]
+    if any(report.lengths for report in reports.values()):
+        head += ["tokens: mean", "median", "95 %", "longest", f"over {max_seq_length}"]
+        for row, report in zip(rows, reports.values(), strict=True):
+            lengths = np.asarray(report.lengths or [0])
+            row += [f"{lengths.mean():.1f}", *(f"{np.percentile(lengths, part):.0f}" for part in (50, 95, 100))]
+            row.append(f"{report.share_longer(max_seq_length):.1%}")
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]
+    )
+
+
+def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) -> None:
+    """Histogram of lengths in tokens, a line a split, as shares of the split."""
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    longest = max(max(report.lengths, default=1) for report in reports.values())
+    bins = np.linspace(0, longest, min(longest, 60) + 1)
+    for split, report in reports.items():
+        if report.lengths:
+            shares = np.full(len(report.lengths), 1 / len(report.lengths))
+            axes.hist(np.asarray(report.lengths), bins=bins, weights=shares, histtype="step", label=split)
+    axes.axvline(max_seq_length, color="black", linestyle=":", label="max_seq_length")
+    axes.set(xlabel="tokens an example", ylabel="share of the split")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=TASKS, metavar="TASK")
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--labels", type=Path, help="labels, where they are not the task's own (Re-TACRED)")
+    parser.add_argument("--tokenizer", help="folder or hub name, to measure lengths")
+    parser.add_argument("--max_seq_length", type=int, help="default: the recipe's")
+    parser.add_argument("--plot", type=Path, help="PNG with a histogram of the lengths; needs --tokenizer")
+    args = parser.parse_args(argv)
+    if args.plot and not args.tokenizer:
+        parser.error("--plot shows lengths in tokens; give --tokenizer too.")
+    try:
+        source = find_source(args.task, args.folder, args.labels)
+        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
+        reports = check_folder(source, args.folder, tokenizer)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    size = args.max_seq_length or source.max_seq_length
+    print(table(reports, size))
+    for finding in findings(source, reports, size):
+        print(f"note: {finding}")
+    for report in reports.values():
+        for fault in report.faults[:SHOWN]:
+            print(f"error: {fault}")
+        if len(report.faults) > SHOWN:
+            print(f"error: {report.path}: {len(report.faults) - SHOWN:,} more bad records.")
+    if args.plot:
+        plot(reports, size, args.plot)
+    if any(report.faults for report in reports.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
