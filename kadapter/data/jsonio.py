@@ -106,6 +106,24 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object a line.")
 
 
+def read_json(path: str | Path) -> Any:
+    """The one JSON value of a file, whole in memory.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, not UTF-8, or broken JSON, with the line.
+    """
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _broken(path, error.lineno, error.colno, error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, 1, error) from error
+    if _SURROGATE.search(text):
+        _check_surrogates(path, 1, value)
+    return value
+
+
 class _Text:
     """A JSON text that is read as far as it is decoded."""
 

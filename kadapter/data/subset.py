@@ -1,0 +1,229 @@
+"""Choosing relations and splitting: cleaned examples to the trex-rc form, whatever corpus they come from.
+
+A cleaned example: {"docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label",
+"obj_label"}. The file is read twice and only counts are kept in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from kadapter.data.jsonio import atomic_writer, check_keys, read_records, write_json
+
+KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
+Example = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SubsetOptions:
+    """Which examples are taken and how they are shared out; as the original's trex-rc unless told otherwise."""
+
+    drop: tuple[str, ...] = ("P31",)
+    """Relations that are left out."""
+    min_examples: int = 50
+    """Relations with fewer are left out."""
+    count: str = "examples"
+    """What they have fewer of: "examples" (the original's code) or entity "pairs" (the paper)."""
+    max_per_relation: int | None = None
+    """At most so many of a relation, drawn at random."""
+    dev_fraction: float = 0.1
+    """How much goes into dev, in expectation."""
+    split_by: str = "example"
+    """What is never in both train and dev: an "example", an entity "pair" or a "document"."""
+    seed: int = 42
+    labels: tuple[str, ...] | None = None
+    """All labels, in the order of their numbers; None: those that are found, the most frequent first, then by name."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_examples", "max_per_relation"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"--{name} is {number}; give at least 1.")
+        if not 0 < self.dev_fraction < 1:
+            raise ValueError(f"--dev_fraction is {self.dev_fraction}; give a number between 0 and 1.")
+
+
+def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """The flags of SubsetOptions; `defaults` replace the dataclass's."""
+    group = parser.add_argument_group("choice and split")
+    group.add_argument("--drop", nargs="*", metavar="P", help="relations that are left out")
+    group.add_argument("--min_examples", type=int, help="drop relations with fewer")
+    group.add_argument("--count", choices=("examples", "pairs"), help="what they have fewer of")
+    group.add_argument("--max_per_relation", type=int, help="take so many of a relation, chosen at random")
+    group.add_argument("--dev_fraction", type=float, help="share of dev")
+    group.add_argument("--split_by", choices=("example", "pair", "document"), help="what is never in both")
+    group.add_argument("--seed", type=int, help="of the choice and of the split")
+    plain = {field.name: field.default for field in fields(SubsetOptions) if field.name != "labels"}
+    parser.set_defaults(**plain | defaults)
+
+
+def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None) -> SubsetOptions:
+    """Parsed flags as options.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+    chosen = {field.name: getattr(args, field.name) for field in fields(SubsetOptions) if field.name != "labels"}
+    return SubsetOptions(**chosen | {"drop": tuple(args.drop), "labels": labels if labels is None else tuple(labels)})
+
+
+def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[str, Any]:
+    """Write train.jsonl, dev.jsonl, relations.json ({relation: id}) and two plots; the same input gives the same bytes.
+
+    Returns:
+        "read"; "train", "dev", "dropped": Counters of examples by relation, for dropped by reason; "lengths": Counter
+        of words a sentence; "relations": those that are kept; "labels": those of relations.json.
+
+    Raises:
+        ValueError: a bad record, or nothing left for train or dev.
+    """
+    found, decisive = _count(path, options.count)
+    relations = _choose(path, found, decisive, options)
+    report = _split(path, output_dir, relations, _draw(found, relations, options), options)
+    report |= {"relations": relations, "labels": list(options.labels or relations)}
+    report["dropped"] = _dropped(found, relations, options)
+    write_json(output_dir / "relations.json", {relation: i for i, relation in enumerate(report["labels"])})
+    plot(report, output_dir)
+    return report
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One line of counts: what was read, what is in train and dev, what was dropped and why."""
+    parts = [f"read {report['read']:,}", *(f"{name} {report[name].total():,}" for name in ("train", "dev"))]
+    parts.append(f"relations {len(report['relations'])}")
+    unseen = report["dev"].keys() - report["train"].keys()
+    parts += [f"relations only in dev {len(unseen)}"] * bool(unseen)
+    return ", ".join(parts + [f"dropped for {reason} {number:,}" for reason, number in report["dropped"].items()])
+
+
+def _examples(path: Path, what: str) -> Iterator[tuple[int, Example]]:
+    """Checked cleaned examples with their numbers, and a bar on a terminal."""
+    for number, example in tqdm(read_records(path), unit=" examples", unit_scale=True, desc=what, disable=None):
+        check_keys(example, KEYS, f"{path}, record {number}")
+        if not isinstance(example["token"], list) or not isinstance(example["relation"], str):
+            raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
+        yield number, example
+
+
+def _pair(example: Example) -> str:
+    return f"{example['subj_label']}\t{example['obj_label']}"
+
+
+def _fraction(seed: int, key: str) -> float:
+    """A number in [0, 1) that depends on the seed and the key alone."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=7).digest(), "big") / 2**56
+
+
+def _count(path: Path, by: str) -> tuple[Counter[str], Counter[str]]:
+    """Examples by relation, and what decides whether a relation is rare: the same, or its entity pairs."""
+    found: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    seen: set[bytes] = set()
+    for _, example in _examples(path, "count"):
+        relation = example["relation"]
+        found[relation] += 1
+        if by == "pairs":
+            key = hashlib.blake2b(f"{relation}\t{_pair(example)}".encode(), digest_size=8).digest()
+            pairs[relation] += key not in seen
+            seen.add(key)
+    return found, pairs if by == "pairs" else found
+
+
+def _choose(path: Path, found: Counter[str], decisive: Counter[str], options: SubsetOptions) -> list[str]:
+    """The relations whose examples are kept, the most frequent first, then by name."""
+    known = found.keys() if options.labels is None else set(options.labels)
+    kept = [name for name in found if name in known and name not in options.drop]
+    kept = [name for name in kept if decisive[name] >= options.min_examples]
+    if not kept:
+        raise ValueError(f"{path}: no relation has {options.min_examples} {options.count}; lower --min_examples.")
+    return sorted(kept, key=lambda name: (-found[name], name))
+
+
+def _draw(found: Counter[str], relations: Sequence[str], options: SubsetOptions) -> dict[str, set[int]]:
+    """Relation -> which of its examples, counted from 0, are taken; relations below the cap are left out."""
+    rng, cap = random.Random(options.seed), options.max_per_relation
+    over = [name for name in sorted(relations) if cap is not None and found[name] > cap]
+    return {name: set(rng.sample(range(found[name]), int(cap or 0))) for name in over}
+
+
+def _split(
+    path: Path, output_dir: Path, relations: Sequence[str], chosen: dict[str, set[int]], options: SubsetOptions
+) -> dict[str, Any]:
+    """Write train.jsonl and dev.jsonl by a seeded hash of example, pair or document; returns counts and lengths."""
+    kept: dict[str, Counter[str]] = {"train": Counter(), "dev": Counter()}
+    seen: Counter[str] = Counter()
+    lengths: Counter[int] = Counter()
+    known = set(relations)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(atomic_writer(output_dir / f"{name}.jsonl")) for name in kept}
+        for number, example in _examples(path, "split"):
+            relation = example["relation"]
+            place = seen[relation]
+            seen[relation] += 1
+            if relation not in known or (relation in chosen and place not in chosen[relation]):
+                continue
+            key = {"pair": _pair(example), "document": str(example["docid"])}.get(options.split_by, str(number))
+            name = "dev" if _fraction(options.seed, key) < options.dev_fraction else "train"
+            files[name].write(json.dumps(example, ensure_ascii=False) + "\n")
+            kept[name][relation] += 1
+            lengths[len(example["token"])] += 1
+        empty = [name for name in kept if not kept[name]]
+        if empty:
+            raise ValueError(
+                f"{path}: {lengths.total()} examples split by {options.split_by} leave {empty[0]} empty; "
+                "give more of them, or another --dev_fraction or --seed."
+            )
+    return {"read": seen.total(), "train": kept["train"], "dev": kept["dev"], "lengths": lengths}
+
+
+def _dropped(found: Counter[str], relations: Sequence[str], options: SubsetOptions) -> Counter[str]:
+    """Examples that are left out, by reason."""
+    reasons: Counter[str] = Counter()
+    for name, number in found.items():
+        if name in options.drop:
+            reasons["--drop"] += number
+        elif options.labels is not None and name not in options.labels:
+            reasons["relations without a label"] += number
+        elif name not in relations:
+            reasons["rare relations"] += number
+        elif options.max_per_relation is not None and number > options.max_per_relation:
+            reasons["--max_per_relation"] += number - options.max_per_relation
+    return reasons
+
+
+def plot(report: dict[str, Any], folder: Path) -> None:
+    """relations.png: examples by relation, most frequent first; lengths.png: words a sentence."""
+    from matplotlib.figure import Figure  # here: slow to import; not pyplot, which would change the caller's backend
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    order = [name for name, _ in (report["train"] + report["dev"]).most_common()]
+    for name in ("train", "dev"):
+        axes.plot(range(1, len(order) + 1), [report[name][relation] or np.nan for relation in order], ".-", label=name)
+    axes.set(yscale="log", xlabel="relation, by frequency", ylabel="examples")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "relations.png", dpi=150)
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    lengths = report["lengths"]
+    mean = sum(length * number for length, number in lengths.items()) / lengths.total()
+    bins = np.arange(0.5, max(lengths) + 1.5, max(1, -(-max(lengths) // 60)))
+    axes.hist(list(lengths), bins=bins.tolist(), weights=list(lengths.values()))
+    axes.axvline(mean, color="black", linestyle=":")
+    axes.set(xlabel=f"words a sentence (mean {mean:.1f})", ylabel="examples")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(folder / "lengths.png", dpi=150)

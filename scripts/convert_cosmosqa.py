@@ -1,0 +1,100 @@
+"""Turn CosmosQA's csv files as released into the JSON lines of the reader.
+
+    python scripts/convert_cosmosqa.py --input cosmosqa/data --output_dir data/cosmosQA
+
+Of {train,valid,test}.csv, those that are there; their header is id,context,question,answer0..answer3,label. test.csv
+may lack the labels, or the column; test.jsonl then has none. (A test.jsonl as released is in this form already.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
+from kadapter.data.multiple_choice import CHOICES, TEXT_KEYS
+
+SPLITS = ("train", "valid", "test")
+LABELS = {str(i) for i in range(CHOICES)}
+FIELD_LIMIT = 1 << 24  # characters; beyond it a quote was left open, Python's 131,072 might be a real text
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a csv file with the lines that they begin on; fields may hold quotes, commas and newlines.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, not UTF-8 or broken csv.
+    """
+    rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
+    while True:
+        begin = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {begin}: broken csv ({error}); mend the quotes of this row.") from error
+        if row:
+            yield begin, row
+
+
+def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]]:
+    """One record a row.
+
+    Args:
+        labelled: whether every row has a label; None: as the first row.
+
+    Raises:
+        ValueError: names file, line, value and mend.
+    """
+    rows = read_rows(path)
+    wanted = ("id", *TEXT_KEYS, *["label"] * bool(labelled))
+    _, header = next(rows, (1, []))
+    missing = [key for key in wanted if key not in header]
+    if missing:
+        raise ValueError(f"{path}, line 1: the columns {missing} are missing; give the header {','.join(wanted)}.")
+    seen: dict[Any, int] = {}
+    for number, row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"{path}, line {number}: {len(row)} fields for {len(header)} columns; mend the row.")
+        record = dict(zip(header, row, strict=True))
+        check_unique(seen, record["id"], number, path)
+        label = record.get("label", "")
+        labelled = bool(label) if labelled is None else labelled
+        if label not in (LABELS if labelled else {""}):
+            mend = f"it must be 0 to {CHOICES - 1}" if labelled else "rows before have none; label all rows, or none"
+            raise ValueError(f"{path}, line {number}: label is {label!r}; {mend}.")
+        yield {key: record[key] for key in ("id", *TEXT_KEYS, *["label"] * labelled)}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, required=True, help="folder of the csv files")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    args = parser.parse_args(argv)
+    csv.field_size_limit(FIELD_LIMIT)
+    try:
+        found = [split for split in SPLITS if (args.input / f"{split}.csv").is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"{args.input} holds no train.csv, valid.csv or test.csv; give CosmosQA's data folder."
+            )
+        for split in found:
+            questions = list(read_questions(args.input / f"{split}.csv", None if split == "test" else True))
+            if not questions:
+                raise ValueError(f"{args.input / f'{split}.csv'} holds no question; fetch the file again.")
+            write_jsonl(args.output_dir / f"{split}.jsonl", questions)
+            contexts = len({question["context"] for question in questions})
+            labels = "labels" if "label" in questions[0] else "no labels"
+            print(
+                f"{args.output_dir / f'{split}.jsonl'}: {len(questions):,} questions, {contexts:,} contexts, {labels}"
+            )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Make trex-rc examples for the factual adapter from FewRel.
+
+    python scripts/convert_fewrel.py --input train_wiki.json val_wiki.json --output_dir data/fewrel-rc
+
+A file is {relation: [{"tokens": [...], "h": [name, id, [[word numbers], ...]], "t": the same}, ...]}; the first mention
+of each entity is taken. All examples go into cleaned.jsonl; these are chosen and split as by
+scripts/create_subdataset-relation-classification.py, with the same flags. FewRel names no documents, so each sentence
+is one: fewrel/<relation>/<number>.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kadapter.data.jsonio import read_json, write_jsonl
+from kadapter.data.subset import Example, add_subset_flags, make_subset, subset_options, summary
+
+
+def first_mention(entity: Any, words: Sequence[str]) -> tuple[str, list[int]]:
+    """Id and word numbers of an entity's first mention, in order.
+
+    Raises:
+        ValueError: what is given has another form or lies outside the sentence.
+    """
+    try:
+        _, name, (numbers, *_) = entity
+        inside = bool(numbers) and all(isinstance(number, int) and 0 <= number < len(words) for number in numbers)
+    except (TypeError, ValueError):
+        inside = False
+    if not inside or not isinstance(name, str):
+        raise ValueError(f"{str(entity)[:60]} is not [name, id, [[word number, ...], ...]] within {len(words)} words")
+    return name, sorted(numbers)
+
+
+def clean(record: dict[str, Any]) -> tuple[str, Example]:
+    """(why it is dropped or "", example without docid and relation).
+
+    Raises:
+        ValueError: a record of another form.
+    """
+    words = record.get("tokens") if isinstance(record, dict) else None
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+        raise ValueError("tokens is missing or no list of words")
+    example: Example = {"token": words}
+    reason, spans = "", []
+    for key, role in (("h", "subj"), ("t", "obj")):
+        name, numbers = first_mention(record.get(key), words)
+        if numbers != list(range(numbers[0], numbers[-1] + 1)):
+            reason = "mention with a gap"
+        spans.append(set(numbers))
+        example |= {f"{role}_start": numbers[0], f"{role}_end": numbers[-1], f"{role}_label": name}
+    if not reason and spans[0] & spans[1]:
+        reason = "overlapping mentions"
+    return reason, example
+
+
+def read_examples(paths: Sequence[Path], counts: Counter[str]) -> Iterator[Example]:
+    """The examples of all files, in order; what is left out is counted.
+
+    Raises:
+        ValueError: names file, relation, record and mend.
+    """
+    seen: dict[str, Path] = {}
+    for path in paths:
+        relations = read_json(path)
+        if not isinstance(relations, dict) or not all(isinstance(records, list) for records in relations.values()):
+            raise ValueError(
+                f"{path} is not {{relation: [record, ...]}}; give FewRel's train_wiki.json or val_wiki.json."
+            )
+        for relation, records in relations.items():
+            if relation in seen:
+                raise ValueError(f"{path}: the relation {relation} is in {seen[relation]} too; give each once.")
+            seen[relation] = path
+            for number, record in enumerate(records, start=1):
+                try:
+                    reason, example = clean(record)
+                except ValueError as error:
+                    raise ValueError(f"{path}, relation {relation}, record {number}: {error}; mend it.") from None
+                counts[f"dropped for {reason}" if reason else "kept"] += 1
+                if not reason:
+                    yield {"docid": f"fewrel/{relation}/{number}", "relation": relation, **example}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, nargs="+", required=True, help="FewRel's files")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    add_subset_flags(parser)
+    args = parser.parse_args(argv)
+    counts: Counter[str] = Counter()
+    try:
+        options = subset_options(args)
+        write_jsonl(args.output_dir / "cleaned.jsonl", read_examples(args.input, counts))
+        report = make_subset(args.output_dir / "cleaned.jsonl", args.output_dir, options)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"{args.output_dir / 'cleaned.jsonl'}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    print(f"{args.output_dir}: {summary(report)}")
+
+
+if __name__ == "__main__":
+    main()

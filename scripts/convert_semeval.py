@@ -1,0 +1,87 @@
+"""Turn SemEval-2010 Task 8 as released into data/semeval2010_task8.
+
+    python scripts/convert_semeval.py --input SemEval2010_task8_all_data.zip --output_dir data/semeval2010_task8
+    python scripts/convert_semeval.py --input SemEval2010_task8_all_data --output_dir ... --dev_fraction 0.1 --seed 42
+
+--input is the folder or the archive as downloaded, which is read in place. TRAIN_FILE.TXT and TEST_FILE_FULL.TXT in it
+become train.txt and test.txt, each example checked by the recipe's reader. With --dev_fraction a part of train.txt, the
+one that the recipe would hold out itself with that share and seed, becomes dev.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kadapter.data.jsonio import atomic_writer, read_lines
+from kadapter.data.semeval import LABELS, read_semeval
+
+
+def find_file(source: Path, name: str) -> Any:
+    """The one file of that name in a folder or archive.
+
+    Raises:
+        FileNotFoundError, ValueError: source is neither, or holds no such file, or several.
+    """
+    if source.is_dir():
+        found: list[Any] = sorted(source.rglob(name))
+    elif zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as archive:
+            members = [member for member in archive.namelist() if member.rsplit("/", 1)[-1] == name]
+        found = [zipfile.Path(source, member) for member in members]
+    else:
+        raise FileNotFoundError(f"{source} is neither a folder nor a zip archive; give the task's release.")
+    if len(found) != 1:
+        raise ValueError(f"{source} holds {len(found)} files named {name}; give the task's release, with one.")
+    return found[0]
+
+
+def write_examples(source: Any, examples: Sequence[dict[str, Any]], target: Path) -> None:
+    """The lines of the examples, in the form of the release, a blank line after each."""
+    lines = [line for _, line in read_lines(source)]
+    with atomic_writer(target) as file:
+        for example in examples:
+            for line in lines[example["record"] - 1 :]:
+                if not line.strip():
+                    break
+                file.write(f"{line}\n")
+            file.write("\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, required=True, help="folder or zip archive of the release")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--dev_fraction", type=float, help="share of the training examples for dev.txt; default: none")
+    parser.add_argument("--seed", type=int, default=42, help="of dev.txt")
+    args = parser.parse_args(argv)
+    try:
+        if args.dev_fraction is not None and not 0 < args.dev_fraction < 1:
+            raise ValueError(f"--dev_fraction is {args.dev_fraction}; give a number between 0 and 1.")
+        train, test = (find_file(args.input, name) for name in ("TRAIN_FILE.TXT", "TEST_FILE_FULL.TXT"))
+        parts = {"train": (train, "train"), "dev": (train, "dev"), "test": (test, "all")}
+        if args.dev_fraction is None:
+            del parts["dev"]
+            if (args.output_dir / "dev.txt").exists():
+                raise ValueError(
+                    f"{args.output_dir / 'dev.txt'} is part of train.txt; remove it or give --dev_fraction."
+                )
+        read = {
+            split: list(read_semeval(source, LABELS, part, args.dev_fraction or 0.0, args.seed))
+            for split, (source, part) in parts.items()
+        }
+        if not all(read.values()):
+            raise ValueError(f"--dev_fraction {args.dev_fraction} leaves train or dev empty; give another.")
+        for split, examples in read.items():
+            write_examples(parts[split][0], examples, args.output_dir / f"{split}.txt")
+            relations = len({example["relation"] for example in examples})
+            print(f"{args.output_dir / f'{split}.txt'}: {len(examples):,} examples, {relations} relations")
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Turn UFET's crowd files as released into OpenEntity's form with its nine labels.
+
+    python scripts/convert_ufet.py --input release/crowd --output_dir data/OpenEntity
+
+Of {train,dev,test}.json, those that are there. A line is {"annot_id", "left_context_token": [...], "mention_span": str,
+"right_context_token": [...], "y_str": [label, ...]}. Words are joined by single blanks; of the labels the nine are
+kept, in their order, so that an example may have none. The rows stay in order, and each is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kadapter.data.entity_typing import OPENENTITY_LABELS
+from kadapter.data.jsonio import check_keys, read_records, write_json_list
+
+SPLITS = ("train", "dev", "test")
+LISTS = ("left_context_token", "right_context_token", "y_str")
+
+
+def read_examples(path: Path) -> Iterator[dict[str, Any]]:
+    """One example a record.
+
+    Raises:
+        ValueError: names file, record, value and mend.
+    """
+    for number, record in read_records(path):
+        where = f"{path}, record {number}"
+        check_keys(record, ("mention_span", *LISTS), where)
+        for key in LISTS:
+            if not isinstance(record[key], list) or not all(isinstance(word, str) for word in record[key]):
+                raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a list of words.")
+        mention = record["mention_span"]
+        if not isinstance(mention, str) or not mention.strip():
+            raise ValueError(f"{where}: mention_span is {mention!r}; give the words of the mention.")
+        before = "".join(f"{word} " for word in record["left_context_token"])
+        yield {
+            "sent": " ".join([before + mention, *record["right_context_token"]]),
+            "start": len(before),
+            "end": len(before) + len(mention),
+            "labels": [label for label in record["y_str"] if label in OPENENTITY_LABELS],
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, required=True, help="folder of UFET's crowd files")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    args = parser.parse_args(argv)
+    try:
+        found = [split for split in SPLITS if (args.input / f"{split}.json").is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"{args.input} holds no train.json, dev.json or test.json; give UFET's crowd folder."
+            )
+        for split in found:
+            examples = list(read_examples(args.input / f"{split}.json"))
+            write_json_list(args.output_dir / f"{split}.json", examples)
+            bare = sum(not example["labels"] for example in examples)
+            print(
+                f"{args.output_dir / f'{split}.json'}: {len(examples):,} examples, {bare:,} without any of the 9 labels"
+            )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
