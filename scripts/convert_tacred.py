@@ -12,6 +12,7 @@ name. Beside them labels.json is written for the recipe's --labels: no_relation 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from kadapter.data.relations import SPAN_KEYS, read_relations
 SIZES = {"train": 68_124, "dev": 22_631, "test": 15_509}
 RETACRED_SIZES = {"train": 58_465, "dev": 19_584, "test": 13_418}
 KEYS = ("id", "docid", "token", "relation", *SPAN_KEYS, "subj_type", "obj_type")
+NONE = "no_relation"
 Patch = dict[str, str]
 
 
@@ -39,8 +41,8 @@ def read_patch(folder: Path, split: str) -> Patch:
     return patch
 
 
-def read_examples(path: Path, patch: Patch | None) -> Iterator[dict[str, Any]]:
-    """Records with the keys that the recipe reads, checked as it checks them.
+def read_examples(path: Path, patch: Patch | None, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Records with the keys that the recipe reads, checked as it checks them; uses the patch up.
 
     Raises:
         ValueError: names file, record, value and mend.
@@ -48,28 +50,22 @@ def read_examples(path: Path, patch: Patch | None) -> Iterator[dict[str, Any]]:
     checked = read_relations(path, TACRED_LABELS)
     for (number, record), _ in zip(read_records(path), checked, strict=True):
         check_keys(record, KEYS, f"{path}, record {number}")
-        if patch is None:
-            yield {key: record[key] for key in KEYS}
-        elif record["id"] in patch:
-            yield {key: record[key] for key in KEYS} | {"relation": patch[record["id"]]}
+        relation = record["relation"] if patch is None else patch.pop(record["id"], None)
+        counts["left out, not in the patch" if relation is None else "examples"] += 1
+        if relation is not None:
+            yield {key: record[key] for key in KEYS} | {"relation": relation}
 
 
 def convert(source: Path, target: Path, patch: Patch | None, official: int) -> str:
-    """Write one split; returns what was found."""
-    ids: set[str] = set()
-
-    def examples() -> Iterator[dict[str, Any]]:
-        for example in read_examples(source, patch):
-            ids.add(example["id"])
-            yield example
-
-    write_json_list(target, examples())
-    note = "" if len(ids) == official else f" (the official number is {official:,})"
-    if patch is None:
-        return f"{len(ids):,} examples{note}"
-    absent = [name for name in patch if name not in ids]
-    note += f"; {len(absent):,} ids of the patch are not in {source.name}, first {absent[0]}" if absent else ""
-    return f"{len(ids):,} examples{note}"
+    """Write one split; returns the counts as text."""
+    counts: Counter[str] = Counter()
+    write_json_list(target, read_examples(source, patch, counts))
+    parts = [f"{number:,} {name}" for name, number in counts.items()]
+    if patch:
+        parts.append(f"{len(patch):,} ids of the patch are not in {source}, first {min(patch)}")
+    if counts["examples"] != official:
+        parts.append(f"officially {official:,} examples")
+    return ", ".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -80,16 +76,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         if args.input.resolve() == args.output_dir.resolve():
-            raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED stays as it is.")
+            raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED's files stay.")
         patches = {split: read_patch(args.patch, split) for split in SIZES} if args.patch else {}
-        for split, size in (RETACRED_SIZES if args.patch else SIZES).items():
+        labels = {label for patch in patches.values() for label in patch.values()}
+        for split, size in (RETACRED_SIZES if patches else SIZES).items():
             source, target = (folder / f"{split}.json" for folder in (args.input, args.output_dir))
             print(f"{target}: {convert(source, target, patches.get(split), size)}")
         if patches:
-            labels = {label for patch in patches.values() for label in patch.values()}
-            ordered = sorted(labels, key=lambda label: (label != "no_relation", label))
-            write_json(args.output_dir / "labels.json", ordered)
-            print(f"{args.output_dir / 'labels.json'}: {len(ordered)} labels, for --labels")
+            write_json(args.output_dir / "labels.json", sorted(labels, key=lambda label: (label != NONE, label)))
+            print(f"{args.output_dir / 'labels.json'}: {len(labels)} labels, for --labels")
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True)
     args = parser.parse_args(argv)
     try:
+        if args.input.resolve() == args.output_dir.resolve():
+            raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, UFET's files stay.")
         found = [split for split in SPLITS if (args.input / f"{split}.json").is_file()]
         if not found:
             raise FileNotFoundError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kadapter.data.jsonio import read_records, write_json, write_json_list, write_jsonl
+from kadapter.data.jsonio import read_json, read_records, write_json, write_json_list, write_jsonl
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -110,3 +110,20 @@ def test_an_empty_list_is_still_json_when_written(tmp_path: Path) -> None:
     write_json(tmp_path / "b.json", {"ä": 1})
     assert (tmp_path / "a.json").read_text() == "[]\n"
     assert (tmp_path / "b.json").read_text("utf-8") == '{\n  "ä": 1\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1}\n{"b": 2}', r"a\.json, line 2, column 1: broken JSON \(Extra data\)"),
+        ('{"a":\n [1,', r"a\.json, line 2, column 5: broken JSON"),
+        ("", "line 1, column 1: broken JSON"),
+        ("[" * 100_000, "line 1: unreadable JSON"),
+        ('["\\ud800"]', "half of a surrogate pair"),
+        (b"[\xff]", "line 1: the byte at offset 1 is not UTF-8"),
+    ],
+)
+def test_one_value_is_read_whole_or_refused_with_its_place(tmp_path: Path, text: str | bytes, message: str) -> None:
+    assert read_json(write(tmp_path / "good.json", '\ufeff{"a":\r\n ["é\u2028", 1]}\n')) == {"a": ["é\u2028", 1]}
+    with pytest.raises(ValueError, match=message):
+        read_json(write(tmp_path / "a.json", text))

@@ -41,61 +41,67 @@ def document(title: str, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
 def convert_documents(tmp_path: Path, documents: list[Any], *options: str) -> dict[str, Any]:
     """Run the script and return what it wrote, by file stem."""
     write(tmp_path / "documents.json", json.dumps(documents))
     output = tmp_path / "out"
     arguments = ["--input", str(tmp_path / "documents.json"), "--output_dir", str(output)]
     redocred_script.main([*arguments, *options])
-    return {path.stem: json.loads(path.read_text("utf-8")) for path in output.iterdir()}
+    assert {path.name for path in output.glob("*.png")} == {"relations.png", "lengths.png"}
+    relations = json.loads((output / "relations.json").read_text("utf-8"))
+    return {path.stem: lines(path) for path in output.glob("*.jsonl")} | {"relations": relations}
 
 
 def test_documents_become_examples_with_inclusive_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written = convert_documents(tmp_path, [document("A"), document("B")], "--dev_fraction", "0.5")
-    assert len(written["train"]) == len(written["dev"]) == 3
-    title = written["train"][0]["docid"]
-    assert written["train"][0] == {
-        "docid": title,
-        "token": ["Ann", "Lee", "met", "Bo", "in", "Rome", title],
+    written = convert_documents(tmp_path, [document(f"T{number}") for number in range(8)], "--dev_fraction", "0.5")
+    assert len(written["cleaned"]) == len(written["train"]) + len(written["dev"]) == 24
+    assert written["cleaned"][0] == {
+        "docid": "T0",
+        "token": ["Ann", "Lee", "met", "Bo", "in", "Rome", "T0"],
         "relation": "P1",
         "subj_start": 0,
         "subj_end": 1,
         "obj_start": 3,
         "obj_end": 3,
-        "subj_label": f"{title}#0",
-        "obj_label": f"{title}#1",
+        "subj_label": "T0#0",
+        "obj_label": "T0#1",
     }
     assert list(written["relations"].items()) == [("P1", 0), ("P2", 1)]
     shown = capsys.readouterr().out
     for count in (
-        "documents 2",
-        "facts 12",
-        "facts without a shared sentence 2",
-        "sentences dropped for overlapping spans 2",
-        "exact duplicates dropped 2",
-        "examples that share their spans with another relation 4",
-        "train examples 3",
+        "documents 8",
+        "facts 48",
+        "facts without a shared sentence 8",
+        "sentences dropped for overlapping spans 8",
+        "exact duplicates dropped 8",
+        "examples that share their spans with another relation 16",
+        f"read 24, train {len(written['train'])}, dev {len(written['dev'])}, relations 2",
     ):
-        assert f"{count}," in shown
+        assert count in shown
 
 
 def test_a_later_mention_is_used_where_the_first_overlaps(tmp_path: Path) -> None:
     entities = [[mention(0, 0, 2)], [mention(0, 6, 7), mention(0, 5, 6), mention(0, 1, 2)]]
     changes = {"vertexSet": entities, "labels": [{"r": "P1", "h": 1, "t": 0}]}
-    written = convert_documents(tmp_path, [document("A", **changes), document("B", **changes)])
-    (example,) = written["train"]
+    documents = [document(f"T{number}", **changes) for number in range(8)]
+    example = convert_documents(tmp_path, documents, "--dev_fraction", "0.5")["cleaned"][0]
     assert (example["subj_start"], example["subj_end"], example["obj_start"]) == (5, 5, 0)
 
 
 def test_the_split_is_by_document_and_the_bytes_are_the_same_again(tmp_path: Path) -> None:
-    documents = [document(f"T{number}") for number in range(20)]
+    documents = [document(f"T{number}") for number in range(40)]
     first = convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
-    before = [(tmp_path / "out" / f"{stem}.json").read_bytes() for stem in sorted(first)]
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     titles = {stem: {example["docid"] for example in first[stem]} for stem in ("train", "dev")}
     assert not titles["train"] & titles["dev"]
-    assert len(titles["dev"]) == 5
-    second = convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
-    assert before == [(tmp_path / "out" / f"{stem}.json").read_bytes() for stem in sorted(second)]
+    assert len(titles["train"] | titles["dev"]) == 40
+    assert 3 <= len(titles["dev"]) <= 17
+    convert_documents(tmp_path, documents, "--dev_fraction", "0.25")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     other = convert_documents(tmp_path, documents, "--dev_fraction", "0.25", "--seed", "7")
     assert {example["docid"] for example in other["dev"]} != titles["dev"]
 
@@ -103,16 +109,15 @@ def test_the_split_is_by_document_and_the_bytes_are_the_same_again(tmp_path: Pat
 def test_rare_relations_are_dropped_and_frequent_ones_capped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    documents = [document(f"T{number}") for number in range(6)]
-    documents.append(document("T6", labels=[{"r": "rare", "h": 0, "t": 1}]))
-    written = convert_documents(tmp_path, documents, "--min_examples", "2", "--max_per_relation", "5")
+    documents = [document(f"T{number}") for number in range(9)]
+    documents.append(document("T9", labels=[{"r": "rare", "h": 0, "t": 1}]))
+    flags = ["--min_examples", "2", "--max_per_relation", "5", "--dev_fraction", "0.3"]
+    written = convert_documents(tmp_path, documents, *flags)
     relations = [example["relation"] for example in written["train"] + written["dev"]]
     assert relations.count("P1") == relations.count("P2") == 5
     assert len(relations) == 10
     assert written["relations"] == {"P1": 0, "P2": 1}
-    shown = capsys.readouterr().out
-    assert "relations dropped as too rare 1, examples dropped with rare relations 1," in shown
-    assert "examples dropped over --max_per_relation 8," in shown
+    assert "dropped for --max_per_relation 17, dropped for rare relations 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -135,11 +140,11 @@ def test_rare_relations_are_dropped_and_frequent_ones_capped(
 def test_a_bad_document_is_refused_with_its_record(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SystemExit, match=r"error: .*documents\.json, record 2: " + message):
         convert_documents(tmp_path, [document("A"), document("B") | changes])
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_documents_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="1 documents with examples cannot be split"):
+    with pytest.raises(SystemExit, match="3 examples split by document leave (train|dev) empty; give more of them"):
         convert_documents(tmp_path, [document("A"), document("B", labels=[])])
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="--dev_fraction is 1.0; give a number between 0 and 1"):
         convert_documents(tmp_path, [document("A")], "--dev_fraction", "1")

@@ -234,6 +234,68 @@ def test_the_originals_label_order_can_be_kept(tmp_path, examples):
     assert {row["relation"] for row in train} == {"P17"}
 
 
+def test_a_split_by_document_shares_none_and_draws_from_each(examples, tmp_path, capsys):
+    rows = [{**row, "docid": f"D{i % 40}"} for i, row in enumerate(json.loads(examples.read_text()))]
+    examples.write_text(json.dumps(rows))
+    train, dev, _ = subset(examples, tmp_path / "a", "--split_by", "document", "--dev_fraction", 0.3)
+    documents = [{row["docid"] for row in part} for part in (train, dev)]
+    assert not documents[0] & documents[1]
+    assert len(documents[0] | documents[1]) == 40
+    assert 4 <= len(documents[1]) <= 20
+    shown = capsys.readouterr().out
+    assert f"read 565, train {len(train)}, dev {len(dev)}, relations 2, " in shown
+    assert "dropped for rare relations 5, dropped for --drop 100" in shown
+
+
+def test_the_library_plots_without_choosing_a_backend_for_its_caller(examples, tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from kadapter.data.subset import SubsetOptions, make_subset
+assert "matplotlib" not in sys.modules
+report = make_subset(Path(sys.argv[1]), Path(sys.argv[2]), SubsetOptions(drop=(), min_examples=1))
+assert "matplotlib.figure" in sys.modules and "matplotlib.pyplot" not in sys.modules
+print(report["read"], report["train"].total() + report["dev"].total(), report["relations"], report["lengths"])
+"""
+    command = [sys.executable, "-c", code, str(examples), str(tmp_path / "a")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "565 565 ['P1', 'P31', 'P2', 'P3'] Counter({2: 565})\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"token": "a b"}, "record 2: give token as a list of words"),
+        ({"relation": 3}, "record 2: give token as a list of words and relation as a name"),
+    ],
+)
+def test_a_broken_example_is_refused_with_its_record(examples, tmp_path, changes, message):
+    rows = json.loads(examples.read_text())
+    rows[1] |= changes
+    examples.write_text(json.dumps(rows))
+    with pytest.raises(SystemExit, match=message):
+        subset(examples, tmp_path / "a")
+    del rows[1]["docid"]
+    examples.write_text(json.dumps(rows))
+    with pytest.raises(SystemExit, match=r"record 2: the keys \['docid'\] are missing"):
+        subset(examples, tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--min_examples", 0], "--min_examples is 0; give at least 1"),
+        (["--max_per_relation", -1], "--max_per_relation is -1; give at least 1"),
+        (["--dev_fraction", 0], "--dev_fraction is 0.0; give a number between 0 and 1"),
+        (["--dev_fraction", 1e-9], "460 examples split by example leave dev empty"),
+    ],
+)
+def test_numbers_out_of_their_range_are_refused(examples, tmp_path, flags, message):
+    with pytest.raises(SystemExit, match=message):
+        subset(examples, tmp_path / "a", *flags)
+    assert not list(tmp_path.glob("a/*"))
+
+
 def test_too_few_examples_are_refused(examples, tmp_path):
     with pytest.raises(SystemExit, match="no relation has 1000 examples; lower --min_examples"):
         subset(examples, tmp_path / "a", "--min_examples", 1000)
