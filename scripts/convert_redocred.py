@@ -1,7 +1,7 @@
 """Make trex-rc examples for the factual adapter from Re-DocRED (or DocRED) documents.
 
-    python scripts/convert_redocred.py --input dev_revised.json --output_dir data/redocred-rc \
-        [--dev_fraction 0.1] [--seed 42] [--min_examples 1] [--max_per_relation N]
+    python scripts/convert_redocred.py --input dev_revised.json --output_dir data/redocred-rc
+    python scripts/convert_redocred.py ... --min_examples 20 --max_per_relation 400 --dev_fraction 0.1 --seed 42
 
 Each fact gives one example for every sentence that mentions both entities; span ends are inclusive. All examples go
 into cleaned.jsonl; these are chosen and split as by scripts/create_subdataset-relation-classification.py, here by

@@ -55,18 +55,24 @@ class SubsetOptions:
             raise ValueError(f"--dev_fraction is {self.dev_fraction}; give a number between 0 and 1.")
 
 
+_FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name != "labels"}
+
+
 def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The flags of SubsetOptions; `defaults` replace the dataclass's."""
     group = parser.add_argument_group("choice and split")
     group.add_argument("--drop", nargs="*", metavar="P", help="relations that are left out")
-    group.add_argument("--min_examples", type=int, help="drop relations with fewer")
-    group.add_argument("--count", choices=("examples", "pairs"), help="what they have fewer of")
+    group.add_argument("--min_examples", type=int, help="drop relations with fewer (default: %(default)s)")
+    group.add_argument("--count", choices=("examples", "pairs"), help="fewer of what (default: %(default)s)")
     group.add_argument("--max_per_relation", type=int, help="take so many of a relation, chosen at random")
-    group.add_argument("--dev_fraction", type=float, help="share of dev")
-    group.add_argument("--split_by", choices=("example", "pair", "document"), help="what is never in both")
-    group.add_argument("--seed", type=int, help="of the choice and of the split")
-    plain = {field.name: field.default for field in fields(SubsetOptions) if field.name != "labels"}
-    parser.set_defaults(**plain | defaults)
+    group.add_argument("--dev_fraction", type=float, help="share of dev (default: %(default)s)")
+    group.add_argument(
+        "--split_by",
+        choices=("example", "pair", "document"),
+        help="what is never in both train and dev (default: %(default)s)",
+    )
+    group.add_argument("--seed", type=int, help="of choice and split (default: %(default)s)")
+    parser.set_defaults(**_FLAGS | defaults)
 
 
 def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None) -> SubsetOptions:
@@ -75,8 +81,8 @@ def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None
     Raises:
         ValueError: a number out of its range.
     """
-    chosen = {field.name: getattr(args, field.name) for field in fields(SubsetOptions) if field.name != "labels"}
-    return SubsetOptions(**chosen | {"drop": tuple(args.drop), "labels": labels if labels is None else tuple(labels)})
+    chosen = {name: getattr(args, name) for name in _FLAGS} | {"drop": tuple(args.drop)}
+    return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels))
 
 
 def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[str, Any]:
