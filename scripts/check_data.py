@@ -48,11 +48,12 @@ def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) ->
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     longest = max(max(report.lengths, default=1) for report in reports.values())
-    bins = np.linspace(0, longest, min(longest, 60) + 1)
+    width = -(-longest // 60)  # whole tokens
+    bins = np.arange(0.5, longest + width + 0.5, width)
     for split, report in reports.items():
         if report.lengths:
             shares = np.full(len(report.lengths), 1 / len(report.lengths))
-            axes.hist(np.asarray(report.lengths), bins=bins, weights=shares, histtype="step", label=split)
+            axes.hist(np.asarray(report.lengths), bins=bins.tolist(), weights=shares, histtype="step", label=split)
     axes.axvline(max_seq_length, color="black", linestyle=":", label="max_seq_length")
     axes.set(xlabel="tokens an example", ylabel="share of the split")
     axes.legend(frameon=False)

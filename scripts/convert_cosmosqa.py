@@ -61,7 +61,7 @@ def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]
         if len(row) != len(header):
             raise ValueError(f"{path}, line {number}: {len(row)} fields for {len(header)} columns; mend the row.")
         record = dict(zip(header, row, strict=True))
-        check_unique(seen, record["id"], number, path)
+        check_unique(seen, record["id"], number, f"{path}, line {number}")
         label = record.get("label", "")
         labelled = bool(label) if labelled is None else labelled
         if label not in (LABELS if labelled else {""}):

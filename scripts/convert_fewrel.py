@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="FewRel's files")
     parser.add_argument("--output_dir", type=Path, required=True)
-    add_subset_flags(parser)
+    add_subset_flags(parser, drop=(), min_examples=1)
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()
     try:

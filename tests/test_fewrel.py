@@ -31,7 +31,10 @@ def convert(tmp_path, relations, *flags):
 def test_the_first_mentions_become_spans_with_inclusive_ends(tmp_path):
     some = [record(number=i) for i in range(60)]
     written = convert(
-        tmp_path, {"P1": some, "P2": [record(head=((5, 6), (0,)), tail=((3,), (0,)))] * 50, "P3": some[:9]}
+        tmp_path,
+        {"P1": some, "P2": [record(head=((5, 6), (0,)), tail=((3,), (0,)))] * 50, "P3": some[:9]},
+        "--min_examples",
+        50,
     )
     assert written["cleaned"][0] == {
         "docid": "fewrel/P1/1",

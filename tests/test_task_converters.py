@@ -193,7 +193,7 @@ HEAD, ROW = ",".join(HEADER), "1,c,q,a,b,c,d,0"
         (f'{HEAD}\n1,"c\nc",q,a,b,c,d,0\n2,c,q\n', "line 4: 3 fields for 8 columns"),
         (f"{HEAD}\n{ROW}\n2,c,q,a,b,c,d,4\n", "line 3: label is '4'; it must be 0 to 3"),
         (f"{HEAD}\n{ROW}\n2,c,q,a,b,c,d,\n", "line 3: label is ''; it must be 0 to 3"),
-        (f"{HEAD}\n{ROW}\n{ROW}\n", "record 3: the id '1' is that of record 2"),
+        (f"{HEAD}\n{ROW}\n{ROW}\n", "line 3: the id '1' stands at 2 already"),
         (f'{HEAD}\n{ROW}\n2,"c,q,a,b,c,d,0\n3,c,q,a,b,c,d,0\n', "line 3: broken csv .unexpected end of data"),
         (f'{HEAD}\n1,"c" c,q,a,b,c,d,0\n', "line 2: broken csv .*mend the quotes"),
     ],

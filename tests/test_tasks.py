@@ -234,7 +234,7 @@ def test_bad_questions_are_refused_with_file_and_record(tmp_path, change, messag
 
 def test_ids_that_stand_twice_are_refused(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{**GOOD, "label": 1}, {**GOOD, "label": 2}])
-    with pytest.raises(ValueError, match=r"a\.jsonl, record 2: the id 'a' is that of record 1"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, record 2: the id 'a' stands at 1 already"):
         list(read_cosmosqa(tmp_path / "a.jsonl"))
 
 

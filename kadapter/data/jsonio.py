@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TextIO
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for every call
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 20  # bytes read at a time
 _LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
@@ -272,7 +272,7 @@ def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> No
 def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> None:
     """Raise ValueError where an id stands twice in a file; None is no id."""
     if key is not None and seen.setdefault(key, number) != number:
-        raise ValueError(f"{where}: the id {key!r} is that of record {seen[key]}; make ids unique.")
+        raise ValueError(f"{where}: the id {key!r} stands at {seen[key]} already; make ids unique.")
 
 
 def _shorten(value: Any) -> str:
@@ -312,7 +312,7 @@ def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
     """Write one JSON record a line, streamed from `records`, replacing the file in one step."""
     with atomic_writer(path) as stream:
         for record in records:
-            stream.write(_encode(record) + "\n")
+            stream.write(to_json(record) + "\n")
 
 
 def write_json_list(path: str | Path, records: Iterable[Any]) -> None:
@@ -320,6 +320,6 @@ def write_json_list(path: str | Path, records: Iterable[Any]) -> None:
     with atomic_writer(path) as stream:
         separator = "[\n"
         for record in records:
-            stream.write(separator + _encode(record))
+            stream.write(separator + to_json(record))
             separator = ",\n"
         stream.write("[]\n" if separator == "[\n" else "\n]\n")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kadapter.data.jsonio import atomic_writer, check_keys, read_records, write_json
+from kadapter.data.jsonio import atomic_writer, check_keys, read_records, to_json, write_json
 
 KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
 Example = dict[str, Any]
@@ -182,7 +181,7 @@ def _split(
                 continue
             key = {"pair": _pair(example), "document": str(example["docid"])}.get(options.split_by, str(number))
             name = "dev" if _fraction(options.seed, key) < options.dev_fraction else "train"
-            files[name].write(json.dumps(example, ensure_ascii=False) + "\n")
+            files[name].write(to_json(example) + "\n")
             kept[name][relation] += 1
             lengths[len(example["token"])] += 1
         empty = [name for name in kept if not kept[name]]

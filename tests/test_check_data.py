@@ -1,0 +1,129 @@
+"""scripts/check_data.py on the demo world and on spoilt copies of it."""
+
+import json
+import shutil
+
+import pytest
+from conftest import DEMO_BACKBONE, load_script
+
+from kadapter.data.check import TASKS, check_folder, find_source
+
+CHECK = load_script("scripts/check_data.py")
+FOLDERS = {
+    "fac": "trex-rc",
+    "lin": "find_head",
+    "openentity": "OpenEntity",
+    "figer": "FIGER",
+    "tacred": "TACRED",
+    "semeval": "semeval2010_task8",
+    "cosmosqa": "cosmosQA",
+}
+
+
+@pytest.fixture
+def typing_folder(tmp_path, world):
+    return shutil.copytree(world / "OpenEntity", tmp_path / "OpenEntity")
+
+
+def change(path, function):
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps(function(rows)))
+    return rows
+
+
+def main(capsys, *argv):
+    """What is printed, and the exit code."""
+    try:
+        CHECK.main([str(part) for part in argv])
+        code = 0
+    except SystemExit as error:
+        code = error.code
+    return capsys.readouterr().out, code
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_demo_data_of_every_task_are_sound(task, world, capsys):
+    out, code = main(capsys, task, world / FOLDERS[task])
+    assert code == 0, out
+    head, train, *_ = out.splitlines()
+    assert head.split() == ["split", "examples", "bad", "labels", "repeated"]
+    source = find_source(task, world / FOLDERS[task])
+    report = check_folder(source, world / FOLDERS[task])["train"]
+    assert train.split()[:3] == ["train", f"{report.examples:,}", "0"]
+    assert report.examples > 10
+
+
+def test_every_bad_record_is_listed_and_the_good_ones_are_counted(typing_folder, capsys):
+    def spoil(rows):
+        rows[0]["start"], rows[3]["labels"] = 10_000, ["nonsense"]
+        del rows[5]["end"]
+        return rows
+
+    rows = change(typing_folder / "train.json", spoil)
+    out, code = main(capsys, "openentity", typing_folder)
+    assert code == 1
+    assert f"{len(rows) - 3:,}    3" in out
+    errors = [line for line in out.splitlines() if line.startswith("error: ")]
+    assert [line.split("train.json, ")[1].split(":")[0] for line in errors] == ["record 1", "record 4", "record 6"]
+    assert "nonsense" in errors[1]
+
+
+def test_examples_of_dev_that_stand_in_train_are_said(typing_folder, capsys):
+    train = json.loads((typing_folder / "train.json").read_text())
+    other = {**train[1], "labels": [label for label in ("person", "event") if label not in train[1]["labels"]][:1]}
+    change(typing_folder / "dev.json", lambda rows: [*rows, train[0], other, other])
+    out, code = main(capsys, "openentity", typing_folder)
+    assert code == 0
+    assert "note: 3 examples of dev stand in train too" in out
+    assert "of dev repeat" not in out  # the same answer twice
+    change(typing_folder / "dev.json", lambda rows: [*rows, train[1]])
+    assert (
+        "note: 1 examples of dev repeat an earlier input with another answer."
+        in main(capsys, "openentity", typing_folder)[0]
+    )
+
+
+def test_a_size_that_is_not_the_release_s_is_said(typing_folder, capsys):
+    row = json.loads((typing_folder / "train.json").read_text())[0]
+    change(typing_folder / "train.json", lambda _: [{**row, "sent": row["sent"] + " " * i} for i in range(1998)])
+    out, _ = main(capsys, "openentity", typing_folder)
+    assert "note: train has" not in out
+    assert "note: dev has" in out
+    assert "not 1,998 (OpenEntity)." in out
+
+
+def test_a_missing_split_and_broken_json_are_errors(typing_folder, capsys):
+    (typing_folder / "dev.json").unlink()
+    (typing_folder / "test.json").write_text('[{"sent": "a", ')
+    out, code = main(capsys, "openentity", typing_folder)
+    assert code == 1
+    assert "dev.json is missing; put the dev split there." in out
+    assert "test.json, line 1, column 16: broken JSON" in out
+
+
+def test_lengths_are_those_of_the_recipe_s_sequences(world, tmp_path, capsys, tokenizer):
+    folder = world / "find_head"
+    source = find_source("lin", folder)
+    lengths = list(check_folder(source, folder, tokenizer)["dev"].lengths)
+    rows = json.loads((folder / "dev.json").read_text())
+    words = [
+        [row["sent"][t[str(i)]["start"] : t[str(i)]["end"]] for i, t in enumerate(row["tokens"], 1)] for row in rows
+    ]
+    plain = {"add_special_tokens": False}
+    assert lengths == [2 + sum(len(tokenizer(f" {word}", **plain)["input_ids"]) for word in line) for line in words]
+    cut = sorted(lengths)[-3] - 1
+    share = sum(length > cut for length in lengths) / len(lengths)
+    out, code = main(
+        capsys, "lin", folder, "--tokenizer", DEMO_BACKBONE, "--max_seq_length", cut, "--plot", tmp_path / "lengths.png"
+    )
+    assert code == 0
+    assert out.splitlines()[2].endswith(f"{share:.1%}")
+    assert (tmp_path / "lengths.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_without_tokenizer_and_a_folder_without_labels_are_refused(world, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        CHECK.main(["lin", str(world / "find_head"), "--plot", str(tmp_path / "a.png")])
+    assert "give --tokenizer too" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"relations\.json is missing"):
+        CHECK.main(["fac", str(tmp_path)])
