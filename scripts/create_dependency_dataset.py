@@ -1,7 +1,14 @@
-"""Make find_head records for the dependency (linguistic) adapter from CoNLL-U treebanks.
+"""Make find_head records for the dependency (linguistic) adapter from CoNLL-U treebanks or from raw text.
 
     python scripts/create_dependency_dataset.py --input train.conllu [more.conllu ...] \
         --output data/find_head/train.json [--format json|jsonl] [--max_words N]
+    python scripts/create_dependency_dataset.py --input books.txt [more.txt ...] --parser spacy|stanza \
+        --output data/find_head/train.json --dev_output data/find_head/dev.json [--dev_fraction 0.1]
+
+Raw text is one sentence or paragraph a line. It is parsed into data/find_head/train.conllu first; killed and started
+again, parsing goes on with the batch that is due, and what is parsed already is not parsed again. The parsers are
+installed by pip install 'kadapter[parse]', their models by python -m spacy download en_core_web_sm or
+python -c "import stanza; stanza.download('en')": nothing is downloaded here. A GPU is used where there is one.
 
 Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts
 by reason are printed at the end. The output appears only once it is complete.
@@ -10,7 +17,8 @@ by reason are printed at the end. The output appears only once it is complete.
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +26,19 @@ from tqdm import tqdm
 
 from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_head
 from kadapter.data.jsonio import write_json_list, write_jsonl
+from kadapter.data.parsing import DEFAULT_MODELS, load_parser, parse_text
 
 
 class Conversion:
     """Streams records out of treebanks and counts what was kept and dropped on the way."""
 
-    def __init__(self, inputs: Sequence[Path], max_words: int | None = None) -> None:
+    def __init__(
+        self, inputs: Sequence[Path], max_words: int | None, belongs: Callable[[Sentence], bool] | None = None
+    ) -> None:
         self.inputs = inputs
         self.max_words = max_words
-        self.kept = 0
+        self.belongs = belongs  # None: every sentence does
+        self.kept = self.elsewhere = 0
         self.dropped: Counter[str] = Counter()
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -38,10 +50,16 @@ class Conversion:
                     bar.update()
                     if self._is_too_long(path, sentence):
                         continue
+                    if self.belongs is not None and not self.belongs(sentence):
+                        self.elsewhere += 1
+                        continue
                     self.kept += 1
                     yield to_find_head(sentence)
         if not self.kept:
-            raise ValueError(f"no sentence could be used, so nothing is written ({self.summary()}).")
+            raise ValueError(
+                f"no sentence could be used, so nothing is written ({self.summary()}); "
+                "raw text needs --parser, a small file a larger --dev_fraction."
+            )
 
     def _is_too_long(self, path: Path, sentence: Sentence) -> bool:
         words = len(sentence.words)
@@ -60,7 +78,10 @@ class Conversion:
         """The counts in one line."""
         total = self.dropped.total()
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items()))
-        return f"read {self.kept + total}, kept {self.kept}, dropped {total}" + (f" ({reasons})" if reasons else "")
+        elsewhere = f", for the other file {self.elsewhere}" if self.belongs else ""
+        return f"read {self.kept + self.elsewhere + total}, kept {self.kept}{elsewhere}, dropped {total}" + (
+            f" ({reasons})" if reasons else ""
+        )
 
 
 def _positive(text: str) -> int:
@@ -70,30 +91,75 @@ def _positive(text: str) -> int:
     return number
 
 
+def _fraction(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="CoNLL-U files")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, nargs="+", required=True, help="CoNLL-U files, or text with --parser")
     parser.add_argument("--output", type=Path, required=True, help="file to write")
     parser.add_argument(
         "--format", choices=("json", "jsonl"), default="json", help="one JSON list, or one record a line"
     )
     parser.add_argument("--max_words", type=_positive, help="drop sentences with more words than this")
+    parser.add_argument("--dev_output", type=Path, help="put a part of the sentences here; equal ones stay together")
+    parser.add_argument("--dev_fraction", type=_fraction, default=0.1, help="size of that part; default: 0.1")
+    parser.add_argument("--seed", type=int, default=42, help="chooses that part; default: 42")
+    parser.add_argument("--parser", choices=sorted(DEFAULT_MODELS), help="--input is raw text; parse it with this")
+    parser.add_argument(
+        "--parser_model",
+        help="spaCy: name or folder of a pipeline, default en_core_web_sm; Stanza: language, default en "
+        "(its folder: the variable STANZA_RESOURCES_DIR)",
+    )
+    parser.add_argument("--parse_batch_size", type=_positive, default=512, help="lines at a time; default: 512")
     return parser
+
+
+def is_dev(sentence: Sentence, fraction: float, seed: int) -> bool:
+    """Whether a sentence belongs to dev, which depends on its text and the seed alone."""
+    digest = blake2b(f"{seed}/{sentence.text}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56 < fraction
+
+
+def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
+    """Write the outputs, each from a pass of its own over the treebanks, and print the counts."""
+
+    def in_dev(sentence: Sentence) -> bool:
+        return is_dev(sentence, args.dev_fraction, args.seed)
+
+    jobs = [(args.output, Conversion(inputs, args.max_words))]
+    if args.dev_output:
+        jobs = [
+            (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
+            (args.output, Conversion(inputs, args.max_words, lambda sentence: not in_dev(sentence))),
+        ]
+    write = write_json_list if args.format == "json" else write_jsonl
+    for path, conversion in jobs:
+        write(path, conversion.records())
+        print(f"{path}: {conversion.summary()}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert the files named on the command line; leaves with one sentence on a bad input."""
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.output.resolve() in [path.resolve() for path in args.input]:
-        parser.error(f"--output {args.output} is also an --input; give another name.")
-    conversion = Conversion(args.input, args.max_words)
-    write = write_json_list if args.format == "json" else write_jsonl
+    conllu = args.output.with_suffix(".conllu")
+    taken = {path.resolve() for path in args.input}
+    for path in filter(None, (args.output, args.dev_output, conllu if args.parser else None)):
+        if path.resolve() in taken:
+            parser.error(f"{path} would be written, but is also an --input or another output; give another name.")
+        taken.add(path.resolve())
     try:
-        write(args.output, conversion.records())
+        if args.parser:
+            counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
+            print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        convert(args, [conllu] if args.parser else args.input)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(f"{args.output}: {conversion.summary()}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from conftest import load_script
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from kadapter.data.conllu import SentenceError, read_conllu, to_find_head
 from kadapter.data.jsonio import read_records
@@ -134,48 +132,6 @@ def test_a_treebank_that_is_empty_or_not_utf8_is_refused(tmp_path: Path) -> None
         list(read_conllu(write(tmp_path / "void.conllu", "\n\n")))
     with pytest.raises(ValueError, match="line 1: the byte at offset 2 is not UTF-8"):
         list(read_conllu(write(tmp_path / "latin.conllu", b"# \xe9\n"), on_error=lambda error: None))
-
-
-forms = st.text(st.characters(codec="utf-8", exclude_characters="\t\n"), min_size=1, max_size=6).filter(
-    lambda form: form == form.strip() and form.strip() != ""
-)
-
-
-@st.composite
-def treebank_sentences(draw: st.DrawFn) -> tuple[str, list[str], list[int]]:
-    """CoNLL-U text with the surface form and the head of each word; heads always point backwards."""
-    lines, text = "", ""
-    expected: list[str] = []
-    heads: list[int] = []
-    for _ in range(draw(st.integers(1, 8))):
-        parts = draw(st.lists(forms, min_size=1, max_size=3))
-        fused = len(parts) > 1 and draw(st.booleans())
-        surface = draw(forms) if fused else "".join(parts)
-        space = draw(st.booleans())
-        misc = "_" if space else "SpaceAfter=No"
-        first = len(heads) + 1
-        if len(parts) > 1:
-            lines += row(f"{first}-{first + len(parts) - 1}", surface, "_", misc)
-        for number, part in enumerate(parts, start=first):
-            heads.append(draw(st.integers(0, number - 1)))
-            lines += row(number, part, heads[-1], misc if len(parts) == 1 else "_")
-        whole = surface != "".join(parts)
-        expected.extend([surface] * len(parts) if whole else parts)
-        text += surface + (" " if space else "")
-    comment = f"# text = {text}\n" if draw(st.booleans()) else ""
-    return comment + lines, expected, heads
-
-
-@settings(max_examples=100, deadline=None)
-@given(sentence=treebank_sentences())
-def test_slicing_the_sentence_never_loses_a_word(
-    tmp_path_factory: pytest.TempPathFactory, sentence: tuple[str, list[str], list[int]]
-) -> None:
-    text, expected, heads = sentence
-    record = convert_one(tmp_path_factory.getbasetemp(), text)
-    assert slices(record) == expected
-    assert [pair["governor_index"] for pair in record["pairs"]] == heads
-    assert [pair["dependent_index"] for pair in record["pairs"]] == list(range(1, len(heads) + 1))
 
 
 # --- scripts/create_dependency_dataset.py ---

@@ -1,0 +1,249 @@
+"""Raw text to CoNLL-U through spaCy or Stanza, which are imported only here and only when asked for.
+
+    parse_text([Path("books.txt")], Path("books.conllu"), load_parser("spacy", "en_core_web_sm"))
+
+A line is a text of one or more sentences; runs of blanks in it become one space, because CoNLL-U can hold neither
+tabs nor line ends. Texts are read as a stream and parsed a batch at a time. Beside the CoNLL-U lies a small JSON
+file that says what it was made of: a killed run goes on behind the last whole batch, and a finished one is not
+parsed again as long as texts, parser and model are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from kadapter.data.jsonio import read_lines, write_json
+
+DEFAULT_MODELS = {"spacy": "en_core_web_sm", "stanza": "en"}
+
+Parsed = tuple[str, list[str]]  # a sentence: its text and the CoNLL-U lines of its words
+
+
+@dataclass(frozen=True)
+class Parser:
+    """What parses, and what the result depends on: library and model with their versions."""
+
+    identity: dict[str, str]
+    parse: Callable[[Sequence[str]], list[list[Parsed]]]
+
+
+def load_parser(name: str, model: str | None = None) -> Parser:
+    """A parser by name, "spacy" or "stanza", with one of its models, on a GPU where there is one.
+
+    Raises:
+        ValueError, FileNotFoundError: the library or the model is missing, or the model is no parser.
+    """
+    try:
+        return {"spacy": _load_spacy, "stanza": _load_stanza}[name](model or DEFAULT_MODELS[name])
+    except ImportError as error:
+        raise ValueError(f"{name} cannot be imported ({error}); run: pip install 'kadapter[parse]'") from error
+
+
+def _load_spacy(model: str) -> Parser:
+    import spacy
+
+    spacy.prefer_gpu()
+    if not spacy.util.is_package(model) and not Path(model).exists():
+        raise FileNotFoundError(
+            f"spaCy's pipeline {model!r} is not installed; run: python -m spacy download {model}, "
+            "or give the folder of a pipeline."
+        )
+    try:
+        # Heads need none of these; names that a pipeline does not have are ignored.
+        unneeded = ["tagger", "morphologizer", "attribute_ruler", "lemmatizer", "ner", "entity_linker", "textcat"]
+        return spacy_parser(spacy.load(model, exclude=unneeded), model)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"spaCy cannot use the pipeline {model!r}: {error}") from error
+
+
+def spacy_parser(nlp: Any, model: str = "") -> Parser:
+    """A spaCy pipeline as a parser."""
+    import spacy
+
+    if not any("token.head" in nlp.get_pipe_meta(name).assigns for name in nlp.pipe_names):
+        raise ValueError(f"none of its components {nlp.pipe_names} assigns heads; give a pipeline with a parser.")
+
+    def parse(texts: Sequence[str]) -> list[list[Parsed]]:
+        with nlp.memory_zone():  # else the vocabulary grows with every new word
+            return [spacy_sentences(doc) for doc in nlp.pipe(texts)]
+
+    version = f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
+    return Parser({"parser": f"spacy {spacy.__version__}", "model": model, "version": version}, parse)
+
+
+def spacy_sentences(doc: Any) -> list[Parsed]:
+    """The sentences of a spaCy Doc; tokens that are blanks are no words, and heads lead past them."""
+    sentences: list[Parsed] = []
+    for span in doc.sents:
+        words = [token for token in span if not token.is_space]
+        numbers = {word.i: number for number, word in enumerate(words, start=1)}
+        rows: list[str] = []
+        for number, word in enumerate(words, start=1):
+            head = _spacy_head(word, numbers)
+            relation = (word.dep_ or "_") if head else "root"
+            spaced = word.whitespace_ or word.i + 1 == len(doc) or doc[word.i + 1].is_space
+            misc = "_" if spaced else "SpaceAfter=No"
+            rows.append(f"{number}\t{word.text}\t_\t_\t_\t_\t{head}\t{relation}\t_\t{misc}")
+        if rows:
+            sentences.append((" ".join(span.text.split()), rows))
+    return sentences
+
+
+def _spacy_head(word: Any, numbers: dict[int, int]) -> int:
+    """The number of the nearest word above in the tree, 0 where there is none in the sentence."""
+    while word.head.i != word.i:
+        word = word.head
+        if word.i in numbers:
+            return numbers[word.i]
+    return 0
+
+
+def _load_stanza(model: str) -> Parser:
+    import stanza
+
+    try:
+        # Stanza would fetch models without asking, and fail with a trace where there is no network.
+        pipeline = stanza.Pipeline(
+            model, processors="tokenize,pos,lemma,depparse", download_method=None, logging_level="ERROR"
+        )
+    except (ValueError, OSError) as error:
+        raise FileNotFoundError(
+            f"Stanza's models for the language {model!r} cannot be loaded ({error}); "
+            f"run: python -c \"import stanza; stanza.download('{model}')\""
+        ) from error
+    return stanza_parser(pipeline, model)
+
+
+def stanza_parser(pipeline: Any, model: str = "") -> Parser:
+    """A Stanza pipeline as a parser."""
+    import stanza
+
+    def parse(texts: Sequence[str]) -> list[list[Parsed]]:
+        return [stanza_sentences(document) for document in pipeline.bulk_process(list(texts))]
+
+    packages = (f"{name} {'+'.join(spec.package for spec in specs)}" for name, specs in pipeline.load_list)
+    return Parser({"parser": f"stanza {stanza.__version__}", "model": model, "version": ", ".join(packages)}, parse)
+
+
+def stanza_sentences(document: Any) -> list[Parsed]:
+    """The sentences of a Stanza Document."""
+    return [(sentence.text, f"{sentence:c}".split("\n")) for sentence in document.sentences]
+
+
+class _Texts:
+    """The texts of files, line by line, with a digest of what was read so far and where it stood."""
+
+    def __init__(self, inputs: Sequence[Path]) -> None:
+        self.read = self.blank = 0
+        self.digest = blake2b(digest_size=16)
+        self._texts = self._stream(inputs)
+
+    def _stream(self, inputs: Sequence[Path]) -> Iterator[tuple[Path, int, str]]:
+        for path in inputs:
+            for number, line in read_lines(path):
+                text = " ".join(line.split())
+                if not text:
+                    self.blank += 1
+                    continue
+                self.read += 1
+                self.digest.update(f"{path.stem}\n{number}\n{text}\n".encode())
+                yield path, number, text
+
+    def skip(self, count: int) -> str:
+        """Read on without keeping anything; gives the digest."""
+        deque(islice(self._texts, count), maxlen=0)
+        return self.digest.hexdigest()
+
+    def take(self, count: int) -> list[tuple[Path, int, str]]:
+        return list(islice(self._texts, count))
+
+
+def parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size: int = 512) -> dict[str, int]:
+    """Parse the lines of text files into one CoNLL-U file and return the counts of texts, blank lines and sentences.
+
+    Raises:
+        ValueError, FileNotFoundError: an input cannot be read or parsed (what was parsed stays for the next call),
+            or `conllu` exists and was not written here.
+    """
+    part, report = conllu.with_name(f".{conllu.name}.part"), conllu.with_name(f"{conllu.name}.json")
+    state = _read_state(conllu, part, report)
+    texts = _Texts(inputs)
+    same = state.get("parser") == parser.identity and texts.skip(state["texts"]) == state["digest"]
+    batch = texts.take(batch_size) if same else []
+    if part.is_file() or not same or batch:  # else it is finished
+        if not same or not part.is_file():
+            texts, state = _Texts(inputs), {"sentences": 0, "bytes": 0}
+            batch = texts.take(batch_size)
+        conllu.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        with part.open("r+b") as stream, tqdm(initial=texts.read - len(batch), unit=" texts", disable=None) as bar:
+            stream.seek(state["bytes"])
+            stream.truncate()
+            while batch:
+                state["sentences"] += _write(stream, batch, parser)
+                state |= {"parser": parser.identity, "texts": texts.read, "digest": texts.digest.hexdigest()}
+                write_json(report, state | {"bytes": stream.tell()})
+                bar.update(len(batch))
+                batch = texts.take(batch_size)
+        if not state["sentences"]:
+            part.unlink()
+            raise ValueError(f"{', '.join(map(str, inputs))}: there is no sentence to parse; give one text a line.")
+        os.replace(part, conllu)
+    return {"texts": texts.read, "blank lines": texts.blank, "sentences": state["sentences"]}
+
+
+def _read_state(conllu: Path, part: Path, report: Path) -> dict[str, Any]:
+    """What the report says of the file at hand, {} where nothing can be gone on with."""
+    state = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if part.is_file():
+        return state if state and part.stat().st_size >= state["bytes"] else {}
+    if conllu.exists() and (not state or conllu.stat().st_size != state["bytes"]):
+        raise ValueError(
+            f"{conllu} would be overwritten, but was not written by this parser or was changed since; "
+            "move it away, or convert it without a parser."
+        )
+    return state if conllu.exists() else {}
+
+
+def _write(stream: BinaryIO, batch: Sequence[tuple[Path, int, str]], parser: Parser) -> int:
+    """Parse a batch and append it to the file, on disk when this returns; gives the number of sentences."""
+    count = 0
+    for (path, line, _), sentences in zip(batch, _parse(batch, parser), strict=True):
+        for number, (text, rows) in enumerate(sentences, start=1):
+            head = f"# sent_id = {path.stem}-{line}-{number}\n# text = {text}\n"
+            stream.write((head + "\n".join(rows) + "\n\n").encode())
+            count += 1
+    stream.flush()
+    os.fsync(stream.fileno())
+    return count
+
+
+def _parse(batch: Sequence[tuple[Path, int, str]], parser: Parser) -> list[list[Parsed]]:
+    """Parse a batch; where that fails, find the text that is to blame."""
+    try:
+        return parser.parse([text for _, _, text in batch])
+    except Exception as error:  # of whatever kind a parser raises
+        reason = f"{type(error).__name__}: {error}"
+    for path, line, text in batch:
+        try:
+            parser.parse([text])
+        except Exception as error:
+            raise ValueError(
+                f"{path}, line {line}: a text of {len(text)} characters cannot be parsed "
+                f"({type(error).__name__}: {error}); mend or remove the line."
+            ) from error
+    path, line, _ = batch[0]
+    raise ValueError(
+        f"{path}, line {line}: the {len(batch)} texts from here cannot be parsed at once ({reason}); "
+        "lower --parse_batch_size."
+    )
