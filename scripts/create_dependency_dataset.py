@@ -18,7 +18,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from tqdm import tqdm
 from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_head
 from kadapter.data.jsonio import write_json_list, write_jsonl
 from kadapter.data.parsing import DEFAULT_MODELS, load_parser, parse_text
+from kadapter.data.subset import fraction
 
 
 class Conversion:
@@ -119,17 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def is_dev(sentence: Sentence, fraction: float, seed: int) -> bool:
-    """Whether a sentence belongs to dev, which depends on its text and the seed alone."""
-    digest = blake2b(f"{seed}/{sentence.text}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big") / 2**56 < fraction
-
-
 def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     """Write the outputs, each from a pass of its own over the treebanks, and print the counts."""
 
     def in_dev(sentence: Sentence) -> bool:
-        return is_dev(sentence, args.dev_fraction, args.seed)
+        return fraction(args.seed, sentence.text) < args.dev_fraction
 
     jobs = [(args.output, Conversion(inputs, args.max_words))]
     if args.dev_output:

@@ -126,7 +126,7 @@ def _pair(example: Example) -> str:
     return f"{example['subj_label']}\t{example['obj_label']}"
 
 
-def _fraction(seed: int, key: str) -> float:
+def fraction(seed: int, key: str) -> float:
     """A number in [0, 1) that depends on the seed and the key alone."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=7).digest(), "big") / 2**56
 
@@ -180,7 +180,7 @@ def _split(
             if relation not in known or (relation in chosen and place not in chosen[relation]):
                 continue
             key = {"pair": _pair(example), "document": str(example["docid"])}.get(options.split_by, str(number))
-            name = "dev" if _fraction(options.seed, key) < options.dev_fraction else "train"
+            name = "dev" if fraction(options.seed, key) < options.dev_fraction else "train"
             files[name].write(to_json(example) + "\n")
             kept[name][relation] += 1
             lengths[len(example["token"])] += 1
