@@ -6,9 +6,9 @@
         --output data/find_head/train.json --dev_output data/find_head/dev.json [--dev_fraction 0.1]
 
 Raw text is one sentence or paragraph a line. It is parsed into data/find_head/train.conllu first; killed and started
-again, parsing goes on with the batch that is due, and what is parsed already is not parsed again. The parsers are
-installed by pip install 'kadapter[parse]', their models by python -m spacy download en_core_web_sm or
-python -c "import stanza; stanza.download('en')": nothing is downloaded here. A GPU is used where there is one.
+again, parsing goes on with the batch that is due, and what is parsed already is not parsed again. The parsers' models
+come by python -m spacy download en_core_web_sm or python -c "import stanza; stanza.download('en')": nothing is
+downloaded here. A GPU is used where there is one.
 
 Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts
 by reason are printed at the end. The output appears only once it is complete.

@@ -46,7 +46,7 @@ def load_parser(name: str, model: str | None = None) -> Parser:
     try:
         return {"spacy": _load_spacy, "stanza": _load_stanza}[name](model or DEFAULT_MODELS[name])
     except ImportError as error:
-        raise ValueError(f"{name} cannot be imported ({error}); run: pip install 'kadapter[parse]'") from error
+        raise ValueError(f"{name} cannot be imported ({error}); run: pip install {name}") from error
 
 
 def _load_spacy(model: str) -> Parser:
