@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kadapter.adapter import KnowledgeAdapter, TransformerAdapter
-    from kadapter.configuration import AdapterConfig, HeadConfig, KAdapterConfig
+    from kadapter.configuration import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig
     from kadapter.modeling import KAdapterModel, RobertawithAdapter
     from kadapter.original import load_original
     from kadapter.task_model import TaskModel
 
 __all__ = [
     "AdapterConfig",
+    "BottleneckConfig",
     "HeadConfig",
     "KAdapterConfig",
     "KAdapterModel",

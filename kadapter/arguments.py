@@ -13,7 +13,7 @@ import typing
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from kadapter.configuration import FUSION_MODES, AdapterConfig
+from kadapter.configuration import FUSION_MODES, AdapterConfig, BottleneckConfig
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,11 @@ OBSOLETE = {
     "my_model_name": "--comment names a run",
     "report_steps": "--logging_steps says how often the loss is logged",
     "meta_bertmodel": "give the backbone as --model_name_or_path",
+    "predict_batch_size": "--eval_batch_size serves prediction too",
+    "iterations_per_loop": "it was for TPUs",
+    **dict.fromkeys(
+        ("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master", "num_tpu_cores"), "accelerate finds the devices"
+    ),
 }
 
 
@@ -114,6 +119,14 @@ class TaskArguments(ModelArguments):
     meta_et_adaptermodel: str = flag("entity typing adapter", "")
     task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
     adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list)
+    bottleneck_size: int = flag("train bottlenecks of this width and LayerNorm instead of the whole backbone", 0)
+    bottleneck_initializer_range: float = flag("deviation of their first weights", 1e-3)
+
+    def bottleneck_config(self) -> BottleneckConfig | None:
+        """The bottlenecks that these flags describe; raises ValueError where they are none."""
+        if not self.bottleneck_size:
+            return None
+        return BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range)
 
     def sources(self) -> dict[str, str]:
         """Adapter name -> where it is."""
@@ -159,18 +172,21 @@ class TrainingArguments:
     evaluate_during_training: bool = flag("evaluate on dev every eval_steps and keep the best", True)
     restore: bool = flag("go on from the run's last checkpoint, if there is one", True)
     overwrite_output_dir: bool = flag("delete the run's folder and start anew", False)
-    per_gpu_train_batch_size: int = flag("examples a device and micro-batch", 8)
-    per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8)
+    per_gpu_train_batch_size: int = flag("examples a device and micro-batch", 8, ("--train_batch_size",))
+    per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",))
     gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1)
     learning_rate: float = flag("peak learning rate of AdamW", 5e-5)
     weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0)
     adam_epsilon: float = flag("AdamW's epsilon", 1e-8)
-    max_grad_norm: float = flag("largest gradient norm, of the backbone and of the rest", 1.0)
+    correct_bias: bool = flag("AdamW's correction of the moments' bias", True)
+    max_grad_norm: float = flag("largest gradient norm", 1.0)
+    clip_separately: bool = flag("clip the backbone and the rest each for itself", True)
     num_train_epochs: float = flag("passes over the training data", 3.0)
     max_steps: int = flag("optimizer steps; if positive, instead of num_train_epochs", -1)
     warmup_steps: int = flag("steps of linear warm-up", 0)
+    warmup_proportion: float = flag("the same as a share of all steps; if positive, instead of warmup_steps", 0.0)
     logging_steps: int = flag("steps between two logged losses", 10)
-    save_steps: int = flag("steps between two checkpoints; 0 is only at the end", 1000)
+    save_steps: int = flag("steps between two checkpoints; 0 is only at the end", 1000, ("--save_checkpoints_steps",))
     eval_steps: int | None = flag("steps between two evaluations; default: 2 x save_steps", None)
     max_save_checkpoints: int = flag("checkpoints kept; older ones are deleted", 2)
     patience: int = flag("stop after this many evaluations without a better score; 0 never stops", 0)
@@ -189,6 +205,8 @@ class TrainingArguments:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
+        if not 0 <= self.warmup_proportion < 1:
+            raise ValueError(f"--warmup_proportion is {self.warmup_proportion}; it must be in [0, 1).")
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other; choose one.")
         if self.eval_steps is None:

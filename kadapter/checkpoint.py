@@ -192,7 +192,7 @@ def plain(state: Mapping[str, torch.Tensor]) -> State:
 
 
 def load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
-    """An encoder of transformers with all its weights; only a pooler, which nothing here reads, may be fresh.
+    """An encoder of transformers with all its weights; only a pooler may be fresh, which its `fresh_pooler` tells.
 
     Raises:
         ValueError: weights are missing or misshapen, which transformers would only warn of.
@@ -210,4 +210,5 @@ def load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
             f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
             f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture."
         )
+    backbone.fresh_pooler = any(key.startswith("pooler.") for key in info["missing_keys"])
     return backbone

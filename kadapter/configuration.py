@@ -1,4 +1,4 @@
-"""Configurations: one knowledge adapter, a head, and a whole model.
+"""Configurations: one knowledge adapter, bottlenecks, a head, and a whole model.
 
 All of them validate on construction and survive a JSON round trip.
 """
@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
 FUSION_MODES = ("concat", "add", "nested_concat", "nested_add")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
-HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice")
+HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification")
 
 
 def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
@@ -119,13 +120,46 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True)
+class BottleneckConfig:
+    """Shape of the bottleneck adapters inside a backbone (Houlsby et al., 2019).
+
+    Args:
+        size: width of the bottleneck.
+        initializer_range: standard deviation of the first weights; 1e-3 in the original's code, 1e-2 in the paper.
+        hidden_act: "gelu_pytorch_tanh" is the original's, "gelu" the exact one.
+
+    Raises:
+        ValueError: a size that is not positive, an unknown activation.
+    """
+
+    size: int = 64
+    initializer_range: float = 1e-3
+    hidden_act: str = "gelu_pytorch_tanh"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"the bottleneck's size is {self.size}; it must be 1 or more.")
+        if self.initializer_range <= 0:
+            raise ValueError(f"the bottleneck's initializer_range is {self.initializer_range}; it must be above 0.")
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"the bottleneck's hidden_act is {self.hidden_act!r}; take 'gelu_pytorch_tanh' or 'gelu'.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BottleneckConfig:
+        return cls(**_known_fields(cls, values, "the bottleneck's configuration"))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class HeadConfig:
     """A head on top of the fused features.
 
     Args:
         kind: one of `HEAD_KINDS`.
         num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length), for
-            "multiple_choice" the number of choices.
+            "multiple_choice" the number of choices; 1 makes "classification" a regression.
         labels: names of the labels in order, where they have names.
         dropout: probability before `out_proj`; None takes the backbone's.
     """
@@ -162,6 +196,7 @@ class KAdapterConfig(PreTrainedConfig):
         adapter_names: that order, where `adapters` comes from a file that lost it.
         fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), or
             these "nested_" (see `Fusion`).
+        bottleneck: a `BottleneckConfig` (or its dictionary) for adapters inside the backbone, else None.
         head: a `HeadConfig` (or its dictionary) for a task model, else None.
 
     Raises:
@@ -176,6 +211,7 @@ class KAdapterConfig(PreTrainedConfig):
     adapters: Any = field(default_factory=dict)
     adapter_names: Any = None
     fusion_mode: str = "concat"
+    bottleneck: Any = None
     head: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -193,6 +229,10 @@ class KAdapterConfig(PreTrainedConfig):
         self.adapter_names = order
         # Plain dictionaries are what transformers can compare, copy and write.
         self.adapters = {name: self._adapter(name, self.adapters[name], depth) for name in order}
+        if self.bottleneck is not None:
+            given = self.bottleneck
+            given = given if isinstance(given, BottleneckConfig) else BottleneckConfig.from_dict(given)
+            self.bottleneck = given.to_dict()
         if self.head is not None:
             head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
             self.head = head.to_dict()
@@ -221,6 +261,9 @@ class KAdapterConfig(PreTrainedConfig):
 
     def adapter_config(self, name: str) -> AdapterConfig:
         return AdapterConfig.from_dict(self.adapters[name])
+
+    def bottleneck_config(self) -> BottleneckConfig | None:
+        return None if self.bottleneck is None else BottleneckConfig.from_dict(self.bottleneck)
 
     def head_config(self) -> HeadConfig:
         if self.head is None:

@@ -117,7 +117,8 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     adapter_alone: bool,
 ) -> None:
-    """A task model whole; or its one adapter, with fusion and head in a file of their own."""
+    """A task model whole (and in `task/` what it adds to a backbone, where that has bottlenecks); or its one adapter,
+    with fusion and head in a file of their own."""
     state = accelerator.get_state_dict(module)  # all processes meet here where parameters are sharded
     if accelerator.is_main_process:
         model: Any = accelerator.unwrap_model(module)
@@ -134,6 +135,8 @@ def save_model(
         else:
             model.save_pretrained(folder, state_dict=state)
             tokenizer.save_pretrained(folder)
+            if model.config.bottleneck is not None:
+                model.save_task(folder / "task", state)
     accelerator.wait_for_everyone()
 
 

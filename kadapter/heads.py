@@ -65,6 +65,42 @@ class MarkerHead(nn.Module):
         return {"logits": output.logits}
 
 
+class ClassificationHead(nn.Module):
+    """State at the first token -> BERT's pooler (dense, tanh) -> label or number (adapter-bert run_classifier.py).
+
+    Cross-entropy; with one label the squared error. `labels` [B], IGNORE where they are kept back.
+    """
+
+    reads = "positions"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+    ) -> HeadOutput:
+        """`features` [B, 1, H] -> `logits` [B, C], and the mean loss where there are `labels`."""
+        logits = self.out_proj(self.dropout(torch.tanh(self.dense(features[:, 0]))))
+        if labels is None:
+            return HeadOutput(logits=logits)
+        if logits.shape[-1] == 1:
+            known = labels != IGNORE
+            total = F.mse_loss(logits[known, 0].float(), labels[known].float(), reduction="sum")
+        else:
+            total = F.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORE)
+        return HeadOutput(_normalized(total, len(labels), num_items), logits)
+
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
+        return {"logits": output.logits}
+
+
 class RelationHead(MarkerHead):
     """Subject and object -> relation (fac-adapter.py; also TACRED); cross-entropy, `labels` [B]."""
 
@@ -167,6 +203,7 @@ HEADS: dict[str, type[nn.Module]] = {
     "dependency": DependencyHead,
     "entity_typing": EntityTypingHead,
     "multiple_choice": MultipleChoiceHead,
+    "classification": ClassificationHead,
 }
 
 

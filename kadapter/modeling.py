@@ -19,13 +19,14 @@ from transformers.utils import ModelOutput
 
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
-from kadapter.configuration import AdapterConfig, KAdapterConfig
+from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
+from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
 from kadapter.original import read_adapter
 
 logger = logging.getLogger(__name__)
 
-FROZEN_PARTS = ("backbone", "adapters", "none")
+FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision", "tags")
 
@@ -92,6 +93,8 @@ class KAdapterModel(KAdapterPreTrainedModel):
     def __init__(self, config: KAdapterConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        if (bottleneck := config.bottleneck_config()) is not None:
+            insert_bottlenecks(self.backbone, bottleneck)
         self.adapters = nn.ModuleDict({name: self._new_adapter(name) for name in config.adapters})
         self.fusion = Fusion(list(config.adapters), config.hidden_size, config.fusion_mode)
         self.post_init()
@@ -182,18 +185,46 @@ class KAdapterModel(KAdapterPreTrainedModel):
             module._is_hf_initialized = True  # type: ignore[assignment] # or transformers draws them anew when a head is put on top
         self.train(self.training)
 
+    # -- bottlenecks ------------------------------------------------------------------------------------------
+
+    def add_bottlenecks(self, config: BottleneckConfig) -> None:
+        """Put fresh bottleneck adapters into every layer of the backbone; where they are already, only look.
+
+        Raises:
+            ValueError: there are others already, or the backbone's layers are not built like BERT's.
+        """
+        present = self.config.bottleneck_config()
+        if present is None:
+            insert_bottlenecks(self.backbone, config)
+            self.config.bottleneck = config.to_dict()
+            self.train(self.training)
+        elif present != config:
+            raise ValueError(f"the backbone holds bottlenecks already, {present}; ask for the same ones or for none.")
+
+    def bottleneck_parts(self) -> dict[str, list[str]]:
+        """Part -> names of its parameters: all that Adapter-BERT trains of a backbone."""
+        return {
+            "bottlenecks": [f"backbone.{name}" for name in bottleneck_names(self.backbone)],
+            "LayerNorm": [f"backbone.{name}" for name in norm_names(self.backbone)],
+        }
+
     # -- freezing -----------------------------------------------------------------------------------------------
 
     def freeze(self, part: str) -> None:
         """Freeze the "backbone" or the "adapters" (what is frozen already stays so); "none" frees everything.
 
         A frozen backbone runs without a graph and in eval mode, as in the original's pretraining; frozen
-        adapters follow `train()`, as in its fine-tuning.
+        adapters follow `train()`, as in its fine-tuning. "backbone_but_bottlenecks" is Adapter-BERT's way: of the
+        backbone only the bottlenecks and every LayerNorm are trained.
         """
         if part not in FROZEN_PARTS:
             raise ValueError(f"freeze({part!r}): choose one of {list(FROZEN_PARTS)}.")
         if part == "none":
             self.requires_grad_(True)
+        elif part == "backbone_but_bottlenecks":
+            trained = {name for names in self.bottleneck_parts().values() for name in names}
+            for name, parameter in self.backbone.named_parameters(prefix="backbone"):
+                parameter.requires_grad_(parameter.requires_grad and name in trained)
         else:
             getattr(self, part).requires_grad_(False)
         self.train(self.training)
@@ -291,6 +322,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
         adapters: Mapping[str, str | os.PathLike | AdapterConfig] | None = None,
         adapter_config: AdapterConfig | None = None,
         fusion_mode: str | None = None,
+        bottleneck: BottleneckConfig | None = None,
         **kwargs: Any,
     ) -> KAdapterModel:
         """A saved model of ours, or any encoder of transformers to put adapters beside.
@@ -300,6 +332,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
             adapters: name -> where to load it from (see `load_adapter`), or an `AdapterConfig` for a fresh one.
             adapter_config: for adapter files that carry no configuration, such as the original's.
             fusion_mode: one of FUSION_MODES, default "concat"; a saved model brings its own.
+            bottleneck: put bottleneck adapters into the backbone; a saved model may have them already.
             kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...
         """
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
@@ -317,6 +350,8 @@ class KAdapterModel(KAdapterPreTrainedModel):
             backbone = checkpoint.load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
             wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat")
             model = cls(wrapped, backbone=backbone)
+        if bottleneck is not None:
+            model.add_bottlenecks(bottleneck)
         for name, source in (adapters or {}).items():
             if isinstance(source, AdapterConfig):
                 model.add_adapter(name, source)

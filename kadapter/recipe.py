@@ -142,8 +142,11 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
         adapters=args.sources(),
         fusion_mode=args.fusion_mode,
         adapter_config=args.adapter_config(),
+        bottleneck=args.bottleneck_config(),
         **_hub(args),
     )
+    if args.bottleneck_size:
+        encoder.freeze("backbone_but_bottlenecks")
     if args.freeze_adapter:
         encoder.freeze("adapters")
     if args.task_adapter:

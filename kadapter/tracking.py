@@ -89,7 +89,7 @@ def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str
         args.task_name,
         f"batch-{args.per_gpu_train_batch_size}",
         f"lr-{args.learning_rate}",
-        f"warmup-{args.warmup_steps}",
+        f"warmup-{args.warmup_proportion or args.warmup_steps}",
         f"maxlen-{max_seq_length}",
         f"seed-{args.seed}",
         adapters,

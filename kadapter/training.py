@@ -22,6 +22,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from kadapter.arguments import TrainingArguments
 from kadapter.batches import Collate, Plan
+from kadapter.optimization import build_optimizer, clip_gradients, parameter_table
 from kadapter.resume import load_checkpoint, save_checkpoint
 from kadapter.tracking import Run
 
@@ -73,13 +74,14 @@ def train(
     """
     plan = Plan.make(dataset, args, accelerator.num_processes, group_by_length)
     optimizer = build_optimizer(model, args)
-    schedule = get_linear_schedule_with_warmup(optimizer, args.warmup_steps, plan.total_steps)
+    warmup = int(args.warmup_proportion * plan.total_steps) if args.warmup_proportion else args.warmup_steps
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, plan.total_steps)
+    _announce(model, dataset, plan)
     _tell_deepspeed(accelerator, args)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(args.seed, device_specific=True)
     progress = load_checkpoint(accelerator, run.folder, model, schedule, Progress) or Progress()
     run.resume_at(progress.step)
-    _announce(model, dataset, plan)
     began, losses = time.perf_counter() - progress.seconds, _Losses(accelerator, dataset)
     steps = plan.steps(dataset, collate, progress.step, accelerator.process_index, num_workers)
     with _terminated() as stop, _bar(accelerator, plan.total_steps, progress.step) as bar:
@@ -87,7 +89,7 @@ def train(
         while not progress.complete and (step := next(steps, None)):
             indices, batches = step
             loss = _accumulate(accelerator, model, batches, plan.items[np.concatenate(indices)].sum())
-            _update(accelerator, model, optimizer, schedule, args.max_grad_norm)
+            _update(accelerator, model, optimizer, schedule, args)
             progress.step += 1
             losses.add(progress.step, loss, indices)
             bar.update()
@@ -114,15 +116,6 @@ def train(
     return model, progress
 
 
-def build_optimizer(model: nn.Module, args: TrainingArguments) -> torch.optim.AdamW:
-    """AdamW on what is trained, without decay on biases and LayerNorm, as the original."""
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trained if not name.endswith("bias") and "LayerNorm.weight" not in name]
-    plain = [p for name, p in trained if name.endswith("bias") or "LayerNorm.weight" in name]
-    groups = [{"params": decayed, "weight_decay": args.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon)
-
-
 def _tell_deepspeed(accelerator: Accelerator, args: TrainingArguments) -> None:
     """DeepSpeed clips (one norm of all) and steps by itself; the loss is normalised here already."""
     plugin = accelerator.state.deepspeed_plugin if accelerator.distributed_type == DistributedType.DEEPSPEED else None
@@ -134,19 +127,11 @@ def _tell_deepspeed(accelerator: Accelerator, args: TrainingArguments) -> None:
         }
 
 
-def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float) -> None:
-    """Clip backbone and the rest separately, once an optimizer step (docs/deviations.md, 7)."""
-    accelerator.unscale_gradients()
-    named = [(name, p) for name, p in model.named_parameters() if p.grad is not None]
-    for group in ([p for name, p in named if "backbone." in name], [p for name, p in named if "backbone." not in name]):
-        if group:
-            nn.utils.clip_grad_norm_(group, max_norm)
-
-
-def _update(accelerator: Accelerator, model: nn.Module, optimizer: Any, schedule: Any, max_grad_norm: float) -> None:
+def _update(accelerator: Accelerator, model: nn.Module, optimizer: Any, schedule: Any, args: TrainingArguments) -> None:
     """Clip, step, schedule; a step that the loss scaler skipped does not count for the schedule."""
-    if max_grad_norm > 0:
-        clip_gradients(accelerator, model, max_grad_norm)
+    if args.max_grad_norm > 0:
+        accelerator.unscale_gradients()
+        clip_gradients(model, args.max_grad_norm, args.clip_separately)
     optimizer.step()
     if not accelerator.optimizer_step_was_skipped:
         schedule.step()
@@ -164,15 +149,8 @@ def _due(step: int, total: int, args: TrainingArguments) -> tuple[bool, bool, bo
 
 
 def _announce(model: nn.Module, dataset: Dataset, plan: Plan) -> None:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    logger.info(
-        "%d examples, %d steps of %d, %s trained parameters of %s",
-        len(dataset),
-        plan.total_steps,
-        plan.batch_size * plan.accumulation,
-        f"{trained:,}",
-        f"{sum(p.numel() for p in model.parameters()):,}",
-    )
+    batch = plan.batch_size * plan.accumulation
+    logger.info("%d examples, %d steps of %d\n%s", len(dataset), plan.total_steps, batch, parameter_table(model))
 
 
 def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:

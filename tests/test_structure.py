@@ -36,7 +36,7 @@ def ours(names):
 
 def test_configuration_stands_on_nothing_of_ours_and_adapters_on_it_alone():
     assert not ours(of("configuration"))
-    assert ours(of("adapter")) == {"configuration"}
+    assert ours(of("adapter")) == ours(of("bottleneck")) == {"configuration"}
     assert ours(of("heads")) == {"configuration"}
 
 

@@ -1,0 +1,322 @@
+"""Bottleneck adapters: the layer against its formula, where they stand, what is trained, saved and loaded."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import HIDDEN, MASK, TEXT, build
+from torch import nn
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel
+
+from kadapter import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
+from kadapter.bottleneck import BottleneckAdapter
+from kadapter.optimization import parameter_table
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2")
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
+
+
+def backbone(family="bert", **changes):
+    torch.manual_seed(0)
+    return AutoModel.from_config(AutoConfig.for_model(family, **{**SIZES, **changes})).eval()
+
+
+def encoder(family="bert", **changes):
+    model = backbone(family)
+    config = KAdapterConfig(backbone_config=model.config, bottleneck=BottleneckConfig(4), **changes)
+    return KAdapterModel(config, backbone=model).eval()
+
+
+def enlarged(model, std=0.3):
+    """Fresh bottlenecks are nearly the identity; these are not."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, BottleneckAdapter):
+                for parameter in module.parameters():
+                    parameter.normal_(std=std)
+    return model
+
+
+def state(model, **inputs):
+    with torch.no_grad():
+        return model(TEXT, attention_mask=MASK, **inputs).last_hidden_state
+
+
+@pytest.fixture(scope="module")
+def bert_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    backbone().save_pretrained(folder)
+    return folder
+
+
+# -- the layer --------------------------------------------------------------------------------------------------
+
+
+def formula(x, w1, b1, w2, b2):
+    """x + W2 gelu(W1 x + b1) + b2 with BERT's gelu, and the gradients of its sum weighted by cos, in float64."""
+    c = np.sqrt(2 / np.pi)
+    z = x @ w1.T + b1
+    t = np.tanh(c * (z + 0.044715 * z**3))
+    h = 0.5 * z * (1 + t)
+    y = x + h @ w2.T + b2
+    dy = np.cos(np.arange(y.size)).reshape(y.shape)
+    dz = (dy @ w2) * (0.5 * (1 + t) + 0.5 * z * (1 - t**2) * c * (1 + 3 * 0.044715 * z**2))
+    return y, dy, {"x": dy + dz @ w1, "w1": dz.T @ x, "b1": dz.sum(0), "w2": dy.T @ h, "b2": dy.sum(0)}
+
+
+def test_the_layer_and_its_gradients_are_those_of_the_formula():
+    random = np.random.default_rng(0)
+    sizes = {"x": (5, 8), "w1": (3, 8), "b1": (3,), "w2": (8, 3), "b2": (8,)}
+    values = {name: random.standard_normal(size) for name, size in sizes.items()}
+    y, dy, gradients = formula(**values)
+    layer = BottleneckAdapter(BottleneckConfig(3), 8)
+    weights = {
+        "w1": layer.down_project.weight,
+        "b1": layer.down_project.bias,
+        "w2": layer.up_project.weight,
+        "b2": layer.up_project.bias,
+    }
+    with torch.no_grad():
+        for name, parameter in weights.items():
+            parameter.copy_(torch.from_numpy(values[name]))
+    x = torch.tensor(values["x"], dtype=torch.float32, requires_grad=True)
+    out = layer(x)
+    out.backward(torch.from_numpy(dy).float())
+    np.testing.assert_allclose(out.detach().numpy(), y, rtol=1e-5, atol=1e-6)
+    for name, tensor in {"x": x, **weights}.items():
+        np.testing.assert_allclose(tensor.grad.numpy(), gradients[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_first_weights_are_a_truncated_normal_and_biases_zero():
+    layer = BottleneckAdapter(BottleneckConfig(64, initializer_range=1e-2), 256)
+    for part in (layer.down_project, layer.up_project):
+        assert part.weight.abs().max() <= 2e-2
+        assert part.weight.std().item() == pytest.approx(0.88e-2, rel=0.02)  # of a normal cut at two deviations
+        assert not part.bias.any()
+
+
+def test_what_is_no_bottleneck_is_refused():
+    with pytest.raises(ValueError, match="size is 0; it must be 1 or more"):
+        BottleneckConfig(0)
+    with pytest.raises(ValueError, match="initializer_range is 0; it must be above 0"):
+        BottleneckConfig(initializer_range=0)
+    with pytest.raises(ValueError, match="hidden_act is 'step'"):
+        BottleneckConfig(hidden_act="step")
+    with pytest.raises(ValueError, match=r"unknown keys \['width'\]"):
+        KAdapterConfig(backbone_config=BertConfig(**SIZES), bottleneck={"width": 3})
+
+
+# -- in the backbone --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_sites_of_every_layer_stand_between_dropout_and_residual(family):
+    model = enlarged(encoder(family))
+    seen = {}
+    for name, module in model.backbone.named_modules():
+        if isinstance(module, (nn.Linear, nn.LayerNorm)) and name.endswith(("output.dense", "output.LayerNorm")):
+            module.register_forward_hook(lambda m, i, o, name=name: seen.update({name: (i[0], o)}))
+    before = {}
+    for name, module in model.backbone.named_modules():
+        if name.endswith("attention"):
+            module.register_forward_pre_hook(
+                lambda m, a, k, name=name: before.update({name: a[0] if a else k["hidden_states"]}), with_kwargs=True
+            )
+    state(model)
+    for i in range(2):
+        layer = model.backbone.encoder.layer[i]
+        place = f"encoder.layer.{i}"
+        middle = seen[f"{place}.attention.output.LayerNorm"][1]
+        residuals = {"attention.output": before[f"{place}.attention"], "output": middle}
+        for site, residual in residuals.items():
+            adapter = layer.get_submodule(f"{site}.dropout.adapter")
+            weights = [p.detach().double().numpy() for p in adapter.parameters()]
+            x = seen[f"{place}.{site}.dense"][1].double().numpy()
+            expected = formula(x.reshape(-1, HIDDEN), *weights)[0].reshape(x.shape) + residual.double().numpy()
+            found = seen[f"{place}.{site}.LayerNorm"][0]
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fresh_bottlenecks_change_a_model_by_less_than_a_thousandth(family):
+    plain, changed = state(backbone(family)), state(encoder(family))
+    assert 0 < (plain - changed).norm() / plain.norm() < 1e-3
+
+
+@pytest.mark.parametrize("family", ["distilbert", "albert", "mpnet", "modernbert", "gpt2"])
+def test_other_families_are_refused(family):
+    config = AutoConfig.for_model(family, **SIZES, pad_token_id=0, cls_token_id=1, sep_token_id=2)
+    with pytest.raises(ValueError, match=f"bottlenecks cannot be put into {family}, whose layers are not built like"):
+        KAdapterModel(KAdapterConfig(backbone_config=config, bottleneck=BottleneckConfig(4)))
+
+
+def test_a_copy_has_bottlenecks_of_its_own():
+    model = enlarged(encoder())
+    twin = copy.deepcopy(model)
+    before = state(model)
+    enlarged(model, std=1.0)
+    assert torch.equal(state(twin), before)
+    assert not torch.equal(state(model), before)
+
+
+# -- what is trained --------------------------------------------------------------------------------------------
+
+
+def test_adapter_bert_trains_bottlenecks_every_layer_norm_and_the_last_layer(bert_folder):
+    model = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4))
+    model.freeze("backbone_but_bottlenecks")
+    task = TaskModel.from_encoder(model, HeadConfig("classification", 2))
+    trained = {name for name, p in task.named_parameters() if p.requires_grad}
+    assert {name for name in trained if "adapter" not in name and "LayerNorm" not in name} == {
+        "head.out_proj.weight",
+        "head.out_proj.bias",
+    }
+    sites = 2 * 2  # two layers
+    assert sum("dropout.adapter." in name for name in trained) == 4 * sites
+    assert sum("LayerNorm" in name for name in trained) == 2 * (sites + 1)  # and that of the embeddings
+    table = parameter_table(task).splitlines()
+    assert table[0].split() == ["part", "parameters", "trained", "per", "cent"]
+    count = sites * (2 * 4 * HIDDEN + 4 + HIDDEN)
+    assert table[2].split() == ["bottlenecks", f"{count:,}", f"{count:,}", "100.00"]
+    assert table[1].split()[2] == "0"
+    total = sum(p.numel() for p in task.parameters())
+    own = count + 2 * HIDDEN * (sites + 1) + 2 * HIDDEN + 2
+    assert table[-1].split() == ["all", f"{total:,}", f"{own:,}", f"{100 * own / total:.2f}"]
+
+
+def test_a_backbone_with_trained_bottlenecks_trains_and_a_frozen_one_does_not():
+    model = encoder()
+    model.freeze("backbone_but_bottlenecks")
+    model.train()
+    assert not model.backbone_is_frozen
+    assert model.backbone.training
+    assert model(TEXT, attention_mask=MASK).last_hidden_state.requires_grad
+    model.freeze("backbone")
+    assert model.backbone_is_frozen
+    assert not model.backbone.training
+
+
+def test_gradients_reach_every_bottleneck_and_nothing_frozen_with_checkpointing_too():
+    norms = []
+    for checkpointing in (False, True):
+        model = enlarged(encoder())
+        model.freeze("backbone_but_bottlenecks")
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model.train()
+        torch.manual_seed(1)
+        model(TEXT, attention_mask=MASK).last_hidden_state.pow(3).sum().backward()
+        trained = {name for names in model.bottleneck_parts().values() for name in names}
+        assert {name for name, p in model.named_parameters() if p.grad is not None} == trained
+        norms.append([p.grad.norm().item() for p in model.parameters() if p.grad is not None])
+    assert min(norms[0]) > 0
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5)
+
+
+# -- the head ---------------------------------------------------------------------------------------------------
+
+
+def test_the_pretrained_pooler_is_the_heads_first_layer(bert_folder):
+    bert = BertModel.from_pretrained(bert_folder).eval()
+    task = TaskModel.from_encoder(KAdapterModel.from_pretrained(bert_folder), HeadConfig("classification", 3)).eval()
+    with torch.no_grad():
+        pooled = bert(TEXT, attention_mask=MASK).pooler_output
+        expected = task.head.out_proj(pooled)
+        found = task(TEXT, attention_mask=MASK, positions=torch.zeros(2, 1, dtype=torch.long)).logits
+    torch.testing.assert_close(found, expected)
+    assert task.head.dense.weight.requires_grad  # nothing is frozen: full fine-tuning
+
+
+def test_a_fresh_pooler_is_trained_however_much_is_frozen(tmp_path):
+    backbone("roberta").save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if "pooler" not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    model = KAdapterModel.from_pretrained(tmp_path, bottleneck=BottleneckConfig(4))
+    model.freeze("backbone")
+    task = TaskModel.from_encoder(model, HeadConfig("classification", 2))
+    assert all(p.requires_grad for p in task.head.parameters())
+
+
+def test_the_losses_are_cross_entropy_and_squared_error():
+    positions = torch.zeros(2, 1, dtype=torch.long)
+    task = build(backbone().config, names=(), head=HeadConfig("classification", 3))
+    out = task(TEXT, attention_mask=MASK, positions=positions, labels=torch.tensor([2, 0]))
+    logits = out.logits.detach().double().numpy()
+    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert out.loss.item() == pytest.approx(-(logs[0, 2] + logs[1, 0]) / 2, rel=1e-5)
+    task = build(backbone().config, names=(), head=HeadConfig("classification", 1))
+    out = task(TEXT, attention_mask=MASK, positions=positions, labels=torch.tensor([2.5, -100.0]), num_items=4)
+    assert out.loss.item() == pytest.approx((out.logits[0, 0].item() - 2.5) ** 2 / 4, rel=1e-5)
+
+
+# -- saving -----------------------------------------------------------------------------------------------------
+
+
+def test_a_model_with_bottlenecks_is_saved_and_loaded_whole(tmp_path):
+    model = enlarged(encoder("roberta", adapters={"fac": AdapterConfig(adapter_size=16, num_attention_heads=2)}))
+    model.save_pretrained(tmp_path)
+    loaded = KAdapterModel.from_pretrained(tmp_path)
+    assert loaded.config.bottleneck_config() == BottleneckConfig(4)
+    assert torch.equal(state(loaded), state(model))
+
+
+def test_knowledge_adapters_stand_on_a_backbone_with_bottlenecks(tmp_path):
+    model = enlarged(encoder())
+    model.save_pretrained(tmp_path / "tuned")
+    fresh = AdapterConfig(adapter_size=16, num_attention_heads=2)
+    both = KAdapterModel.from_pretrained(tmp_path / "tuned", adapters={"fac": fresh}, bottleneck=BottleneckConfig(4))
+    both.freeze("backbone")
+    assert torch.equal(both.backbone(TEXT, attention_mask=MASK).last_hidden_state, state(model))
+    assert torch.equal(both(TEXT, attention_mask=MASK, output_hidden_states=True).hidden_states[-1], state(model))
+    with pytest.raises(ValueError, match=r"holds bottlenecks already, BottleneckConfig\(size=4"):
+        KAdapterModel.from_pretrained(tmp_path / "tuned", bottleneck=BottleneckConfig(8))
+    task = TaskModel.from_encoder(both, HeadConfig("classification", 2))
+    task.save_pretrained(tmp_path / "task")
+    again = TaskModel.from_pretrained(tmp_path / "task")
+    assert torch.equal(state(again.encoder), state(both))
+
+
+def test_the_tasks_part_alone_makes_the_same_model_of_the_plain_backbone(bert_folder, tmp_path):
+    model = enlarged(KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4)))
+    task = TaskModel.from_encoder(model, HeadConfig("classification", 2, labels=("no", "yes"))).eval()
+    with torch.no_grad():
+        task.encoder.backbone.embeddings.LayerNorm.weight.add_(0.5)
+        task.head.dense.weight.add_(0.1)
+    task.save_task(tmp_path / "part")
+    names = set(load_file(tmp_path / "part" / "task_model.safetensors"))
+    assert not any("word_embeddings" in name or "query" in name for name in names)
+    again = TaskModel.load_task(tmp_path / "part", KAdapterModel.from_pretrained(bert_folder))
+    positions = torch.zeros(2, 1, dtype=torch.long)
+    with torch.no_grad():
+        one, other = (m(TEXT, attention_mask=MASK, positions=positions).logits for m in (task, again))
+    assert torch.equal(one, other)
+    assert again.config.head_config().labels == ("no", "yes")
+
+
+def test_a_tasks_part_that_does_not_fit_is_refused(bert_folder, tmp_path):
+    model = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4))
+    TaskModel.from_encoder(model, HeadConfig("classification", 2)).save_task(tmp_path / "part")
+    with pytest.raises(FileNotFoundError, match=r"none/task_config\.json is missing"):
+        TaskModel.load_task(tmp_path / "none", model)
+    other = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(8))
+    with pytest.raises(ValueError, match="holds bottlenecks already"):
+        TaskModel.load_task(tmp_path / "part", other)
+    fac = {"fac": AdapterConfig(adapter_size=16, num_attention_heads=2)}
+    with pytest.raises(ValueError, match=r"belongs to adapters \[\], not to \['fac'\]"):
+        TaskModel.load_task(tmp_path / "part", KAdapterModel.from_pretrained(bert_folder, adapters=fac))
+    path = tmp_path / "part" / "task_model.safetensors"
+    weights = load_file(path)
+    del weights["head.out_proj.bias"]
+    save_file({**weights, "head.more": torch.zeros(1)}, path, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"1 missing: head\.out_proj\.bias; 1 unexpected: head\.more"):
+        TaskModel.load_task(tmp_path / "part", KAdapterModel.from_pretrained(bert_folder))
