@@ -133,7 +133,7 @@ def save_model(
             }
             checkpoint.save_adapter(adapter, model.config.adapter_config(name), folder, head)
         else:
-            model.save_pretrained(folder, state_dict=state)
+            model.save_pretrained(folder, state_dict=dict(state))  # which it empties
             tokenizer.save_pretrained(folder)
             if model.config.bottleneck is not None:
                 model.save_task(folder / "task", state)

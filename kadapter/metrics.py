@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from scipy.stats import rankdata
+from sklearn.metrics import f1_score, matthews_corrcoef, precision_recall_fscore_support
 
 from kadapter.configuration import IGNORE
 
@@ -133,3 +134,27 @@ def head_scores(
     hits = np.concatenate(predicted)[counted] == gold[counted]
     attention_hits = np.concatenate(attended)[counted] == gold[counted]
     return {"accuracy": float(hits.mean()), "att_accuracy": float(attention_hits.mean())}
+
+
+def glue_scores(predicted: np.ndarray, gold: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """GLUE's official scores, those of `names`: accuracy, f1 (of class 1), matthews, pearson, spearman.
+
+    Args:
+        predicted, gold: [examples], classes or numbers.
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    found = {
+        "accuracy": lambda: (predicted == gold).mean(),
+        "f1": lambda: f1_score(gold, predicted, zero_division=0),
+        "matthews": lambda: matthews_corrcoef(gold, predicted),
+        "pearson": lambda: correlation(predicted, gold),
+        "spearman": lambda: correlation(rankdata(predicted), rankdata(gold)),
+    }
+    return {name: float(found[name]()) for name in names}
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; 0 where one of both is constant."""
+    one, other = one - one.mean(), other - other.mean()
+    size = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / size) if size else 0.0

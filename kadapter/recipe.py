@@ -51,7 +51,7 @@ def finetune(
 
     Args:
         arguments: model, data, training and the recipe's own.
-        splits: all there are; test is only read where its file is there.
+        splits: all there are; others than train and dev are only read where their files are there.
 
     Returns:
         What metrics.json holds.
@@ -96,13 +96,11 @@ def load_data(
 ) -> dict[str, Dataset]:
     """Features of those splits that the run needs; one process tokenizes, the others wait."""
     paths = {split: split_path(data_args.data_dir, task.files.get(split, split)) for split in splits}
-    wanted = {
-        "train": args.do_train,
-        "dev": args.do_eval or (args.do_train and args.evaluate_during_training),
-        "test": args.do_eval and "test" in paths and paths["test"].is_file(),
-    }
-    if args.do_eval and "test" in paths and not wanted["test"]:
-        logger.warning("%s has no test split: only dev is reported.", data_args.data_dir)
+    wanted = {split: args.do_eval and path.is_file() for split, path in paths.items()}
+    if args.do_eval and (missing := [split for split in list(paths)[2:] if not wanted[split]]):
+        logger.warning("%s has no %s split: it is not reported.", data_args.data_dir, " and no ".join(missing))
+    wanted["train"] = args.do_train
+    wanted["dev"] = args.do_eval or (args.do_train and args.evaluate_during_training)
     data = {}
     for split in [split for split in paths if wanted[split]]:
         load = partial(
@@ -151,7 +149,10 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
         encoder.freeze("adapters")
     if args.task_adapter:
         encoder.add_adapter(args.task_adapter, args.adapter_config())
-    return _prepared(encoder, args)
+    encoder = _prepared(encoder, args)
+    if args.train_pooler and (pooler := getattr(encoder.backbone, "pooler", None)) is not None:
+        pooler.requires_grad_(True)  # which the head takes over, if it reads one (`TaskModel.from_encoder`)
+    return encoder
 
 
 def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterModel:

@@ -1,16 +1,18 @@
-"""What runs write for people to read: one row an example, tables by class, CosmosQA's files."""
+"""What runs write for people to read: one row an example, tables by class, files for CosmosQA and GLUE."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from scipy.special import softmax
 
 from kadapter.configuration import IGNORE
+from kadapter.data.glue import MAX_SIMILARITY
 from kadapter.data.jsonio import atomic_writer, read_records, write_json, write_jsonl
 from kadapter.evaluation import Predictions
 from kadapter.metrics import per_class_scores
@@ -51,6 +53,48 @@ def choice_rows(predictions: Predictions, features: Dataset) -> Iterator[dict[st
             "predicted": int(logits.argmax()),
             "logits": [round(float(logit), 4) for logit in logits],
         }
+
+
+def label_rows(predictions: Predictions, features: Dataset, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Gold (None where it is kept back) and predicted label, or number where there are no `labels`, and all logits."""
+    for logits, gold, record in _zipped(predictions, features):
+        yield {
+            "record": record,
+            "label": None if gold == IGNORE else labels[gold] if labels else gold,
+            "predicted": _answer(logits, labels),
+            "logits": [round(float(logit), 4) for logit in logits],
+        }
+
+
+def _answer(logits: np.ndarray, labels: Sequence[str]) -> str | float:
+    return labels[int(logits.argmax())] if labels else round(float(logits[0].clip(0, MAX_SIMILARITY)), 3)
+
+
+def write_glue(
+    folder: Path,
+    split: str,
+    predictions: Predictions,
+    features: Dataset,
+    labels: Sequence[str],
+    server_files: Mapping[str, str],
+) -> None:
+    """`test_results.tsv`, class probabilities a line (STS-B: the number), and the file that GLUE's server takes.
+
+    Args:
+        server_files: test split -> name of the latter.
+    """
+    if split not in server_files:
+        return
+    with atomic_writer(folder / f"{split}_results.tsv") as file:
+        for prediction in predictions:
+            logits = prediction["logits"].astype(np.float64)
+            values = softmax(logits) if labels else logits
+            file.write("\t".join(str(float(value)) for value in values) + "\n")
+    with atomic_writer(folder / server_files[split]) as file:
+        file.write("index\tprediction\n")
+        for prediction, index in zip(predictions, features["index"], strict=True):
+            file.write(f"{index}\t{_answer(prediction['logits'], labels)}\n")
+    logger.info("for GLUE's server: %s", folder / server_files[split])
 
 
 def write_per_class(

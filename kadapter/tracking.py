@@ -52,6 +52,7 @@ HARMLESS = {
     "evaluate_during_training",
     # what is only written at the end
     "do_test",
+    "do_predict",
     "print_error_analysis",
     "report_per_class",
 }

@@ -62,6 +62,20 @@ def test_a_run_script_trains_with_the_demo_model_and_data_when_told_to(started, 
     assert report["dev"]
 
 
+def test_the_glue_script_takes_task_and_folder_from_the_environment(started, tiny_backbone, tmp_path):
+    recipe = load_script("examples/run_classifier.py")
+    for split in ("train", "dev"):
+        path = tmp_path / "RTE" / f"{split}.tsv"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\ta\tc\tnot_entailment\n")
+    flags = [f"--init_checkpoint={tiny_backbone}", f"--output_dir={tmp_path / 'out'}", "--max_steps=2", "--no_cuda"]
+    path, *arguments = started("run_glue_adapter", *flags, TASK="RTE", GLUE_DIR=str(tmp_path))
+    assert path == "examples/run_classifier.py"
+    assert arguments[-len(flags) :] == flags
+    assert recipe.main(arguments)["steps"] == 2
+    assert "--task_name=MRPC" in started("run_glue_adapter")
+
+
 def test_processes_and_machines_go_through_torchrun(started):
     script = "run_finetune_tacred_adapter"
     many = started(script, NGPU="4")
@@ -77,7 +91,7 @@ def test_processes_and_machines_go_through_torchrun(started):
 
 def test_every_run_script_is_strict_and_passes_the_users_flags_last():
     scripts = sorted(ROOT.glob("run_*.sh"))
-    assert len(scripts) == len(SCRIPTS) + 1
+    assert len(scripts) == len(SCRIPTS) + 2  # the example and GLUE
     for path in scripts:
         text = path.read_text()
         assert "set -euo pipefail" in text

@@ -72,6 +72,42 @@ def window(length: int, first: int, last: int, size: int) -> int:
     return max(0, min((first + last + 1 - size) // 2, length - size))
 
 
+def truncate_pair(first: int, second: int, size: int) -> tuple[int, int]:
+    """Lengths after taking tokens from the longer of two, the second where they are equal."""
+    first = min(first, max(size - second, size - size // 2))
+    return first, min(second, size - first)
+
+
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Sequence[str]], max_seq_length: int
+) -> list[Feature]:
+    """Ids of one text each, or of two, in the tokenizer's own template, with token types where it makes them.
+
+    What is too long is cut at its right, token by token from the longer text (adapter-bert run_classifier.py:
+    _truncate_seq_pair), which differs from the tokenizer's own cut where an odd number of tokens is left.
+    """
+    texts = [list(column) for column in zip(*examples, strict=True)]
+    found = tokenizer(*texts, verbose=False, return_attention_mask=False)
+    features: list[Feature] = []
+    for i, ids in enumerate(found["input_ids"]):
+        types = {"token_type_ids": found["token_type_ids"][i]} if "token_type_ids" in found else {}
+        feature: Feature = {"input_ids": ids, **types, "note": ""}
+        if len(ids) > max_seq_length:
+            owners = found.sequence_ids(i)  # 0, 1, or None for what the template adds
+            lengths = owners.count(0), owners.count(1)
+            left = list(truncate_pair(*lengths, max_seq_length - owners.count(None)))
+            kept = []
+            for j, owner in enumerate(owners):
+                if owner is not None:
+                    left[owner] -= 1
+                if owner is None or left[owner] >= 0:
+                    kept.append(j)
+            feature = {name: [values[j] for j in kept] for name, values in feature.items() if name != "note"}
+            feature["note"] = "the texts were cut to max_seq_length"
+        features.append(feature)
+    return features
+
+
 class Collator:
     """Pads features into a batch of tensors.
 
@@ -96,6 +132,8 @@ class Collator:
             "input_ids": _padded(rows, size, self.pad_token_id).view(shape),
             "attention_mask": _padded([[1] * len(row) for row in rows], size, 0).view(shape),
         }
+        if "token_type_ids" in features[0]:
+            batch["token_type_ids"] = _padded([feature["token_type_ids"] for feature in features], size, 0)
         if features[0]["positions"]:
             batch["positions"] = torch.tensor([feature["positions"] for feature in features])
         labels = [feature["labels"] for feature in features]

@@ -15,7 +15,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Feature, tokenize_pieces
+from kadapter.data.encoding import Feature, tokenize_pieces, truncate_pair
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 
 CHOICES = 4
@@ -108,15 +108,9 @@ def encode_choices(
         for ending in example["endings"]:
             parts = [[*next(pieces), sep] for _ in ending]
             tail = [token for part in parts for token in part][:-1]
-            first, second = _truncated(len(context), len(tail), max_seq_length - 3)
+            first, second = truncate_pair(len(context), len(tail), max_seq_length - 3)
             cut = cut or first < len(context) or second < len(tail)
             choices.append([cls, *context[:first], sep, *tail[:second], sep])
         note = "context or answer was cut to max_seq_length" if cut else ""
         features.append({"input_ids": choices, "positions": [0], "labels": example["label"], "note": note})
     return features
-
-
-def _truncated(first: int, second: int, size: int) -> tuple[int, int]:
-    """Lengths after taking tokens from the longer of two, the second where they are equal."""
-    first = min(first, max(size - second, size - size // 2))
-    return first, min(second, size - first)
