@@ -120,8 +120,8 @@ class TaskArguments(ModelArguments):
     task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
     adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list)
     bottleneck_size: int = flag("train bottlenecks of this width and LayerNorm instead of the whole backbone", 0)
+    bottleneck_initializer_range: float = flag("deviation of the bottlenecks' first weights", 1e-3)
     train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone is frozen", False)
-    bottleneck_initializer_range: float = flag("deviation of their first weights", 1e-3)
 
     def __post_init__(self) -> None:
         if self.bottleneck_size < 0:

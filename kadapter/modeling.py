@@ -185,7 +185,7 @@ class KAdapterModel(KAdapterPreTrainedModel):
             module._is_hf_initialized = True  # type: ignore[assignment] # or transformers draws them anew when a head is put on top
         self.train(self.training)
 
-    # -- bottlenecks ------------------------------------------------------------------------------------------
+    # -- bottlenecks --------------------------------------------------------------------------------------------
 
     def add_bottlenecks(self, config: BottleneckConfig) -> None:
         """Put fresh bottleneck adapters into every layer of the backbone; where they are already, only look.
