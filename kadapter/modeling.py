@@ -38,6 +38,7 @@ class KAdapterOutput(ModelOutput):
     `last_hidden_state`: fused features, [B, S, H], or [B, N, H] when positions were asked for.
     `pooler_output`, `hidden_states`, `attentions`: the backbone's own, as in transformers.
     `adapter_states`: adapter name -> that adapter's output, shaped as `last_hidden_state`.
+    `fusion_weights`: of fusion modes "gate" and "attention", [B, S or N, adapters], in the order of their names.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -45,6 +46,7 @@ class KAdapterOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     adapter_states: dict[str, torch.Tensor] | None = None
+    fusion_weights: torch.Tensor | None = None
 
 
 class KAdapterPreTrainedModel(PreTrainedModel):
@@ -114,7 +116,8 @@ class KAdapterModel(KAdapterPreTrainedModel):
     def add_adapter(self, name: str, config: AdapterConfig | None = None) -> KnowledgeAdapter:  # type: ignore[override]
         """Add a fresh adapter beside the present ones, whose weights stay as they are.
 
-        With "concat", `task_dense_<name>` is fresh, and so is `task_dense`, whose width grows.
+        With "concat", `task_dense_<name>` is fresh, and so is `task_dense`, whose width grows; with "gate",
+        `gate_<name>`.
 
         Raises:
             ValueError: the name is taken, or the configuration does not fit the backbone.
@@ -291,12 +294,14 @@ class KAdapterModel(KAdapterPreTrainedModel):
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             last = last[rows, positions]
             adapter_states = {name: state[rows, positions] for name, state in adapter_states.items()}
+        fused, fusion_weights = self.fusion(last, adapter_states)
         output = KAdapterOutput(
-            last_hidden_state=self.fusion(last, adapter_states),
+            last_hidden_state=fused,
             pooler_output=states.get("pooler_output"),
             hidden_states=states.hidden_states if all_states else None,
             attentions=states.get("attentions"),
             adapter_states=adapter_states,
+            fusion_weights=fusion_weights,
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
