@@ -14,6 +14,7 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
+FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification")
 
@@ -241,6 +242,8 @@ class KAdapterConfig(PreTrainedConfig):
     def _adapter(name: str, value: AdapterConfig | Mapping[str, Any], depth: int) -> dict[str, Any]:
         if not name.isidentifier():
             raise ValueError(f"adapter name {name!r} is not a plain word; use letters, digits and underscores.")
+        if name in FROZEN_PARTS:
+            raise ValueError(f"adapter name {name!r} means something else to freeze(); choose another name.")
         config = value if isinstance(value, AdapterConfig) else AdapterConfig.from_dict(value)
         try:
             return config.resolved(depth).to_dict()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,13 +20,12 @@ from transformers.utils import ModelOutput
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
-from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
+from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
 from kadapter.original import read_adapter
 
 logger = logging.getLogger(__name__)
 
-FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision", "tags")
 
@@ -214,14 +213,14 @@ class KAdapterModel(KAdapterPreTrainedModel):
     # -- freezing -----------------------------------------------------------------------------------------------
 
     def freeze(self, part: str) -> None:
-        """Freeze the "backbone" or the "adapters" (what is frozen already stays so); "none" frees everything.
+        """Freeze the "backbone", the "adapters" or one by its name (what is frozen stays so); "none" frees everything.
 
         A frozen backbone runs without a graph and in eval mode, as in the original's pretraining; frozen
         adapters follow `train()`, as in its fine-tuning. "backbone_but_bottlenecks" is Adapter-BERT's way: of the
         backbone only the bottlenecks and every LayerNorm are trained.
         """
-        if part not in FROZEN_PARTS:
-            raise ValueError(f"freeze({part!r}): choose one of {list(FROZEN_PARTS)}.")
+        if part not in (*FROZEN_PARTS, *self.adapters):
+            raise ValueError(f"freeze({part!r}): choose one of {[*FROZEN_PARTS, *self.adapters]}.")
         if part == "none":
             self.requires_grad_(True)
         elif part == "backbone_but_bottlenecks":
@@ -229,8 +228,20 @@ class KAdapterModel(KAdapterPreTrainedModel):
             for name, parameter in self.backbone.named_parameters(prefix="backbone"):
                 parameter.requires_grad_(parameter.requires_grad and name in trained)
         else:
-            getattr(self, part).requires_grad_(False)
+            module = getattr(self, part) if part in FROZEN_PARTS else self.adapters[part]
+            module.requires_grad_(False)
         self.train(self.training)
+
+    def train_adapters(self, names: Sequence[str]) -> None:
+        """Train these adapters and freeze the others; backbone and fusion stay as they are.
+
+        Raises:
+            ValueError: there is no such adapter.
+        """
+        for name in names:
+            self._require(name)
+        for name, adapter in self.adapters.items():
+            adapter.requires_grad_(name in names)
 
     @property
     def backbone_is_frozen(self) -> bool:
