@@ -7,11 +7,12 @@ Parameter names are the original's, so that its released files fit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import BertConfig
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from kadapter.configuration import AdapterConfig
@@ -30,6 +31,7 @@ def encoder_config(config: AdapterConfig, attn_implementation: str | None = None
         hidden_dropout_prob=config.hidden_dropout_prob,
         attention_probs_dropout_prob=config.attention_probs_dropout_prob,
         layer_norm_eps=config.layer_norm_eps,
+        is_decoder=config.causal,
     )
     transformer._attn_implementation = attn_implementation or "sdpa"
     return transformer
@@ -99,13 +101,7 @@ class KnowledgeAdapter(nn.Module):
         Returns:
             The last layer's output, [B, S, H].
         """
-        mask = None
-        if attention_mask is not None and not self.config.attend_padding:
-            mask = create_bidirectional_mask(
-                config=self.transformer_config,
-                inputs_embeds=hidden_states[self.taps[0]],
-                attention_mask=attention_mask,
-            )
+        mask = self._mask(hidden_states[self.taps[0]], None if self.config.attend_padding else attention_mask)
         skip = self.config.adapter_skip_layers
         outputs: list[torch.Tensor] = []
         state: torch.Tensor | None = None
@@ -117,3 +113,11 @@ class KnowledgeAdapter(nn.Module):
                 state = state + outputs[count // skip]
         assert state is not None
         return state
+
+    def _mask(self, states: torch.Tensor, attention_mask: torch.Tensor | None) -> Any:
+        """As the attention kernel wants it; None where there is nothing to hide, or the kernel itself is causal."""
+        if self.config.causal:
+            return create_causal_mask(self.transformer_config, states, attention_mask, past_key_values=None)
+        if attention_mask is None:
+            return None
+        return create_bidirectional_mask(self.transformer_config, states, attention_mask)

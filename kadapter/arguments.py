@@ -79,6 +79,7 @@ class ModelArguments:
     adapter_initializer_range: float = flag("deviation of the projections' first weights", 0.0002)
     adapter_dropout: float = flag("dropout in adapters", 0.1)
     attend_padding: bool = flag("adapters attend to padding, as in the original", False)
+    adapter_causal: bool = flag("adapters attend only to what stands before a token, as decoders do", False)
     gradient_checkpointing: bool = flag("trade compute for memory", False)
 
     def adapter_config(self) -> AdapterConfig:
@@ -93,6 +94,7 @@ class ModelArguments:
             adapter_skip_layers=self.adapter_skip_layers,
             adapter_transformer_layers=self.adapter_transformer_layers,
             attend_padding=self.attend_padding,
+            causal=self.adapter_causal,
             num_attention_heads=self.adapter_attention_heads,
             intermediate_size=self.adapter_intermediate_size,
             initializer_range=self.adapter_initializer_range,

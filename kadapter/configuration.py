@@ -12,6 +12,10 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
@@ -22,9 +26,20 @@ HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "cla
 def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
     """Hidden states to tap when none are named: first, middle, last but one.
 
-    For RoBERTa-large's 24 layers these are 0, 11 and 22, the taps of K-Adapter's run scripts.
+    For RoBERTa-large's 24 layers these are 0, 11 and 22, the taps of K-Adapter's run scripts; two layers have 0 and 1.
     """
-    return tuple(sorted({0, max(0, num_hidden_layers // 2 - 1), max(0, num_hidden_layers - 2)}))
+    last = 1 if num_hidden_layers == 2 else max(0, num_hidden_layers - 2)
+    return tuple(sorted({0, max(0, num_hidden_layers // 2 - 1), last}))
+
+
+def is_causal(backbone: PreTrainedConfig) -> bool:
+    """Whether a token's state knows only what stands before it, as in decoders.
+
+    Heads then read the last token of a span (`kadapter.data.encoding`).
+    """
+    kind = backbone.model_type
+    only_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return only_causal or bool(getattr(backbone, "is_decoder", False))
 
 
 def _known_fields(cls: type, values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -48,6 +63,8 @@ class AdapterConfig:
         intermediate_size: width of the feed-forward part; None means four times the width.
         adapter_skip_layers: k >= 2 adds, after every k-th adapter layer, an earlier layer's output; 0 is off.
         attend_padding: let adapters attend to padding, as the original does (docs/deviations.md, 1).
+        causal: let adapters attend only to what stands before a token. Off for decoders too: their states know only
+            the past, and it is the adapters that can tell them what follows.
         initializer_range: standard deviation of the projections' initial weights; so small that a fresh
             adapter starts as (nearly) the identity.
 
@@ -62,6 +79,7 @@ class AdapterConfig:
     intermediate_size: int | None = None
     adapter_skip_layers: int = 0
     attend_padding: bool = False
+    causal: bool = False
     hidden_act: str = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
@@ -192,7 +210,7 @@ class KAdapterConfig(PreTrainedConfig):
     """A backbone, any number of named adapters, and how their features are fused.
 
     Args:
-        backbone_config: configuration of any encoder of transformers.
+        backbone_config: configuration of any encoder of text in transformers, or of a decoder.
         adapters: name -> `AdapterConfig` (or its dictionary); the order is the order of fusion.
         adapter_names: that order, where `adapters` comes from a file that lost it.
         fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), either of
@@ -201,7 +219,8 @@ class KAdapterConfig(PreTrainedConfig):
         head: a `HeadConfig` (or its dictionary) for a task model, else None.
 
     Raises:
-        ValueError: an unknown fusion mode, a name unfit for a parameter, a tap outside the backbone.
+        ValueError: an unknown fusion mode, a name unfit for a parameter, a tap outside the backbone, a backbone that
+            is no stack of layers over tokens.
     """
 
     model_type = "kadapter"
@@ -285,9 +304,13 @@ def _backbone_config(value: Any) -> PreTrainedConfig:
         value = AutoConfig.for_model("roberta")
     if not isinstance(value, PreTrainedConfig):
         raise ValueError(f"backbone_config is a {type(value).__name__}; give a transformers configuration.")
-    for name in ("hidden_size", "num_hidden_layers"):
+    if value.is_encoder_decoder:
+        raise ValueError(
+            f"{value.model_type} is an encoder-decoder; take an encoder such as roberta, or a decoder such as gpt2."
+        )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size"):
         if not isinstance(getattr(value, name, None), int):
-            raise ValueError(f"{value.model_type} has no {name}; K-Adapter needs an encoder of stacked layers.")
+            raise ValueError(f"{value.model_type} has no {name}; K-Adapter needs stacked layers over tokens of text.")
     return value
 
 

@@ -1,10 +1,11 @@
-"""Models: any encoder of transformers with knowledge adapters beside it.
+"""Models: any encoder or decoder of transformers with knowledge adapters beside it.
 
 Shapes: B = batch, S = sequence, N = positions asked for, H = the backbone's width.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Mapping
@@ -94,6 +95,14 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
     def __init__(self, config: KAdapterConfig, backbone: PreTrainedModel | None = None):
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
+        config._attn_implementation = self.backbone.config._attn_implementation  # DeBERTa has "eager" alone
+        if self.backbone.main_input_name != "input_ids":
+            raise ValueError(
+                f"{config.backbone_config.model_type} reads {self.backbone.main_input_name}; take a backbone of text."
+            )
+        self._backbone_takes = set(inspect.signature(self.backbone.forward).parameters)
+        if getattr(config.backbone_config, "type_vocab_size", 0) < 2:
+            self._backbone_takes.discard("token_type_ids")  # GPT-2 would add the embeddings of words 0 and 1
         if (bottleneck := config.bottleneck_config()) is not None:
             insert_bottlenecks(self.backbone, bottleneck)
         self.adapters = nn.ModuleDict({name: self._new_adapter(name) for name in config.adapters})
@@ -123,7 +132,8 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         """Backbone, adapters over its tapped states, fusion.
 
         Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the backbone takes them.
+            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the backbone takes them; token
+                types that it has no use for are left out.
             positions: [B, N]; fuse and return only the states there, which is exact, since fusion works
                 position by position.
             output_hidden_states, output_attentions, return_dict: as in transformers.
@@ -141,8 +151,9 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "inputs_embeds": inputs_embeds,
-            "token_type_ids": token_type_ids,
+            "token_type_ids": token_type_ids if "token_type_ids" in self._backbone_takes else None,
             "position_ids": position_ids,
+            "use_cache": False if "use_cache" in self._backbone_takes else None,
         }
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
             states = self.backbone(
@@ -152,8 +163,14 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
                 return_dict=True,
             )
         tapped = {tap: states.hidden_states[tap] for tap in taps}
-        adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
         last = states.last_hidden_state
+        if last.shape[-1] != config.hidden_size or any(state.shape != last.shape for state in tapped.values()):
+            shapes = [list(state.shape) for state in (*tapped.values(), last)]
+            raise ValueError(
+                f"the hidden states of {config.backbone_config.model_type} have the shapes {shapes}, not all the same "
+                f"with width {config.hidden_size}; take another backbone."
+            )
+        adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
         if positions is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             last = last[rows, positions]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from kadapter.arguments import (
     DataArguments,
@@ -23,7 +23,7 @@ from kadapter.arguments import (
     TaskArguments,
     TrainingArguments,
 )
-from kadapter.configuration import AdapterConfig, KAdapterConfig
+from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
 from kadapter.data.features import load_features
 from kadapter.data.jsonio import split_path
 from kadapter.fitting import fit
@@ -33,6 +33,8 @@ from kadapter.task_model import TaskModel
 from kadapter.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
+
+ROBERTA_KIND = ("roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer")
 
 
 def pretrain(accelerator: Accelerator, task: Task, arguments: Sequence[Any], name: str) -> dict[str, Any]:
@@ -68,9 +70,10 @@ def _run(
     adapter_alone: bool = False,
 ) -> dict[str, Any]:
     model_args, data_args, args = arguments[:3]
-    check_length(model_args, data_args.max_seq_length)
+    backbone = backbone_config(model_args)
+    check_length(backbone, data_args.max_seq_length)
     tokenizer = load_tokenizer(model_args)
-    data = load_data(accelerator, task, splits, tokenizer, data_args, args)
+    data = load_data(accelerator, task, splits, tokenizer, data_args, args, is_causal(backbone))
     encoder = load_encoder(model_args)
     model = TaskModel.from_encoder(encoder, task.head)
     bottleneck = encoder.config.bottleneck_config()
@@ -83,9 +86,12 @@ def _run(
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer, or the one of --tokenizer_name."""
-    return AutoTokenizer.from_pretrained(
+    tokenizer = AutoTokenizer.from_pretrained(
         args.tokenizer_name or args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir
     )
+    if tokenizer.pad_token is None:  # decoders' have none; what is padded with is masked anyway
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+    return tokenizer
 
 
 def load_data(
@@ -95,14 +101,20 @@ def load_data(
     tokenizer: PreTrainedTokenizerBase,
     data_args: DataArguments,
     args: TrainingArguments,
+    causal: bool = False,
 ) -> dict[str, Dataset]:
-    """Features of those splits that the run needs; one process tokenizes, the others wait."""
+    """Features of those splits that the run needs; one process tokenizes, the others wait.
+
+    Args:
+        causal: the backbone's states know only what stands before them.
+    """
     paths = {split: split_path(data_args.data_dir, task.files.get(split, split)) for split in splits}
     wanted = {split: args.do_eval and path.is_file() for split, path in paths.items()}
     if args.do_eval and (missing := [split for split in list(paths)[2:] if not wanted[split]]):
         logger.warning("%s has no %s split: it is not reported.", data_args.data_dir, " and no ".join(missing))
     wanted["train"] = args.do_train
     wanted["dev"] = args.do_eval or (args.do_train and args.evaluate_during_training)
+    reading = {"causal": True} if causal else {}
     data = {}
     for split in [split for split in paths if wanted[split]]:
         load = partial(
@@ -113,7 +125,7 @@ def load_data(
             task.encode,
             tokenizer,
             reader_options={**task.read_options, **task.split_options.get(split, {})},
-            encoder_options={"max_seq_length": data_args.max_seq_length, **task.encode_options},
+            encoder_options={"max_seq_length": data_args.max_seq_length, **reading, **task.encode_options},
             cache_dir=data_args.features_cache,
             num_workers=data_args.preprocessing_num_workers,
         )
@@ -122,16 +134,23 @@ def load_data(
     return data
 
 
-def check_length(args: ModelArguments, max_seq_length: int) -> None:
-    """Refuse sequences that the backbone has no positions for, before anything is tokenized."""
+def backbone_config(args: ModelArguments) -> PreTrainedConfig:
+    """The backbone's configuration, of a model of ours or of transformers; raises ValueError where it cannot be one."""
     config = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir)
-    config = config.backbone_config if isinstance(config, KAdapterConfig) else config
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= config.pad_token_id + 1  # RoBERTa's first positions stand for padding
-    if positions and max_seq_length > positions:
+    config = config if isinstance(config, KAdapterConfig) else KAdapterConfig(backbone_config=config)
+    return config.backbone_config
+
+
+def check_length(backbone: PreTrainedConfig, max_seq_length: int) -> None:
+    """Refuse sequences that the backbone has no positions for, before anything is tokenized."""
+    positions = getattr(backbone, "max_position_embeddings", None) or 0
+    if not getattr(backbone, "position_biased_input", True):
+        positions = 0  # DeBERTa-v3's are relative and have no end
+    if backbone.model_type in ROBERTA_KIND:
+        positions -= backbone.pad_token_id + 1  # the first positions stand for padding
+    if 0 < positions < max_seq_length:
         raise ValueError(
-            f"--max_seq_length is {max_seq_length}, but {args.model_name_or_path} has {positions} positions; lower it."
+            f"--max_seq_length is {max_seq_length}, but this {backbone.model_type} has {positions} positions; lower it."
         )
 
 

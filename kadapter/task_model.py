@@ -137,7 +137,8 @@ class TaskModel(KAdapterPreTrainedModel):
 
         Args:
             input_ids, attention_mask, token_type_ids: [B, S]; or [B, choices, S], each choice a sequence of its own.
-            positions: [B, N] positions that the head reads; None for heads that read the whole sequence.
+            positions: [B, N] positions that the head reads, or [B, choices], one a choice; None for heads that read the
+                whole sequence.
             labels: as the head takes them; None gives no loss.
             num_items: what to divide the summed loss by, where the caller knows the count of a whole step
                 over micro-batches and processes; None means this batch's own count.
@@ -147,7 +148,7 @@ class TaskModel(KAdapterPreTrainedModel):
             input_ids = input_ids.flatten(0, 1)
             attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
             token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
-            positions = None if positions is None else positions.repeat_interleave(choices, dim=0)
+            positions = None if positions is None else positions.expand(-1, choices).reshape(-1, 1)
         features = self.encoder(
             input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, positions=positions
         ).last_hidden_state

@@ -14,7 +14,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces
+from kadapter.data.encoding import Feature, Template, tokenize_pieces
 from kadapter.data.features import dropped
 from kadapter.data.jsonio import check_keys, checked, read_records
 
@@ -70,48 +70,61 @@ def _heads(pairs: Sequence[dict[str, Any]], count: int, where: str) -> list[int]
 
 
 def encode_dependencies(
-    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, original_labels: bool
+    examples: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    original_labels: bool,
+    causal: bool = False,
 ) -> list[Feature]:
     """Ids, word by word, and for each position the position of the governor there.
 
-    By default the first sub-word of each word carries the position of its governor's first sub-word (root = 0,
-    the position of `<s>`) and all other positions are ignored. `original_labels` restores what lin-adapter.py
+    By default the first sub-word of each word (causal: the last) carries the position of that of its governor (root
+    = 0, the position of `<s>`) and all other positions are ignored. `original_labels` restores what lin-adapter.py
     does (docs/deviations.md, 3): label i stands at position i, whatever sub-word that is, counts from 1, and
     every unpadded position counts.
+
+    Raises:
+        ValueError: the tokenizer puts nothing before a text, so that position 0 is not free for the root.
     """
+    template = Template.of(tokenizer)
+    if not template.before:
+        raise ValueError(
+            f"the tokenizer {tokenizer.name_or_path!r} puts nothing before a sentence that could stand for its root; "
+            "take another backbone."
+        )
     pieces = tokenize_pieces(tokenizer, [word for example in examples for word in example["words"]])
     features: list[Feature] = []
     taken = 0
     for example in examples:
         words = pieces[taken : taken + len(example["words"])]
         taken += len(words)
-        starts, position = [], 1
+        places, position = [], template.before
         for word in words:
-            starts.append(position)
+            places.append(position + len(word) - 1 if causal and word else position)
             position += len(word)
-        ids = add_special_tokens(tokenizer, [token for word in words for token in word])
+        ids = template.join([token for word in words for token in word])["input_ids"]
         if len(ids) > max_seq_length - original_labels:
             features.append(dropped("longer than max_seq_length", [IGNORE], []))
         elif original_labels:
-            features.append(_original(ids, starts, example["heads"]))
+            features.append(_original(ids, places, example["heads"]))
         else:
-            features.append(_aligned(ids, words, starts, example["heads"]))
+            features.append(_aligned(ids, words, places, example["heads"]))
     return features
 
 
-def _aligned(ids: list[int], words: list[list[int]], starts: list[int], heads: list[int]) -> Feature:
+def _aligned(ids: list[int], words: list[list[int]], places: list[int], heads: list[int]) -> Feature:
     labels = [IGNORE] * len(ids)
     items = 0
-    for word, start, head in zip(words, starts, heads, strict=True):
+    for word, place, head in zip(words, places, heads, strict=True):
         if word and (head == 0 or words[head - 1]):  # a word without sub-words (a lone blank) has no position
-            labels[start] = 0 if head == 0 else starts[head - 1]
+            labels[place] = 0 if head == 0 else places[head - 1]
             items += 1
     return {"input_ids": ids, "positions": [], "labels": labels, "items": items}
 
 
-def _original(ids: list[int], starts: list[int], heads: list[int]) -> Feature:
+def _original(ids: list[int], places: list[int], heads: list[int]) -> Feature:
     if len(heads) in heads:  # its governor is missing from the table, an exception that the original swallows
         return dropped("the last word is a governor (original labels)", [IGNORE], [])
-    labels = [0] + [1 if head == 0 else starts[head - 1] + 1 for head in heads] + [0]
+    labels = [0] + [1 if head == 0 else places[head - 1] + 1 for head in heads] + [0]
     labels = (labels + [0] * len(ids))[: len(ids)]
     return {"input_ids": ids, "positions": [], "labels": labels, "items": len(ids)}

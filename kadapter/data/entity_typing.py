@@ -14,7 +14,7 @@ import numpy as np
 from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Feature, add_special_tokens, tokenize_pieces, window
+from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.jsonio import check_keys, checked, read_records, write_json
 from kadapter.data.labels import read_labels
 
@@ -91,9 +91,13 @@ def collect_labels(data_dir: str | Path, train: Path, others: Sequence[Path] = (
 
 
 def encode_entity_typing(
-    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, labels: Sequence[str]
+    examples: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    labels: Sequence[str],
+    causal: bool = False,
 ) -> list[Feature]:
-    """Ids with " @" around the mention, the position of the first of them, and one 0 or 1 a label.
+    """Ids with " @" around the mention, the position of the first of them (causal: the second), a 0 or 1 a label.
 
     Where the text is too long, a window around the mention is kept (the original crashes there).
     """
@@ -103,23 +107,26 @@ def encode_entity_typing(
         for e in examples
         for part in (e["sent"][: e["start"]], e["sent"][e["start"] : e["end"]], e["sent"][e["end"] :])
     ]
-    pieces = tokenize_pieces(tokenizer, [MARKER, *texts])
-    marker = pieces[0]
+    pieces = tokenize_pieces(tokenizer, texts)
+    mark = marker(tokenizer, MARKER)
+    template = Template.of(tokenizer)
+    size = max_seq_length - template.size
     features: list[Feature] = []
     for i, example in enumerate(examples):
-        before, mention, after = pieces[1 + 3 * i : 4 + 3 * i]
-        ids = [*before, *marker, *mention, *marker, *after]
-        last = len(before) + 2 * len(marker) + len(mention) - 1
-        begin = window(len(ids), len(before), last, max_seq_length - 2)
+        before, mention, after = pieces[3 * i : 3 * i + 3]
+        ids = [*before, *mark, *mention, *mark, *after]
+        last = len(before) + 2 * len(mark) + len(mention) - 1
+        begin = window(len(ids), len(before), last, size)
+        at = min(last, begin + size - 1) if causal else len(before)
         present = np.zeros(len(labels), dtype=np.int8)  # a byte a label: FIGER has 113 and two million examples
         for label in example["labels"]:
             present[index[label]] = 1
         features.append(
             {
-                "input_ids": add_special_tokens(tokenizer, ids[begin : begin + max_seq_length - 2]),
-                "positions": [1 + len(before) - begin],
+                "input_ids": template.join(ids[begin : begin + size])["input_ids"],
+                "positions": [template.before + at - begin],
                 "labels": present,
-                "note": "a window around the mention was taken" if len(ids) > max_seq_length - 2 else "",
+                "note": "a window around the mention was taken" if len(ids) > size else "",
             }
         )
     return features

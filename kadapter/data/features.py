@@ -25,7 +25,7 @@ from kadapter.data.encoding import Feature
 
 logger = logging.getLogger(__name__)
 
-VERSION = 4  # raise it when an encoding changes, so that old stores are not found again
+VERSION = 5  # raise it when an encoding changes, so that old stores are not found again
 DROPPED = "dropped"  # column of the reason why an example cannot be used; "" where it can
 NOTE = "note"  # column of what was done to an example that is used; "" for nothing
 

@@ -171,19 +171,23 @@ def _is_label(task: GlueTask, label: str) -> bool:
 
 
 def encode_glue(
-    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, labels: Sequence[str]
+    examples: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    labels: Sequence[str],
+    causal: bool = False,
 ) -> list[Feature]:
-    """One or two texts as the tokenizer joins them; the head reads the first token.
+    """One or two texts as the tokenizer joins them; the head reads the cls token, causal: the last one.
 
     Args:
         labels: names in order; none where the label is a number.
     """
-    features = encode_texts(tokenizer, [example["texts"] for example in examples], max_seq_length)
+    features = encode_texts(tokenizer, [example["texts"] for example in examples], max_seq_length, causal)
     for example, feature in zip(examples, features, strict=True):
         label = example["label"]
         known: int | float = IGNORE
         if label:
             known = labels.index(label) if labels else float(label)
         feature["labels"] = known if labels else float(known)
-        feature |= {"positions": [0], "index": example["index"], "dropped": example["fault"]}
+        feature |= {"index": example["index"], "dropped": example["fault"]}
     return features

@@ -15,7 +15,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Feature, tokenize_pieces, truncate_pair
+from kadapter.data.encoding import Feature, Template, tokenize_pieces, truncate_pair
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 
 CHOICES = 4
@@ -92,25 +92,30 @@ def _evidence(record: dict[str, Any], choice: int, where: str) -> str:
 
 
 def encode_choices(
-    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int
+    examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_seq_length: int, causal: bool = False
 ) -> list[Feature]:
-    """Four sequences a question, `<s> context </s> question </s> answer [</s> evidence] </s>`.
+    """Four sequences a question, `<s> context </s> question </s> answer [</s> evidence] </s>`, in the tokenizer's form.
 
+    One separator stands between two parts, as in the original, also where the tokenizer's own pairs have two. Each is
+    read at its cls token; causal: at its last.
     Where they are too long, the longer one of context and ending is cut at its right, token by token
     (run_finetune_cosmosqa_adapter.py: _truncate_seq_pair).
     """
     texts = [text for e in examples for text in (e["context"], *(part for ending in e["endings"] for part in ending))]
     pieces = iter(tokenize_pieces(tokenizer, texts))
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    template = Template.of(tokenizer, 2).with_one_separator()
+    sep = template.fixed[1]
     features: list[Feature] = []
     for example in examples:
-        context, choices, cut = next(pieces), [], False
+        context, choices, cut = next(pieces), list[Feature](), False
         for ending in example["endings"]:
-            parts = [[*next(pieces), sep] for _ in ending]
+            parts = [[*next(pieces), *sep] for _ in ending]
             tail = [token for part in parts for token in part][:-1]
-            first, second = truncate_pair(len(context), len(tail), max_seq_length - 3)
+            first, second = truncate_pair(len(context), len(tail), max_seq_length - template.size)
             cut = cut or first < len(context) or second < len(tail)
-            choices.append([cls, *context[:first], sep, *tail[:second], sep])
+            choices.append(template.join(context[:first], tail[:second]))
         note = "context or answer was cut to max_seq_length" if cut else ""
-        features.append({"input_ids": choices, "positions": [0], "labels": example["label"], "note": note})
+        columns = {name: [choice[name] for choice in choices] for name in choices[0]}
+        positions = [template.summary(len(ids), causal) for ids in columns["input_ids"]]
+        features.append({**columns, "positions": positions, "labels": example["label"], "note": note})
     return features

@@ -14,7 +14,7 @@ from typing import Any
 from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Feature, add_special_tokens, bare_token, tokenize_pieces, window
+from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 
@@ -102,8 +102,9 @@ def encode_relations(
     markers: tuple[str, str] = MARKERS,
     bare: bool = True,
     keep_markers: bool = False,
+    causal: bool = False,
 ) -> list[Feature]:
-    """Ids with markers around subject and object; positions of the first of each.
+    """Ids with markers around subject and object; positions of the first of each, causal: of the closing one.
 
     Args:
         bare: markers are the tokens themselves, as for T-REx and TACRED; else what the tokenizer makes of them, as
@@ -113,27 +114,27 @@ def encode_relations(
     """
     index = {label: i for i, label in enumerate(labels)}
     pieces = tokenize_pieces(tokenizer, [piece for example in examples for piece in example["pieces"]])
-    if bare:
-        subject, object_ = ([bare_token(tokenizer, marker)] for marker in markers)
-    else:
-        subject, object_ = tokenize_pieces(tokenizer, markers)
-    size = max_seq_length - 2
+    subject, object_ = (marker(tokenizer, token, bare) for token in markers)
+    template = Template.of(tokenizer)
+    size = max_seq_length - template.size
     features: list[Feature] = []
     for i, example in enumerate(examples):
         before, first, between, second, after = pieces[5 * i : 5 * i + 5]
         mark, other = (subject, object_) if example["subject_first"] else (object_, subject)
         ids = [*before, *mark, *first, *mark, *between, *other, *second, *other, *after]
-        at = len(before), len(before) + 2 * len(mark) + len(first) + len(between)
+        starts = len(before), len(before) + 2 * len(mark) + len(first) + len(between)
+        ends = starts[0] + 2 * len(mark) + len(first) - 1, starts[1] + 2 * len(other) + len(second) - 1
+        at = ends if causal else starts
         label = index[example["relation"]]
-        end = at[1] + len(second) + 2 * len(other) - 1
-        begin = window(len(ids), at[0], end if end - at[0] < size else at[1], size) if keep_markers else 0
+        span = (starts[0], ends[1]) if ends[1] - starts[0] < size else at
+        begin = window(len(ids), *span, size) if keep_markers else 0
         if at[1] - begin >= size:
             features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
             continue
-        found = [1 + position - begin for position in at]
+        found = [template.before + position - begin for position in at]
         features.append(
             {
-                "input_ids": add_special_tokens(tokenizer, ids[begin : begin + size]),
+                "input_ids": template.join(ids[begin : begin + size])["input_ids"],
                 "positions": found if example["subject_first"] else found[::-1],
                 "labels": label,
                 "note": "a window was taken that holds both markers" if begin else "",
