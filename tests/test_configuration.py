@@ -10,7 +10,10 @@ from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel
 from kadapter.configuration import default_taps
 
 
-@pytest.mark.parametrize(("layers", "taps"), [(24, (0, 11, 22)), (12, (0, 5, 10)), (4, (0, 1, 2)), (1, (0,))])
+@pytest.mark.parametrize(
+    ("layers", "taps"),
+    [(24, (0, 11, 22)), (12, (0, 5, 10)), (6, (0, 2, 4)), (4, (0, 1, 2)), (3, (0, 1)), (2, (0, 1)), (1, (0,))],
+)
 def test_taps_are_the_first_the_middle_and_the_last_but_one_where_none_are_named(layers, taps):
     assert default_taps(layers) == taps
     assert AdapterConfig().resolved(layers).adapter_list == taps

@@ -50,7 +50,7 @@ def tokenizer_of(folders):
     return lambda family: AutoTokenizer.from_pretrained(folders[family])
 
 
-def model(family, **changes):
+def model(family):
     torch.manual_seed(0)
     return enlarge(KAdapterModel(KAdapterConfig(backbone_config=config(family), adapters={"own": SHAPE}))).eval()
 
@@ -351,9 +351,11 @@ def glue(tmp_path):
     return tmp_path / "RTE"
 
 
-def two_steps(name, folder, run, glue, tmp_path, **options):
-    """Two steps of a recipe with one fresh adapter; what it leaves must load."""
+def two_steps(name, folder, run, glue, tmp_path):
+    """Two steps of a recipe with one fresh adapter, a causal one beside GPT-2."""
     recipe, flags = RECIPES[name], [f"--model_name_or_path={folder}"]
+    causal = folder.name == "gpt2"
+    flags.append(f"--adapter_causal={causal}")
     if name == "example":
         found = recipe.main([*flags, "--adapter_list=", "--no_cuda", f"--output_dir={tmp_path / 'example'}"])
         assert torch.isfinite(found).all()
@@ -366,19 +368,20 @@ def two_steps(name, folder, run, glue, tmp_path, **options):
         report = recipe.main([*flags, *output, *sizes.split()])
     else:
         report, left = run(recipe, *flags, steps=2)
-        assert json.loads((left / "args.json").read_text())["arguments"]["model_name_or_path"] == str(folder)
+        saved = json.loads((left / "config.json").read_text()) if (left / "config.json").is_file() else None
+        shape = saved["adapters"]["own"] if saved else json.loads((left / "adapter_config.json").read_text())
+        assert shape["causal"] == causal
+        assert shape["adapter_list"] == [0, 1, 2]
     assert report["steps"] == 2
     assert 0 < report["dev"]["loss"] < 10
 
 
-# In the fast suite each family meets one pretraining and one other recipe, and each recipe several families.
-PRETRAINING, TASKS = list(RECIPES)[:2], list(RECIPES)[2:]
-SOME = [(family, PRETRAINING[i % 2]) for i, family in enumerate(FAMILIES)]
-SOME += [(family, TASKS[i % len(TASKS)]) for i, family in enumerate(FAMILIES)]
+# In the fast suite each family meets one recipe, and each recipe a family.
+SOME = [(family, list(RECIPES)[i % len(RECIPES)]) for i, family in enumerate(FAMILIES)]
 
 
 @pytest.mark.parametrize(("family", "name"), SOME)
-def test_every_family_runs_some_recipes(family, name, folders, run, glue, tmp_path):
+def test_every_family_runs_a_recipe(family, name, folders, run, glue, tmp_path):
     two_steps(name, folders[family], run, glue, tmp_path)
 
 
