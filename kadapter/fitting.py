@@ -50,6 +50,7 @@ def fit(
         tokenizer.pad_token_id if task.pad_token_id is None else task.pad_token_id,
         data_args.max_seq_length if data_args.pad_to_max_length else None,
         multiple=8 if accelerator.device.type == "cuda" else 1,
+        augment=task.augment,
     )
     workers, best = data_args.dataloader_num_workers, run.folder / "best"
 

@@ -73,6 +73,8 @@ def _run(
     data = load_data(accelerator, task, splits, tokenizer, data_args, args)
     encoder = load_encoder(model_args)
     model = TaskModel.from_encoder(encoder, task.head)
+    if task.start is not None:
+        task.start(model)
     name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
     run = Run(accelerator, Path(args.output_dir) / name, arguments)
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
