@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
+from kadapter.card import CARD, push_adapter, write_card
 from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
 from kadapter.original import read_adapter
@@ -154,10 +155,21 @@ class KAdapterModel(KAdapterPreTrainedModel):
             raise
         return adapter
 
-    def save_adapter(self, folder: str | os.PathLike, name: str) -> None:
-        """Write one adapter alone: `adapter_config.json` and `adapter_model.safetensors`."""
+    def save_adapter(
+        self, folder: str | os.PathLike, name: str, push_to_hub: bool = False, repo_id: str | None = None, **hub: Any
+    ) -> None:
+        """Write one adapter alone: `adapter_config.json`, `adapter_model.safetensors`, and a card where there is none.
+
+        Args:
+            push_to_hub: upload these files to `repo_id`, default the folder's name, which is made if need be.
+            hub: private, token; commit_message, revision, create_pr.
+        """
         self._require(name)
         checkpoint.save_adapter(self.adapters[name].state_dict(), self.config.adapter_config(name), folder)
+        if not (Path(folder) / CARD).exists():
+            write_card(folder, Path(folder).name, self.config, name)
+        if push_to_hub:
+            push_adapter(folder, repo_id or Path(folder).name, **hub)
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:
