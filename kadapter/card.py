@@ -74,10 +74,10 @@ def write_card(
             return
         given = re.search(r"^license: *(.+)$", before, re.MULTILINE)
         license = given[1] if given else UNKNOWN
-    base, scores = _base(config), scores or {}
+    (base, on_hub), scores = _base(config), scores or {}
     names = list(config.adapters) if adapter is None else [adapter]
     header = ModelCardData(
-        base_model=base if _on_hub(config) else None,
+        base_model=base if on_hub else None,
         library_name="kadapter",
         license=license,
         tags=["kadapter", "adapter", *names],
@@ -92,7 +92,9 @@ def write_card(
         base=base,
         shape=_shape({name: config.adapter_config(name) for name in names}),
         use=(USE_ADAPTER if adapter else USE_MODEL).format(base=base, title=title, name=adapter),
-        data=f"`{data[0]}`: " + ", ".join(f"{split} {n:,}" for split, n in data[1].items()) if data else UNKNOWN,
+        data=f"`{data[0]}`: {', '.join(f'{split} {n:,}' for split, n in data[1].items())} examples"
+        if data
+        else UNKNOWN,
         scores=_table(("split", "metric", "value"), values) or UNKNOWN,
     )
     with atomic_writer(path) as file:
@@ -109,18 +111,11 @@ def push_adapter(
     api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=files, **commit)
 
 
-def _source(config: KAdapterConfig) -> str:
-    return str(getattr(config.backbone_config, "_name_or_path", "") or config.backbone_config.model_type)
-
-
-def _on_hub(config: KAdapterConfig) -> bool:
-    source = _source(config)
-    return bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source)) and not Path(source).exists()
-
-
-def _base(config: KAdapterConfig) -> str:
-    """The backbone's name; of a folder only its last part, which says nothing about the machine."""
-    return _source(config) if _on_hub(config) else Path(_source(config)).name
+def _base(config: KAdapterConfig) -> tuple[str, bool]:
+    """The backbone's name (of a folder only the last part), and whether it is one of the hub."""
+    source = getattr(config.backbone_config, "_name_or_path", "")
+    on_hub = bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source)) and not Path(source).exists()
+    return source if on_hub else Path(source).name or config.backbone_config.model_type, on_hub
 
 
 def _shape(adapters: Mapping[str, AdapterConfig]) -> str:

@@ -140,7 +140,7 @@ def test_a_card_of_the_users_stays_and_so_does_a_licence(tmp_path, tiny_backbone
     card.write_text(first.replace("license: unknown", "license: cc-by-4.0"))
     write_card(card.parent, "bio", model.config, "bio", ("texts", {"train": 1234}))
     assert "license: cc-by-4.0" in card.read_text()
-    assert "`texts`: train 1,234" in card.read_text()
+    assert "`texts`: train 1,234 examples" in card.read_text()
     kept = card.read_text().replace(MARKER, "") + "my words\n"
     card.write_text(kept)
     write_card(card.parent, "bio", model.config, "bio")

@@ -148,6 +148,21 @@ def test_a_block_of_special_tokens_is_dropped_and_counted(tokenizer, tmp_path, c
     assert "1 of 2 examples dropped: they hold nothing but special tokens" in caplog.text
 
 
+def test_lines_of_which_the_tokenizer_leaves_nothing_are_dropped_too():
+    class Deaf:
+        mask_token_id, cls_token_id, sep_token_id, all_special_ids = 4, 0, 2, [0, 2, 4]
+
+        def __len__(self):
+            return 9
+
+        def __call__(self, texts, **options):
+            return {"input_ids": [[] for _ in texts]}
+
+    example = {"lines": ["x"], "numbers": [7], "masked": True, "record": 7}
+    (feature,) = encode_text([example], Deaf(), 16, 0.15)
+    assert (feature["record"], feature["items"], bool(feature["dropped"])) == (7, 0, True)
+
+
 # -- the head ---------------------------------------------------------------------------------------------------
 
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

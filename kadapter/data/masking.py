@@ -70,9 +70,10 @@ def encode_text(
         rows = [next(pieces) for _ in example["lines"]]
         ids = [token for row in rows for token in row]
         numbers = np.repeat(example["numbers"], [len(row) for row in rows])
-        for block, begin in enumerate(range(0, len(ids), size)):
+        for block, begin in enumerate(range(0, max(1, len(ids)), size)):
             feature: Feature = {"input_ids": add_special_tokens(tokenizer, ids[begin : begin + size])}
-            feature |= {"positions": [], "labels": [], "record": int(numbers[begin]), "block": block}
+            record = int(numbers[begin]) if ids else example["record"]
+            feature |= {"positions": [], "labels": [], "record": record, "block": block}
             count = masking.count(feature["input_ids"])
             if not count:
                 feature |= dropped("they hold nothing but special tokens", [], [])
