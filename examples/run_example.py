@@ -46,8 +46,8 @@ def main(argv=None):
     model.to(device)  # type: ignore[arg-type]
     if args.freeze_bert:
         model.freeze("backbone")
-    if args.freeze_adapter:
-        model.freeze("adapters")
+    if args.freeze_adapter or args.train_adapters:
+        model.train_adapters(args.trained_adapters())
     count = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     print(f"adapters: {list(model.adapters) or 'none'}; parameters: {count:,}, trained: {trained:,}")

@@ -119,9 +119,10 @@ class TaskArguments(ModelArguments):
     meta_et_adaptermodel: str = flag("entity typing adapter", "")
     task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
     adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list)
+    train_adapters: str = flag('loaded adapters that are trained, such as "fac,bio"; the others are frozen', "")
     bottleneck_size: int = flag("train bottlenecks of this width and LayerNorm instead of the whole backbone", 0)
+    bottleneck_initializer_range: float = flag("deviation of the bottlenecks' first weights", 1e-3)
     train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone is frozen", False)
-    bottleneck_initializer_range: float = flag("deviation of their first weights", 1e-3)
 
     def __post_init__(self) -> None:
         if self.bottleneck_size < 0:
@@ -136,6 +137,10 @@ class TaskArguments(ModelArguments):
         if not self.bottleneck_size:
             return None
         return BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range)
+
+    def trained_adapters(self) -> list[str]:
+        """The names that --train_adapters gives."""
+        return [name.strip() for name in self.train_adapters.split(",") if name.strip()]
 
     def sources(self) -> dict[str, str]:
         """Adapter name -> where it is."""

@@ -66,8 +66,8 @@ def insert_bottlenecks(backbone: PreTrainedModel, config: BottleneckConfig) -> N
     for site in sites:
         weight = site.dense.weight
         adapter = BottleneckAdapter(config, weight.shape[0]).to(weight.device, weight.dtype)
-        for module in adapter.modules():
-            module._is_hf_initialized = True  # type: ignore[assignment] # or the backbone's family draws them anew
+        for module in adapter.modules():  # real weights are not to be drawn anew by the rule of the backbone's family
+            module._is_hf_initialized = not weight.is_meta  # type: ignore[assignment]
         site.dropout = nn.Sequential(OrderedDict(dropout=site.dropout, adapter=adapter))
 
 

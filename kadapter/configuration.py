@@ -13,7 +13,8 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
-FUSION_MODES = ("concat", "add", "nested_concat", "nested_add")
+FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
+FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm")
 
@@ -195,8 +196,8 @@ class KAdapterConfig(PreTrainedConfig):
         backbone_config: configuration of any encoder of transformers.
         adapters: name -> `AdapterConfig` (or its dictionary); the order is the order of fusion.
         adapter_names: that order, where `adapters` comes from a file that lost it.
-        fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), or
-            these "nested_" (see `Fusion`).
+        fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), either of
+            these "nested_", "gate" (a learned softmax over adapters) or "attention" (see `Fusion`).
         bottleneck: a `BottleneckConfig` (or its dictionary) for adapters inside the backbone, else None.
         head: a `HeadConfig` (or its dictionary) for a task model, else None.
 
@@ -242,6 +243,8 @@ class KAdapterConfig(PreTrainedConfig):
     def _adapter(name: str, value: AdapterConfig | Mapping[str, Any], depth: int) -> dict[str, Any]:
         if not name.isidentifier():
             raise ValueError(f"adapter name {name!r} is not a plain word; use letters, digits and underscores.")
+        if name in FROZEN_PARTS:
+            raise ValueError(f"adapter name {name!r} means something else to freeze(); choose another name.")
         config = value if isinstance(value, AdapterConfig) else AdapterConfig.from_dict(value)
         try:
             return config.resolved(depth).to_dict()

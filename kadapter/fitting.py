@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -65,6 +66,10 @@ def fit(
 
     save = partial(save_model, accelerator, tokenizer=tokenizer, adapter_alone=adapter_alone)
     module: torch.nn.Module = model.to(accelerator.device)
+    sizes = {
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": model.num_parameters(),
+    }
     progress, report = Progress(), dict[str, Any]()
     if args.do_train:
         module, progress = train(
@@ -81,7 +86,8 @@ def fit(
             save_best=partial(save, folder=best),
         )
         save(module, folder=run.folder)
-        report = {"steps": progress.step, "seconds": round(progress.seconds, 3)}
+        report = {"steps": progress.step, "seconds": round(progress.seconds, 3), **sizes}
+        report["peak_memory_mib"] = _peak_memory(accelerator.device)
         if progress.best_step:
             report["best"] = {"step": progress.best_step, task.metric: progress.best_score}
     if args.do_eval:
@@ -117,6 +123,13 @@ def write_cards(
     if "steps" in report:
         same = not best.is_dir() or report.get("best", {}).get("step") == report["steps"]
         write_card(folder, folder.name, model.config, adapter, about, scores if same else {})
+
+
+def _peak_memory(device: torch.device) -> int:
+    """MiB: what tensors took of a GPU, or what the process took of the machine; since a resumed run resumed."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def _final_evaluation(

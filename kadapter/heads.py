@@ -40,7 +40,7 @@ def _normalized(total: torch.Tensor, mean_over: torch.Tensor | int, num_items: f
 
 
 class MarkerHead(nn.Module):
-    """States at the first marker of each mention, side by side -> labels."""
+    """States at the first marker of each mention, side by side, or at the first token -> labels."""
 
     reads = "positions"
     mentions = 1
@@ -60,46 +60,13 @@ class MarkerHead(nn.Module):
         num_items: float | None = None,
     ) -> HeadOutput:
         """`features` [B, mentions, H] -> `logits` [B, C], and the mean loss where there are `labels`."""
-        logits = self.out_proj(self.dropout(self.dense(features.flatten(1))))
+        logits = self.out_proj(self.dropout(self.hidden(features.flatten(1))))
         if labels is None:
             return HeadOutput(logits=logits)
         return HeadOutput(_normalized(self.summed_loss(logits.float(), labels), len(labels), num_items), logits)
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
-        return {"logits": output.logits}
-
-
-class ClassificationHead(nn.Module):
-    """State at the first token -> BERT's pooler (dense, tanh) -> label or number (adapter-bert run_classifier.py).
-
-    Cross-entropy; with one label the squared error. `labels` [B], IGNORE where they are kept back.
-    """
-
-    reads = "positions"
-
-    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.dropout = nn.Dropout(dropout)
-        self.out_proj = nn.Linear(hidden_size, config.num_labels)
-
-    def forward(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-    ) -> HeadOutput:
-        """`features` [B, 1, H] -> `logits` [B, C], and the mean loss where there are `labels`."""
-        logits = self.out_proj(self.dropout(torch.tanh(self.dense(features[:, 0]))))
-        if labels is None:
-            return HeadOutput(logits=logits)
-        if logits.shape[-1] == 1:
-            known = labels != IGNORE
-            total = F.mse_loss(logits[known, 0].float(), labels[known].float(), reduction="sum")
-        else:
-            total = F.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORE)
-        return HeadOutput(_normalized(total, len(labels), num_items), logits)
+    def hidden(self, features: torch.Tensor) -> torch.Tensor:
+        return self.dense(features)
 
     def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
         return {"logits": output.logits}
@@ -124,6 +91,23 @@ class EntityTypingHead(MarkerHead):
     @staticmethod
     def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / logits.shape[-1]
+
+
+class ClassificationHead(MarkerHead):
+    """State at the first token -> BERT's pooler (dense, tanh) -> label or number (adapter-bert run_classifier.py).
+
+    Cross-entropy; with one label the squared error. `labels` [B], IGNORE where they are kept back.
+    """
+
+    def hidden(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.dense(features))
+
+    @staticmethod
+    def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if logits.shape[-1] > 1:
+            return F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORE)
+        known = labels != IGNORE
+        return F.mse_loss(logits[known, 0], labels[known].float(), reduction="sum")
 
 
 class DependencyHead(nn.Module):

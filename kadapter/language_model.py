@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 def start_from_backbone(model: TaskModel, source: str | os.PathLike, **hub: Any) -> None:
     """Let the model begin as the backbone alone: fusion passes its last state on, the head is its pretrained one.
 
-    Where the backbone came without one, or with one of another form, the head stays fresh, which is logged.
+    So it is with the "concat" modes; the others add the adapters from the start. Where the backbone came without such
+    a head, or with one of another form, the head stays fresh, which is logged.
 
     Args:
         model: fresh, with a masked-language-model head.

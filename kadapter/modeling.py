@@ -19,15 +19,13 @@ from transformers.utils import ModelOutput
 
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
-from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
-from kadapter.card import CARD, push_adapter, write_card
+from kadapter.bottleneck import insert_bottlenecks
 from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
-from kadapter.original import read_adapter
+from kadapter.parts import NamedParts
 
 logger = logging.getLogger(__name__)
 
-FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision", "tags")
 
@@ -39,6 +37,7 @@ class KAdapterOutput(ModelOutput):
     `last_hidden_state`: fused features, [B, S, H], or [B, N, H] when positions were asked for.
     `pooler_output`, `hidden_states`, `attentions`: the backbone's own, as in transformers.
     `adapter_states`: adapter name -> that adapter's output, shaped as `last_hidden_state`.
+    `fusion_weights`: of fusion modes "gate" and "attention", [B, S or N, adapters], in the order of their names.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -46,6 +45,7 @@ class KAdapterOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     adapter_states: dict[str, torch.Tensor] | None = None
+    fusion_weights: torch.Tensor | None = None
 
 
 class KAdapterPreTrainedModel(PreTrainedModel):
@@ -81,7 +81,7 @@ class KAdapterPreTrainedModel(PreTrainedModel):
                 module.transformer_config._attn_implementation = self.config._attn_implementation
 
 
-class KAdapterModel(KAdapterPreTrainedModel):
+class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc]  # transformers' add_adapter is PEFT's
     """A backbone with any number of named knowledge adapters; used like the backbone itself.
 
     Args:
@@ -100,156 +100,11 @@ class KAdapterModel(KAdapterPreTrainedModel):
         self.fusion = Fusion(list(config.adapters), config.hidden_size, config.fusion_mode)
         self.post_init()
 
-    def _new_adapter(self, name: str) -> KnowledgeAdapter:
-        config = self.config
-        return KnowledgeAdapter(config.adapter_config(name), config.hidden_size, config._attn_implementation)
-
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.backbone.set_input_embeddings(value)
-
-    # -- adapters by name ---------------------------------------------------------------------------------------
-
-    def add_adapter(self, name: str, config: AdapterConfig | None = None) -> KnowledgeAdapter:  # type: ignore[override]
-        """Add a fresh adapter beside the present ones, whose weights stay as they are.
-
-        With "concat", `task_dense_<name>` is fresh, and so is `task_dense`, whose width grows.
-
-        Raises:
-            ValueError: the name is taken, or the configuration does not fit the backbone.
-        """
-        if name in self.adapters:
-            raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
-        adapters = {**self.config.adapters, name: config or AdapterConfig()}
-        self._set_adapters(adapters)
-        return self.adapters[name]  # type: ignore[return-value]
-
-    def delete_adapter(self, name: str) -> None:  # type: ignore[override]
-        """Remove an adapter and its part of the fusion."""
-        self._require(name)
-        self._set_adapters({key: value for key, value in self.config.adapters.items() if key != name})
-
-    def load_adapter(  # type: ignore[override]
-        self, source: str | os.PathLike, name: str, config: AdapterConfig | None = None, **hub: Any
-    ) -> KnowledgeAdapter:
-        """Add adapter `name` from a file or folder, ours or the original's, or from a hub repository.
-
-        Args:
-            source: a folder of `save_adapter`, the original's `pytorch_model.bin` or its folder, or "user/name".
-            config: what the original's files do not tell (taps, skip, heads); ours carry their own.
-            hub: revision, cache_dir, token, local_files_only.
-
-        Raises:
-            FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
-        """
-        found, state = read_adapter(source, config, **hub)
-        fusion = self.fusion
-        adapter = self.add_adapter(name, found)
-        try:
-            checkpoint.load_strict(adapter, state, source)
-        except ValueError:
-            self.delete_adapter(name)
-            self.fusion = fusion
-            raise
-        return adapter
-
-    def save_adapter(
-        self, folder: str | os.PathLike, name: str, push_to_hub: bool = False, repo_id: str | None = None, **hub: Any
-    ) -> None:
-        """Write one adapter alone: `adapter_config.json`, `adapter_model.safetensors`, and a card where there is none.
-
-        Args:
-            push_to_hub: upload these files to `repo_id`, default the folder's name, which is made if need be.
-            hub: private, token; commit_message, revision, create_pr.
-        """
-        self._require(name)
-        checkpoint.save_adapter(self.adapters[name].state_dict(), self.config.adapter_config(name), folder)
-        if not (Path(folder) / CARD).exists():
-            write_card(folder, Path(folder).name, self.config, name)
-        if push_to_hub:
-            push_adapter(folder, repo_id or Path(folder).name, **hub)
-
-    def _require(self, name: str) -> None:
-        if name not in self.adapters:
-            raise ValueError(f"there is no adapter {name!r}; the model has {list(self.adapters)}.")
-
-    def _set_adapters(self, adapters: dict[str, Any]) -> None:
-        values = {"backbone_config": self.config.backbone_config, "fusion_mode": self.config.fusion_mode}
-        self.config.adapters = KAdapterConfig(**values, adapters=adapters).adapters
-        self.config.adapter_names = list(adapters)
-        like = next(self.backbone.parameters())
-        for name in [name for name in self.adapters if name not in adapters]:
-            del self.adapters[name]
-        for name in adapters:
-            if name not in self.adapters:
-                self.adapters[name] = self._new_adapter(name).to(like.device, like.dtype)
-        fusion = Fusion(list(adapters), self.config.hidden_size, self.config.fusion_mode)
-        kept = {
-            key: value
-            for key, value in self.fusion.state_dict().items()
-            if key in (fresh := fusion.state_dict()) and fresh[key].shape == value.shape
-        }
-        fusion.load_state_dict(kept, strict=False)
-        self.fusion = fusion.to(like.device, like.dtype)
-        for module in [*self.adapters.modules(), *self.fusion.modules()]:
-            module._is_hf_initialized = True  # type: ignore[assignment] # or transformers draws them anew when a head is put on top
-        self.train(self.training)
-
-    # -- bottlenecks ------------------------------------------------------------------------------------------
-
-    def add_bottlenecks(self, config: BottleneckConfig) -> None:
-        """Put fresh bottleneck adapters into every layer of the backbone; where they are already, only look.
-
-        Raises:
-            ValueError: there are others already, or the backbone's layers are not built like BERT's.
-        """
-        present = self.config.bottleneck_config()
-        if present is None:
-            insert_bottlenecks(self.backbone, config)
-            self.config.bottleneck = config.to_dict()
-            self.train(self.training)
-        elif present != config:
-            raise ValueError(f"the backbone holds bottlenecks already, {present}; ask for the same ones or for none.")
-
-    def bottleneck_parts(self) -> dict[str, list[str]]:
-        """Part -> names of its parameters: all that Adapter-BERT trains of a backbone."""
-        return {
-            "bottlenecks": [f"backbone.{name}" for name in bottleneck_names(self.backbone)],
-            "LayerNorm": [f"backbone.{name}" for name in norm_names(self.backbone)],
-        }
-
-    # -- freezing -----------------------------------------------------------------------------------------------
-
-    def freeze(self, part: str) -> None:
-        """Freeze the "backbone" or the "adapters" (what is frozen already stays so); "none" frees everything.
-
-        A frozen backbone runs without a graph and in eval mode, as in the original's pretraining; frozen
-        adapters follow `train()`, as in its fine-tuning. "backbone_but_bottlenecks" is Adapter-BERT's way: of the
-        backbone only the bottlenecks and every LayerNorm are trained.
-        """
-        if part not in FROZEN_PARTS:
-            raise ValueError(f"freeze({part!r}): choose one of {list(FROZEN_PARTS)}.")
-        if part == "none":
-            self.requires_grad_(True)
-        elif part == "backbone_but_bottlenecks":
-            trained = {name for names in self.bottleneck_parts().values() for name in names}
-            for name, parameter in self.backbone.named_parameters(prefix="backbone"):
-                parameter.requires_grad_(parameter.requires_grad and name in trained)
-        else:
-            getattr(self, part).requires_grad_(False)
-        self.train(self.training)
-
-    @property
-    def backbone_is_frozen(self) -> bool:
-        return not any(parameter.requires_grad for parameter in self.backbone.parameters())
-
-    def train(self, mode: bool = True) -> KAdapterModel:
-        super().train(mode)
-        if self.backbone_is_frozen:
-            self.backbone.eval()
-        return self
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -303,12 +158,14 @@ class KAdapterModel(KAdapterPreTrainedModel):
             rows = torch.arange(len(positions), device=positions.device)[:, None]
             last = last[rows, positions]
             adapter_states = {name: state[rows, positions] for name, state in adapter_states.items()}
+        fused, fusion_weights = self.fusion(last, adapter_states)
         output = KAdapterOutput(
-            last_hidden_state=self.fusion(last, adapter_states),
+            last_hidden_state=fused,
             pooler_output=states.get("pooler_output"),
             hidden_states=states.hidden_states if all_states else None,
             attentions=states.get("attentions"),
             adapter_states=adapter_states,
+            fusion_weights=fusion_weights,
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()

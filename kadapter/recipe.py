@@ -75,7 +75,9 @@ def _run(
     model = TaskModel.from_encoder(encoder, task.head)
     if task.start is not None:
         task.start(model)
-    name = run_name(args, data_args.max_seq_length, "-".join(encoder.adapters) or "none")
+    bottleneck = encoder.config.bottleneck_config()
+    inside = [f"bottleneck{bottleneck.size}"] if bottleneck else []
+    name = run_name(args, data_args.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
     run = Run(accelerator, Path(args.output_dir) / name, arguments)
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
     return fit(accelerator, run, model, tokenizer, data, task, args, data_args, adapter_alone)
@@ -147,8 +149,8 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
     )
     if args.bottleneck_size:
         encoder.freeze("backbone_but_bottlenecks")
-    if args.freeze_adapter:
-        encoder.freeze("adapters")
+    if args.freeze_adapter or args.train_adapters:
+        encoder.train_adapters(args.trained_adapters())
     if args.task_adapter:
         encoder.add_adapter(args.task_adapter, args.adapter_config())
     encoder = _prepared(encoder, args)
@@ -158,15 +160,20 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
 
 
 def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterModel:
-    """Backbone with one adapter to train, fresh or from --meta_adapter_model; or none, for the baseline."""
+    """Backbone with one adapter to train, fresh or from --meta_adapter_model; or none, for the baseline.
+
+    A saved model's own adapters stay as they are (continual infusion).
+    """
     source: str | AdapterConfig = args.meta_adapter_model or args.adapter_config()
+    adapters = {} if args.no_adapter else {name: source}
     encoder = KAdapterModel.from_pretrained(
         args.model_name_or_path,
-        adapters={} if args.no_adapter else {name: source},
+        adapters=adapters,
         adapter_config=args.adapter_config(),
         fusion_mode=args.fusion_mode,
         **_hub(args),
     )
+    encoder.train_adapters(list(adapters))
     return _prepared(encoder, args)
 
 

@@ -202,6 +202,8 @@ def _check_known_to_original(config: Any, source: Path) -> None:
             f"{source} has adapters {unknown}, but the original's models have {list(ADAPTER_NAMES)}; "
             "convert those one by one from their own folders (save_adapter)."
         )
+    if config.adapters and config.fusion_mode in ("gate", "attention"):
+        raise ValueError(f"{source} has fusion_mode {config.fusion_mode}; the original has concat and add alone.")
     if list(config.adapters) == ["lin", "fac"] and config.fusion_mode.endswith("concat"):
         raise ValueError(
             f"{source} fuses lin before fac, the original fac before lin; load and train them in that order."

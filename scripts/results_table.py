@@ -2,10 +2,12 @@
 
     python scripts/results_table.py proc_data --split test --metrics precision recall f1 --output proc_data/table
     python scripts/results_table.py proc_data --beside openentity        # and what the paper and its README report
+    python scripts/results_table.py glue/RTE --split dev --metrics accuracy --resources --output glue/RTE
 
 A run is a folder with args.json and metrics.json. Runs whose arguments differ in nothing but the seed make a row.
-Writes table.md, table.json, scores.png and, where runs were evaluated while training, curves.png. Published numbers
-stand in published.json.
+Writes table.md, table.json, scores.png and, where runs were evaluated while training, curves.png; with --resources also
+what each trained, how long it took and what memory, and parameters.png: the score by the number of trained parameters,
+as figure 1 of Houlsby et al., 2019. Published numbers stand in published.json.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ IGNORED = {
 }
 
 
+RESOURCES = {"trained_parameters": "trained", "seconds": "seconds", "peak_memory_mib": "MiB"}
 PUBLISHED = Path(__file__).with_name("published.json")
 
 
@@ -49,6 +52,7 @@ class Row:
     seeds: list[int] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
     curves: list[list[tuple[int, float]]] = field(default_factory=list)  # (step, dev score) a seed
+    resources: list[dict[str, float]] = field(default_factory=list)  # RESOURCES of each seed, {} of older runs
 
     def mean(self, metric: str) -> float:
         return float(np.mean([score[metric] for score in self.scores]))
@@ -83,6 +87,7 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
         row = rows.setdefault(key, Row(path.name.replace(f"_seed-{arguments['seed']}", "")))
         row.seeds.append(arguments["seed"])
         row.scores.append({metric: report[split][metric] for metric in metrics})
+        row.resources.append({name: report[name] for name in RESOURCES if name in report})
         row.curves.append(_curve(path / "results.jsonl", metrics[-1]))
     return _short_labels(list(rows.values()))
 
@@ -119,13 +124,17 @@ def _short_labels(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def markdown(rows: Sequence[Row], metrics: Sequence[str]) -> str:
-    """Per cent, mean ± sample standard deviation over seeds."""
-    lines = ["| run | seeds | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
+def markdown(rows: Sequence[Row], metrics: Sequence[str], resources: bool = False) -> str:
+    """Per cent, mean ± sample standard deviation over seeds; what runs took, as means."""
+    columns = [*metrics, *(RESOURCES.values() if resources else ())]
+    lines = ["| run | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     for row in rows:
         cells = [f"{100 * row.mean(metric):.2f}" for metric in metrics]
         if len(row.scores) > 1:
             cells = [f"{cell} ± {100 * row.deviation(metric):.2f}" for cell, metric in zip(cells, metrics, strict=True)]
+        for name in RESOURCES if resources else ():
+            known = [found[name] for found in row.resources if name in found]
+            cells.append(f"{np.mean(known):,.0f}" if known else "–")
         lines.append(f"| {row.label} | {len(row.seeds) or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -175,6 +184,22 @@ def plot_curves(rows: Sequence[Row], metric: str, path: Path) -> None:
     plt.close(figure)
 
 
+def plot_parameters(rows: Sequence[Row], metric: str, path: Path) -> None:
+    """The score by the number of trained parameters, with the deviation over seeds."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for row in rows:
+        trained = [found["trained_parameters"] for found in row.resources if "trained_parameters" in found]
+        if trained:
+            spread = 100 * row.deviation(metric) if len(row.scores) > 1 else None
+            axes.errorbar(trained[0], 100 * row.mean(metric), spread, fmt="o", capsize=3, label=row.label)
+    axes.set_xscale("log")
+    axes.set(xlabel="trained parameters", ylabel=f"{metric}, per cent")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="folders with runs in or below them")
@@ -185,6 +210,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     parser.add_argument("--output", help="folder for table.md, table.json and the plots; default: print only")
     parser.add_argument("--title", default="")
     parser.add_argument("--beside", choices=list(json.loads(PUBLISHED.read_text(encoding="utf-8"))), help="task")
+    parser.add_argument("--resources", action="store_true", help="trained parameters, seconds and memory too")
     parser.add_argument("--format", choices=["markdown", "json"], default="markdown", help="what is printed")
     args = parser.parse_args(argv)
     rows = collect(args.runs, args.split, args.metrics)
@@ -198,7 +224,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
         }
         for row in rows
     ]
-    table = markdown(rows, args.metrics)
+    table = markdown(rows, args.metrics, args.resources)
     print(table if args.format == "markdown" else json.dumps(values, indent=2))
     if args.output:
         output = Path(args.output)
@@ -208,6 +234,8 @@ def main(argv: list[str] | None = None) -> list[Row]:
         plot_scores(rows, args.metrics, args.title, output / "scores.png")
         if any(row.curves and row.curves[0] for row in rows):
             plot_curves(rows, args.metrics[-1], output / "curves.png")
+        if args.resources:
+            plot_parameters(rows, args.metrics[-1], output / "parameters.png")
     return rows
 
 

@@ -104,6 +104,19 @@ def test_first_weights_are_a_truncated_normal_and_biases_zero():
         assert not part.bias.any()
 
 
+def test_a_model_made_of_its_configuration_starts_so_too(bert_folder):
+    config = BertConfig(**SIZES)
+    head = HeadConfig("classification", 2)
+    loaded = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4))
+    for model in (
+        TaskModel(KAdapterConfig(backbone_config=config, bottleneck=BottleneckConfig(4), head=head)),
+        TaskModel.from_encoder(loaded, head),
+    ):
+        weights = [p for name, p in model.named_parameters() if name.endswith("project.weight")]
+        assert len(weights) == 2 * 2 * 2
+        assert all(0 < p.abs().max() <= 2e-3 for p in weights)
+
+
 def test_what_is_no_bottleneck_is_refused():
     with pytest.raises(ValueError, match="size is 0; it must be 1 or more"):
         BottleneckConfig(0)

@@ -87,6 +87,7 @@ def test_an_impossible_head_is_refused_with_the_value(values, message):
         ({"adapters": {"a-b": TINY_ADAPTER}}, "adapter name 'a-b' is not a plain word"),
         ({"adapters": {"": TINY_ADAPTER}}, "adapter name '' is not a plain word"),
         ({"adapters": {"a.b": TINY_ADAPTER}}, "adapter name 'a.b' is not a plain word"),
+        ({"adapters": {"none": TINY_ADAPTER}}, r"adapter name 'none' means something else to freeze\(\)"),
         ({"adapters": {"fac": AdapterConfig(adapter_list=(9,))}}, r"adapter 'fac': adapter_list \[9\] taps"),
         ({"adapters": {"fac": {"width": 3}}}, r"unknown keys \['width'\]"),
         ({"head": {"kind": "x", "num_labels": 2}}, "head kind is 'x'"),

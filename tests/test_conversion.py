@@ -201,6 +201,8 @@ def test_what_the_original_does_not_know_is_refused_before_anything_is_written(t
             build(tiny_backbone_config, head=HeadConfig("multiple_choice", 4)),
             "nests fusion for CosmosQA alone",
         ),
+        "gate": (build(tiny_backbone_config, fusion_mode="gate"), "fusion_mode gate; the original has concat and add"),
+        "attention": (build(tiny_backbone_config, ("fac",), "attention"), "has fusion_mode attention"),
         "plain": (RobertaModel(tiny_backbone_config), "is a roberta, not a model of kadapter"),
     }
     for name, (model, _) in cases.items():

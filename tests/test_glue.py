@@ -19,6 +19,7 @@ from kadapter.data.glue import TASKS, encode_glue, glue_task, read_glue
 from kadapter.metrics import glue_scores
 
 GLUE = load_script("examples/run_classifier.py")
+TYPING = load_script("examples/run_finetune_openentity_adapter.py")
 HEADERS = {  # of train and dev, and of test, in GLUE's download
     "CoLA": (None, "index sentence"),
     "SST-2": ("sentence label", "index sentence"),
@@ -347,6 +348,18 @@ def test_roberta_takes_bottlenecks_in_the_recipe_too(classify, tiny_backbone):
     assert len(rows(folder / "MRPC.tsv")) == 13
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert "token_type_ids" not in tokenizer("a", "b")
+
+
+def test_a_knowledge_adapter_is_trained_on_a_backbone_with_bottlenecks(classify, run, tiny_backbone):
+    _, tuned = classify("RTE", model=tiny_backbone)
+    assert tuned.name.endswith("_bottleneck4")
+    _, folder = run(TYPING, f"--model_name_or_path={tuned}", "--freeze_bert=True", "--task_adapter=own", steps=2)
+    before, after = (load_file(path / "model.safetensors") for path in (tuned, folder))
+    backbone = [name for name in after if name.startswith("encoder.backbone.")]
+    assert sum("dropout.adapter" in name for name in backbone) == 4 * 2 * 4  # four layers, two sites, four tensors
+    assert all(torch.equal(after[name], before[name]) for name in backbone)
+    trained = load_file(folder / "checkpoint-2" / "trained.safetensors")
+    assert {name.split(".")[1] for name in trained if name.startswith("encoder.")} == {"adapters", "fusion"}
 
 
 def test_the_originals_flags_are_accepted_and_tensorflows_checkpoints_pointed_on(classify, tiny_bert, caplog):

@@ -1,6 +1,8 @@
 """The JSON helpers: lists and lines are read alike, faults are named by place, writing is atomic."""
 
 import os
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -127,3 +129,26 @@ def test_one_value_is_read_whole_or_refused_with_its_place(tmp_path: Path, text:
     assert read_json(write(tmp_path / "good.json", '\ufeff{"a":\r\n ["é\u2028", 1]}\n')) == {"a": ["é\u2028", 1]}
     with pytest.raises(ValueError, match=message):
         read_json(write(tmp_path / "a.json", text))
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_but_not_what_another_still_writes(tmp_path):
+    target = tmp_path / "rows.jsonl"
+    script = """
+import sys, time
+from kadapter.data.jsonio import atomic_writer
+with atomic_writer(sys.argv[1]) as file:
+    file.write("half")
+    file.flush()
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "writing\n"
+    write_jsonl(target, [1])
+    assert len(list(tmp_path.glob(".rows.jsonl.*.tmp"))) == 1
+    process.kill()
+    process.communicate()
+    assert len(list(tmp_path.glob(".rows.jsonl.*.tmp"))) == 1
+    write_jsonl(target, [1, 2])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+    assert target.read_text() == "1\n2\n"

@@ -199,8 +199,39 @@ def test_freezing_adds_up_and_none_undoes_it(tiny_model):
     assert trained == {"fusion"}
     tiny_model.freeze("none")
     assert all(parameter.requires_grad for parameter in tiny_model.parameters())
-    with pytest.raises(ValueError, match=r"freeze\('everything'\): choose one of"):
+    with pytest.raises(ValueError, match=r"freeze\('everything'\): choose one of .*'none', 'fac', 'lin'\]"):
         tiny_model.freeze("everything")
+
+
+def trained_adapters(model):
+    return {name.split(".")[1] for name, p in model.named_parameters() if "adapters" in name and p.requires_grad}
+
+
+def test_each_adapter_is_frozen_or_trained_by_its_name(tiny_backbone_config):
+    model = build(tiny_backbone_config, ("fac", "lin", "bio"))
+    model.freeze("lin")
+    assert trained_adapters(model) == {"fac", "bio"}
+    model.train_adapters(["lin"])
+    assert trained_adapters(model) == {"lin"}
+    model.train_adapters([])
+    assert trained_adapters(model) == set()
+    assert all(p.requires_grad for part in (model.backbone, model.fusion) for p in part.parameters())
+    with pytest.raises(ValueError, match=r"there is no adapter 'law'; the model has \['fac', 'lin', 'bio'\]"):
+        model.train_adapters(["fac", "law"])
+    assert trained_adapters(model) == set()
+
+
+def test_a_frozen_adapter_on_a_frozen_backbone_makes_no_graph(tiny_model):
+    tiny_model.freeze("backbone")
+    tiny_model.train_adapters(["lin"])
+    tiny_model.train()
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda value: held.append(value) or value, lambda value: value):
+        states = tiny_model.adapters["fac"]({tap: torch.randn(2, 6, 32) for tap in range(3)}, MASK)
+    assert not states.requires_grad
+    assert not held  # autograd keeps nothing for a backward pass
+    states = tiny_model(TEXT, MASK).adapter_states
+    assert [name for name, state in states.items() if state.requires_grad] == ["lin"]
 
 
 # -- kernels, precision, memory, compilation --------------------------------------------------------------------

@@ -76,3 +76,18 @@ def test_what_is_not_there_is_refused(runs, flags, error, message):
 def test_a_folder_without_runs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="let a run finish first"):
         TABLE.main([str(tmp_path)])
+
+
+def test_what_runs_trained_and_took_stands_beside_their_scores(runs, tmp_path, capsys):
+    for path in runs.rglob("metrics.json"):
+        report = json.loads(path.read_text())
+        seed = int(path.parent.name.split("seed-")[1][0])
+        many = "fac" in path.parent.name
+        report |= {"trained_parameters": 20_000 if many else 300, "seconds": 10.0 + seed, "peak_memory_mib": 100}
+        path.write_text(json.dumps(report))
+    TABLE.main([str(runs), "--resources", "--output", str(tmp_path / "out")])
+    head, _, fac, none = capsys.readouterr().out.strip().splitlines()
+    assert head.endswith("| f1 | trained | seconds | MiB |")
+    assert fac.endswith("| 20,000 | 12 | 100 |")
+    assert none.endswith("| 300 | 12 | 100 |")
+    assert (tmp_path / "out" / "parameters.png").read_bytes()[:4] == b"\x89PNG"

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 LIBRARY = ROOT / "kadapter"
-MODELS = {"adapter", "fusion", "heads", "modeling", "original", "task_model"}
+MODELS = {"adapter", "fusion", "heads", "modeling", "original", "parts", "task_model"}
 
 
 def imports(path):

@@ -5,12 +5,14 @@ same kind of message: one sentence with the file, the record and the mend.
 """
 
 import codecs
+import fcntl
+import glob
 import json
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -290,8 +292,10 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile: its files are private to the user, and the output should follow the umask.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    _remove_left_behind(path)
     try:
         with temporary.open("x", encoding="utf-8", newline="\n") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the process ends, however it ends
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -299,6 +303,14 @@ def atomic_writer(path: str | Path) -> Iterator[TextIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Delete what killed processes left of this file: temporary files that nobody holds."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), temporary.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> None:
