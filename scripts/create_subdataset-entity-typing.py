@@ -33,7 +33,7 @@ def typed(example: Example, types: Mapping[str, Sequence[str]] | None) -> Iterat
         if types is not None:
             yield mention, types.get(str(example[f"{role}_label"]), [])
         elif role == "subj" and example["relation"] == "P31":
-            yield mention, [str(example["obj_label"])]
+            yield mention, [example["obj_label"]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--input", type=Path, required=True, help="cleaned examples, JSON lines or a JSON list")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--types", type=Path, help="JSON object of entities' types, instead of P31")
-    parser.add_argument(
-        "--labels", choices=("frequency", "original"), default="frequency", help="labels and their order"
-    )
+    parser.add_argument("--labels", choices=("frequency", "original"), default="frequency", help="their order")
     parser.add_argument("--min_examples", type=int, default=50, help="mentions that a type must have")
     parser.add_argument("--dev_fraction", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=42)
@@ -55,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         mentions: dict[Mention, dict[str, None]] = {}
         for _, example in read_cleaned(args.input, "read"):
             for mention, found in typed(example, types):
-                mentions.setdefault(mention, {}).update(dict.fromkeys(found))
+                mentions.setdefault(mention, {}).update(dict.fromkeys(map(str, found)))
         counts = Counter(name for names in mentions.values() for name in names)
         frequent = [name for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= args.min_examples]
         labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else frequent
