@@ -3,10 +3,10 @@
     python scripts/create_subdataset-entity-typing.py --input trex-cleaned.jsonl --output_dir data/trex-et
     python scripts/create_subdataset-entity-typing.py ... --types types.json --labels original
 
-A mention's types are the objects of P31 ("instance of") whose subject it is, as in the original's data; or, with
---types, a JSON object {entity: [type, ...]}, those of any subject or object. Rare types are left out. Splits 90/10 by a
-seeded hash of the sentence. Writes train.jsonl, dev.jsonl (OpenEntity's form) and labels.json, most frequent first, or
-in the order of the original's 570. Holds the mentions in memory.
+A mention's types are the objects of P31 ("instance of") whose subject it is, for the original's reader types a fact's
+subject by its object; or, with --types, a JSON object {entity: [type, ...]}, those of any subject or object. Rare types
+are left out. Splits 90/10 by a seeded hash of the sentence. Writes train.jsonl, dev.jsonl (OpenEntity's form) and
+labels.json, most frequent first, or in the order of the original's 570. Holds the mentions in memory.
 """
 
 from __future__ import annotations
