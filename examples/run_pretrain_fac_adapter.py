@@ -2,9 +2,10 @@
 
     bash run_pretrain_fac-adapter.sh                           # the original's flags and values
     NGPU=4 bash run_pretrain_fac-adapter.sh                    # as published: 4 GPUs, 64 examples each
+    bash run_pretrain_fac-adapter.sh --objective entity_typing --data_dir data/trex-et   # types of entities instead
 
 Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder that every task takes as
---meta_fac_adaptermodel. Measured here: docs/results.md.
+--meta_fac_adaptermodel (typing: --meta_et_adaptermodel). Measured here: docs/results.md.
 """
 
 from dataclasses import dataclass
@@ -15,43 +16,69 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
+from kadapter.data.entity_typing import TYPING_SCHEMA, encode_entity_typing, read_entity_typing
 from kadapter.data.labels import read_labels
 from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_relations
-from kadapter.metrics import relation_scores
+from kadapter.metrics import entity_typing_scores, relation_scores
 from kadapter.recipe import pretrain
-from kadapter.reports import relation_rows
+from kadapter.reports import relation_rows, typing_rows
 from kadapter.task import Task
 from kadapter.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelationArguments:
-    """Relation classification."""
+    """What is learned of T-REx."""
 
-    labels: str = flag("JSON file of relations in order; default: relations.json in the data folder", "")
+    objective: str = flag(
+        "relations of two entities, or types of one", "relation", choices=("relation", "entity_typing")
+    )
+    labels: str = flag("JSON file of labels in order; default: relations.json or labels.json in the data folder", "")
 
 
-def score(predictions, features):
-    return relation_scores(np.stack([p["logits"] for p in predictions]), np.array(features["labels"]))
+def score(predictions, features, scores):
+    return scores(np.stack([p["logits"] for p in predictions]), np.array(features["labels"]))
+
+
+OBJECTIVES = {
+    "relation": {
+        "read": read_relations,
+        "schema": RELATION_SCHEMA,
+        "encode": encode_relations,
+        "score": partial(score, scores=relation_scores),
+        "metric": "accuracy",
+    },
+    "entity_typing": {
+        "read": read_entity_typing,
+        "schema": TYPING_SCHEMA,
+        "encode": encode_entity_typing,
+        "score": partial(score, scores=entity_typing_scores),
+        "metric": "f1",
+    },
+}
+
+# objective -> adapter, labels, rows of predictions
+NAMES = {
+    "relation": ("fac", "relations.json", relation_rows),
+    "entity_typing": ("et", "labels.json", typing_rows),
+}
 
 
 def main(argv=None):
     groups = [PretrainingArguments, DataArguments, TrainingArguments, RelationArguments]
     arguments = parse(__doc__, groups, argv, task_name="trex", max_seq_length=64)
     _, data_args, args, relation_args = arguments
-    labels = read_labels(relation_args.labels or Path(data_args.data_dir) / "relations.json")
+    objective = relation_args.objective
+    name, file, rows = NAMES[objective]
+    labels = read_labels(relation_args.labels or Path(data_args.data_dir) / file)
     task = Task(
-        read=read_relations,
-        schema=RELATION_SCHEMA,
-        encode=encode_relations,
+        **OBJECTIVES[objective],
         read_options={"labels": labels},
         encode_options={"labels": labels},
-        head=HeadConfig("relation", len(labels), tuple(labels)),
-        score=score,
-        rows=partial(relation_rows, labels=labels),
-        metric="accuracy",
+        head=HeadConfig(objective, len(labels), tuple(labels)),
+        rows=partial(rows, labels=labels),
     )
-    return pretrain(start_accelerator(args), task, arguments, "fac")
+    return pretrain(start_accelerator(args), task, arguments, name)
 
 
 if __name__ == "__main__":

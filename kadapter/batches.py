@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from kadapter.arguments import TrainingArguments
 
-Collate = Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
+Collate = Callable[..., dict[str, torch.Tensor]]  # of examples and, in training, `epoch`
 
 
 def make_batches(
@@ -103,7 +103,8 @@ class Plan:
         while step < self.total_steps:
             epoch, done = divmod(step, self.steps_per_epoch)
             batches = self.epoch(epoch)[done * self.accumulation :][: (self.total_steps - step) * self.accumulation]
-            loader = make_loader(dataset, [batch[rank :: self.world] for batch in batches], collate, num_workers)
+            shares = [batch[rank :: self.world] for batch in batches]
+            loader = make_loader(dataset, shares, partial(collate, epoch=epoch), num_workers)
             pairs = iter(zip(batches, loader, strict=True))
             while group := list(islice(pairs, self.accumulation)):
                 yield [indices for indices, _ in group], [batch for _, batch in group]

@@ -191,18 +191,25 @@ def plain(state: Mapping[str, torch.Tensor]) -> State:
 # -- backbones --------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def untold() -> Iterator[None]:
+    """Without the table of keys by which transformers tells of the pooler and of unused heads at each loading."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
 def load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
     """An encoder of transformers with all its weights; only a pooler may be fresh, which its `fresh_pooler` tells.
 
     Raises:
         ValueError: weights are missing or misshapen, which transformers would only warn of.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # its table of keys tells of the pooler and of unused heads each time
-    try:
+    with untold():
         backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     lacking += sorted(str(key) for key in info["mismatched_keys"])
     if lacking:

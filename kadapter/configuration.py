@@ -20,7 +20,7 @@ from transformers.models.auto.modeling_auto import (
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
-HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification")
+HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm")
 
 
 def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
@@ -178,7 +178,8 @@ class HeadConfig:
     Args:
         kind: one of `HEAD_KINDS`.
         num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length), for
-            "multiple_choice" the number of choices; 1 makes "classification" a regression.
+            "multiple_choice" the number of choices, for "masked_lm" the vocabulary; 1 makes "classification" a
+            regression.
         labels: names of the labels in order, where they have names.
         dropout: probability before `out_proj`; None takes the backbone's.
     """

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter import checkpoint
 from kadapter.arguments import DataArguments, TrainingArguments
+from kadapter.card import write_card
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Collator
 from kadapter.evaluation import Predictions, predict
@@ -51,6 +52,7 @@ def fit(
         tokenizer.pad_token_id if task.pad_token_id is None else task.pad_token_id,
         data_args.max_seq_length if data_args.pad_to_max_length else None,
         multiple=8 if accelerator.device.type == "cuda" else 1,
+        augment=task.augment,
     )
     workers, best = data_args.dataloader_num_workers, run.folder / "best"
 
@@ -99,7 +101,28 @@ def fit(
             report |= {split: metrics} if metrics else {}
     run.metrics(report)
     run.close()
+    if accelerator.is_main_process:
+        write_cards(run.folder, model, data_args, data, report, adapter_alone)
     return report
+
+
+def write_cards(
+    folder: Path,
+    model: TaskModel,
+    data_args: DataArguments,
+    data: Mapping[str, Dataset],
+    report: Mapping[str, Any],
+    adapter_alone: bool,
+) -> None:
+    """Cards of the best model, with its scores, and of the final one, with them where it is the best."""
+    about = Path(data_args.data_dir).resolve().name, {split: len(features) for split, features in data.items()}
+    adapter = next(iter(model.encoder.adapters)) if adapter_alone else None
+    best, scores = folder / "best", {split: report[split] for split in data if split in report}
+    if best.is_dir():
+        write_card(best, folder.name, model.config, adapter, about, scores)
+    if "steps" in report:
+        same = not best.is_dir() or report.get("best", {}).get("step") == report["steps"]
+        write_card(folder, folder.name, model.config, adapter, about, scores if same else {})
 
 
 def _peak_memory(device: torch.device) -> int:

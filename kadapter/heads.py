@@ -23,11 +23,15 @@ from kadapter.configuration import IGNORE, HeadConfig
 
 @dataclass
 class HeadOutput(ModelOutput):
-    """`loss` (scalar, None without labels); `logits` [B, C] or [B, S, C]; `attention` [B, S, S] where a head has it."""
+    """`loss` (scalar, None without labels); `logits` [B, C], [B, N, C] or [B, S, C].
+
+    `attention` [B, S, S] and `losses` [B, N], each position's own, where a head has them.
+    """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     attention: torch.Tensor | None = None
+    losses: torch.Tensor | None = None
 
 
 def _normalized(total: torch.Tensor, mean_over: torch.Tensor | int, num_items: float | None) -> torch.Tensor:
@@ -182,15 +186,54 @@ class MultipleChoiceHead(nn.Module):
         return {"logits": output.logits}
 
 
+class MaskedLMHead(nn.Module):
+    """States at hidden tokens -> these tokens; the last layer's weights are the input embeddings (E wide).
+
+    The head of BERT and RoBERTa, so that a pretrained one can be taken over (`language_model.py`).
+    """
+
+    reads = "positions"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float, embedding_size: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, embedding_size)
+        self.layer_norm = nn.LayerNorm(embedding_size)
+        self.bias = nn.Parameter(torch.zeros(config.num_labels))
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+        *,
+        embeddings: torch.Tensor,
+    ) -> HeadOutput:
+        """`features` [B, N, H], `embeddings` [C, E] -> `logits` [B, N, C]; `labels` [B, N] tokens, or IGNORE."""
+        logits = F.linear(self.layer_norm(F.gelu(self.dense(features))), embeddings, self.bias)
+        output = HeadOutput(logits=logits)
+        if labels is not None:
+            losses = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none", ignore_index=IGNORE)
+            output.loss, output.losses = _normalized(losses.sum(), (labels != IGNORE).sum(), num_items), losses
+        return output
+
+    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
+        """For each position the likeliest token and the loss, [B, N] each."""
+        assert output.logits is not None
+        return {"predicted": output.logits.argmax(-1), "losses": output.losses}
+
+
 HEADS: dict[str, type[nn.Module]] = {
     "relation": RelationHead,
     "dependency": DependencyHead,
     "entity_typing": EntityTypingHead,
     "multiple_choice": MultipleChoiceHead,
     "classification": ClassificationHead,
+    "masked_lm": MaskedLMHead,
 }
 
 
-def build_head(config: HeadConfig, hidden_size: int, dropout: float) -> nn.Module:
+def build_head(config: HeadConfig, hidden_size: int, dropout: float, embedding_size: int) -> nn.Module:
     """The head that `config.kind` names; `dropout` is used where the configuration leaves it open."""
-    return HEADS[config.kind](config, hidden_size, dropout if config.dropout is None else config.dropout)
+    tied = {"embedding_size": embedding_size} if config.kind == "masked_lm" else {}
+    return HEADS[config.kind](config, hidden_size, dropout if config.dropout is None else config.dropout, **tied)

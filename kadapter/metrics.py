@@ -136,6 +136,20 @@ def head_scores(
     return {"accuracy": float(hits.mean()), "att_accuracy": float(attention_hits.mean())}
 
 
+def masked_lm_scores(
+    predicted: Sequence[np.ndarray], losses: Sequence[np.ndarray], labels: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """Over all hidden tokens: share found, perplexity, and their mean log-probability, which chooses the best.
+
+    Args:
+        predicted, losses: [hidden tokens] an example, the latter in nats; what follows behind the labels is padding.
+    """
+    counts = [len(row) for row in labels]
+    hits = np.concatenate([row[:n] for row, n in zip(predicted, counts, strict=True)]) == np.concatenate(labels)
+    loss = np.concatenate([row[:n] for row, n in zip(losses, counts, strict=True)]).astype(np.float64).mean()
+    return {"accuracy": float(hits.mean()), "perplexity": float(np.exp(loss)), "log_likelihood": float(-loss)}
+
+
 def glue_scores(predicted: np.ndarray, gold: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     """GLUE's official scores, those of `names`: accuracy, f1 (of class 1), matthews, pearson, spearman.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
+from kadapter.card import CARD, push_adapter, write_card
 from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
 from kadapter.original import read_adapter
@@ -71,10 +73,21 @@ class NamedParts(nn.Module):
             raise
         return adapter
 
-    def save_adapter(self, folder: str | os.PathLike, name: str) -> None:
-        """Write one adapter alone: `adapter_config.json` and `adapter_model.safetensors`."""
+    def save_adapter(
+        self, folder: str | os.PathLike, name: str, push_to_hub: bool = False, repo_id: str | None = None, **hub: Any
+    ) -> None:
+        """Write one adapter alone: `adapter_config.json`, `adapter_model.safetensors`, and a card where there is none.
+
+        Args:
+            push_to_hub: upload these files to `repo_id`, default the folder's name, which is made if need be.
+            hub: private, token; commit_message, revision, create_pr.
+        """
         self._require(name)
         checkpoint.save_adapter(self.adapters[name].state_dict(), self.config.adapter_config(name), folder)
+        if not (Path(folder) / CARD).exists():
+            write_card(folder, Path(folder).name, self.config, name)
+        if push_to_hub:
+            push_adapter(folder, repo_id or Path(folder).name, **hub)
 
     def _new_adapter(self, name: str) -> KnowledgeAdapter:
         config = self.config

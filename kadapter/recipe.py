@@ -76,6 +76,8 @@ def _run(
     data = load_data(accelerator, task, splits, tokenizer, data_args, args, is_causal(backbone))
     encoder = load_encoder(model_args)
     model = TaskModel.from_encoder(encoder, task.head)
+    if task.start is not None:
+        task.start(model)
     bottleneck = encoder.config.bottleneck_config()
     inside = [f"bottleneck{bottleneck.size}"] if bottleneck else []
     name = run_name(args, data_args.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")

@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset, Features
 
 from kadapter.configuration import HeadConfig
+from kadapter.data.encoding import Augment
 from kadapter.data.features import Encoder, Reader
 from kadapter.evaluation import Predictions
 
@@ -29,6 +30,8 @@ class Task:
     split_options: split -> further options of `read` there.
     pad_token_id: what fills up sequences; None takes the tokenizer's own.
     report: called in the end with the run's folder, the split, its predictions and its features.
+    augment: `augment(feature, epoch)`, what an epoch of training sees of a feature; it must depend on these alone.
+    start: called with the fresh task model, to give its head and fusion other first weights.
     """
 
     read: Reader
@@ -44,3 +47,5 @@ class Task:
     split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pad_token_id: int | None = None
     report: Callable[[Path, str, Predictions, Dataset], None] | None = None
+    augment: Augment | None = None
+    start: Callable[[Any], None] | None = None

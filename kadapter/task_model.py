@@ -18,7 +18,7 @@ from torch import nn
 
 from kadapter import checkpoint
 from kadapter.configuration import BottleneckConfig, HeadConfig, KAdapterConfig
-from kadapter.heads import ClassificationHead, HeadOutput, build_head
+from kadapter.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
 from kadapter.modeling import KAdapterModel, KAdapterPreTrainedModel
 
 TASK_CONFIG = "task_config.json"
@@ -38,7 +38,8 @@ class TaskModel(KAdapterPreTrainedModel):
         super().__init__(config)
         self.encoder = KAdapterModel(config) if encoder is None else encoder
         dropout = getattr(config.backbone_config, "hidden_dropout_prob", 0.1)
-        self.head = build_head(config.head_config(), config.hidden_size, dropout)
+        embeddings: Any = self.encoder.get_input_embeddings()
+        self.head = build_head(config.head_config(), config.hidden_size, dropout, embeddings.weight.shape[1])
         pooler = getattr(self.encoder.backbone, "pooler", None)
         if pooler is not None:
             pooler.requires_grad_(False)  # no head reads it, and distributed training must not wait for it
@@ -152,7 +153,8 @@ class TaskModel(KAdapterPreTrainedModel):
         features = self.encoder(
             input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, positions=positions
         ).last_hidden_state
-        return self.head(features, attention_mask=attention_mask, labels=labels, num_items=num_items)
+        tied = {"embeddings": self.get_input_embeddings().weight} if isinstance(self.head, MaskedLMHead) else {}
+        return self.head(features, attention_mask=attention_mask, labels=labels, num_items=num_items, **tied)
 
     def predictions(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> list[dict[str, np.ndarray]]:
         """What evaluation keeps of an output, one dictionary an example; without the padding of sequences."""

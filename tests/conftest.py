@@ -167,6 +167,11 @@ def world(tmp_path_factory) -> Path:
             "100",
         ]
     )
+    lines = (folder / "backbone" / "text.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    for split, part in (("train", lines[:80]), ("dev", lines[80:])):
+        path = folder / "text" / f"{split}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(part), encoding="utf-8")
     return folder
 
 
@@ -182,6 +187,7 @@ def _features_cache(tmp_path_factory):
 DATA = {
     "run_pretrain_fac_adapter": "trex-rc",
     "run_pretrain_lin_adapter": "find_head",
+    "run_pretrain_mlm_adapter": "text",
     "run_finetune_openentity_adapter": "OpenEntity",
     "run_finetune_figer_adapter": "FIGER",
     "run_finetune_tacred_adapter": "TACRED",

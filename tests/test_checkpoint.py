@@ -251,9 +251,9 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path, tiny_model):
     assert (tmp_path / "model").read_text() == "a file"
 
 
-def test_an_adapters_folder_holds_readable_json_and_the_weights_alone(tmp_path, tiny_model):
+def test_an_adapters_folder_holds_a_card_readable_json_and_the_weights_alone(tmp_path, tiny_model):
     tiny_model.save_adapter(tmp_path / "fac", "fac")
-    assert sorted(os.listdir(tmp_path / "fac")) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(os.listdir(tmp_path / "fac")) == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
     assert json.loads((tmp_path / "fac" / "adapter_config.json").read_text())["adapter_list"] == [0, 1, 2]
     config, state = original.read_adapter(tmp_path / "fac" / "adapter_model.safetensors")
     assert config == TINY_ADAPTER

@@ -9,7 +9,7 @@ the last token of what they are about: the closing marker, the last sub-word, th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 
 Feature = dict[str, Any]
+Augment = Callable[[Feature, int], Feature]
 
 
 def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -204,13 +205,22 @@ class Collator:
         pad_token_id: id of padding (its attention mask is 0).
         max_length: None pads to the longest of the batch, a number to that length (`--pad_to_max_length`).
         multiple: round dynamic lengths up to this, which suits GPUs.
+        augment: what an epoch of training makes of each feature first.
     """
 
-    def __init__(self, pad_token_id: int, max_length: int | None = None, multiple: int = 1):
-        self.pad_token_id, self.max_length, self.multiple = pad_token_id, max_length, multiple
+    def __init__(
+        self, pad_token_id: int, max_length: int | None = None, multiple: int = 1, augment: Augment | None = None
+    ):
+        self.pad_token_id, self.max_length, self.multiple, self.augment = pad_token_id, max_length, multiple, augment
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """ids, mask [batch, seq], or [batch, choices, seq]; positions [batch, n]; labels as the head takes them."""
+    def __call__(self, features: Sequence[Mapping[str, Any]], epoch: int | None = None) -> dict[str, torch.Tensor]:
+        """ids, mask [batch, seq], or [batch, choices, seq]; positions [batch, n]; labels as the head takes them.
+
+        Where examples have different numbers of positions, those that lack some get position 0 with label IGNORE.
+        `epoch` is that of training, None at evaluation.
+        """
+        if self.augment is not None and epoch is not None:
+            features = [self.augment(dict(feature), epoch) for feature in features]
         ids = [feature["input_ids"] for feature in features]
         choices = len(ids[0]) if isinstance(ids[0][0], list) else 0
         rows = [row for choice in ids for row in choice] if choices else ids
@@ -225,11 +235,14 @@ class Collator:
             types = [feature["token_type_ids"] for feature in features]
             types = [row for choice in types for row in choice] if choices else types
             batch["token_type_ids"] = _padded(types, size, 0).view(shape)
-        if features[0]["positions"]:
-            batch["positions"] = torch.tensor([feature["positions"] for feature in features])
         labels = [feature["labels"] for feature in features]
-        per_token = not features[0]["positions"]  # a head without positions reads the sequence, a label a token
-        batch["labels"] = _padded(labels, size, IGNORE) if per_token else torch.tensor(labels)
+        positions = [feature["positions"] for feature in features]
+        widest, ragged = max(map(len, positions)), len(set(map(len, positions))) > 1
+        if widest:
+            batch["positions"] = _padded(positions, widest, 0) if ragged else torch.tensor(positions)
+        # A head without positions reads the sequence, a label a token; else labels are an example's or a position's.
+        width = widest if ragged else 0 if widest else size
+        batch["labels"] = _padded(labels, width, IGNORE) if width else torch.tensor(labels)
         return batch
 
 

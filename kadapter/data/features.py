@@ -158,11 +158,14 @@ def _restarted(read: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[st
 def _encode(batch: dict[str, list], encoder: Encoder, tokenizer: PreTrainedTokenizerBase, options: dict) -> dict:
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     features = encoder(rows, tokenizer, **options)
-    for row, feature in zip(rows, features, strict=True):
+    if "record" not in features[0]:  # else the encoder made other examples of these, such as blocks of text
+        for row, feature in zip(rows, features, strict=True):
+            feature["record"] = row["record"]
+    for feature in features:
         feature.setdefault(DROPPED, "")
         feature.setdefault(NOTE, "")
         feature.setdefault("items", 1)  # what the loss counts: one an example, or more (words)
-        feature.update(record=row["record"], length=max(map(len, sequences(feature))))
+        feature["length"] = max(map(len, sequences(feature)))
     return {name: [_compact(feature[name]) for feature in features] for name in features[0]}
 
 

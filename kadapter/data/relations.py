@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
+from kadapter.data.subset import check_spans
 
 MARKERS = ("@", "#")  # around the subject and around the object
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
@@ -66,13 +67,7 @@ def _check(
         raise ValueError(
             f"{where}: relation {relation!r} is not among the {len(labels)} labels; mend it or give the right --labels."
         )
-    for name in ("subj", "obj"):
-        start, end = record[f"{name}_start"], record[f"{name}_end"]
-        if not all(isinstance(value, int) for value in (start, end)) or not 0 <= start <= end < len(words):
-            raise ValueError(
-                f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
-                f"{len(words)} words; both count from 0, the end is inclusive."
-            )
+    check_spans(record, where)
     return {
         "pieces": _pieces(record),
         "subject_first": _subject_first(record),

@@ -113,13 +113,25 @@ def summary(report: dict[str, Any]) -> str:
     return ", ".join(parts + [f"dropped for {reason} {number:,}" for reason, number in report["dropped"].items()])
 
 
-def _examples(path: Path, what: str) -> Iterator[tuple[int, Example]]:
+def read_cleaned(path: Path, what: str) -> Iterator[tuple[int, Example]]:
     """Checked cleaned examples with their numbers, and a bar on a terminal."""
     for number, example in tqdm(read_records(path), unit=" examples", unit_scale=True, desc=what, disable=None):
         check_keys(example, KEYS, f"{path}, record {number}")
         if not isinstance(example["token"], list) or not isinstance(example["relation"], str):
             raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
+        check_spans(example, f"{path}, record {number}")
         yield number, example
+
+
+def check_spans(example: Example, where: str) -> None:
+    """Raise ValueError where subject or object do not lie in the words."""
+    for name in ("subj", "obj"):
+        start, end = example[f"{name}_start"], example[f"{name}_end"]
+        if not all(isinstance(value, int) for value in (start, end)) or not 0 <= start <= end < len(example["token"]):
+            raise ValueError(
+                f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
+                f"{len(example['token'])} words; both count from 0, the end is inclusive."
+            )
 
 
 def _pair(example: Example) -> str:
@@ -136,7 +148,7 @@ def _count(path: Path, by: str) -> tuple[Counter[str], Counter[str]]:
     found: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     seen: set[bytes] = set()
-    for _, example in _examples(path, "count"):
+    for _, example in read_cleaned(path, "count"):
         relation = example["relation"]
         found[relation] += 1
         if by == "pairs":
@@ -173,7 +185,7 @@ def _split(
     known = set(relations)
     with ExitStack() as stack:
         files = {name: stack.enter_context(atomic_writer(output_dir / f"{name}.jsonl")) for name in kept}
-        for number, example in _examples(path, "split"):
+        for number, example in read_cleaned(path, "split"):
             relation = example["relation"]
             place = seen[relation]
             seen[relation] += 1

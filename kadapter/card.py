@@ -1,0 +1,157 @@
+"""Model cards: README.md of a saved adapter or model, for people and for the hub; and the way to the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, HfApi, ModelCardData
+
+from kadapter.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD
+from kadapter.configuration import AdapterConfig, KAdapterConfig
+from kadapter.data.jsonio import atomic_writer
+
+CARD = "README.md"
+MARKER = (
+    "<!-- kadapter replaces this card at the next save, but for its licence; delete this line to keep your text. -->"
+)
+UNKNOWN = "unknown"
+
+BODY = """{marker}
+
+# {title}
+
+{what} for `{base}`, made with kadapter (K-Adapter, [arXiv:2002.01808](https://arxiv.org/abs/2002.01808)).
+
+{shape}
+
+## Use
+```python
+{use}
+```
+
+## Data
+{data}
+
+## Scores
+{scores}
+
+## Licence
+Unknown until the author says so: put it into `license` above, minding those of the backbone and the data.
+"""
+USE_ADAPTER = """from kadapter import KAdapterModel
+
+model = KAdapterModel.from_pretrained("{base}")
+model.load_adapter("{title}", "{name}")  # this folder, or user/name on the hub"""
+USE_MODEL = """from kadapter import TaskModel
+
+model = TaskModel.from_pretrained("{title}")  # this folder, or user/name on the hub"""
+
+
+def write_card(
+    folder: str | os.PathLike,
+    title: str,
+    config: KAdapterConfig,
+    adapter: str | None = None,
+    data: tuple[str, Mapping[str, int]] | None = None,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Write `README.md`, unless one is there that does not carry our marker; a licence that was filled in stays.
+
+    Args:
+        config: the model's.
+        adapter: the folder holds this adapter alone; None: the whole model.
+        data: name of the data, and split -> number of examples.
+        scores: split -> metric -> value.
+    """
+    path, license = Path(folder) / CARD, UNKNOWN
+    if path.is_file():
+        before = path.read_text(encoding="utf-8")
+        if MARKER not in before:
+            return
+        given = re.search(r"^license: *(.+)$", before, re.MULTILINE)
+        license = given[1] if given else UNKNOWN
+    (base, on_hub), scores = _base(config), scores or {}
+    names = list(config.adapters) if adapter is None else [adapter]
+    header = ModelCardData(
+        base_model=base if on_hub else None,
+        library_name="kadapter",
+        license=license,
+        tags=["kadapter", "adapter", *names],
+        model_name=title,
+        eval_results=_results(config, data, scores) or None,
+    )
+    values = [(split, name, f"{value:.4f}") for split, row in scores.items() for name, value in row.items()]
+    text = BODY.format(
+        marker=MARKER,
+        title=title,
+        what=f"Knowledge adapter `{adapter}`" if adapter else "A model with knowledge adapters" if names else "A model",
+        base=base,
+        shape=_shape({name: config.adapter_config(name) for name in names}),
+        use=(USE_ADAPTER if adapter else USE_MODEL).format(base=base, title=title, name=adapter),
+        data=f"`{data[0]}`: {', '.join(f'{split} {n:,}' for split, n in data[1].items())} examples"
+        if data
+        else UNKNOWN,
+        scores=_table(("split", "metric", "value"), values) or UNKNOWN,
+    )
+    with atomic_writer(path) as file:
+        file.write(f"---\n{header.to_yaml()}\n---\n\n{text}")
+
+
+def push_adapter(
+    folder: str | os.PathLike, repo_id: str, private: bool | None = None, token: str | bool | None = None, **commit: Any
+) -> None:
+    """Upload an adapter's own files to the hub; a repository that is not there is made."""
+    api = HfApi(token=token)
+    name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD, CARD]
+    api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=files, **commit)
+
+
+def _base(config: KAdapterConfig) -> tuple[str, bool]:
+    """The backbone's name (of a folder only the last part), and whether it is one of the hub."""
+    source = getattr(config.backbone_config, "_name_or_path", "")
+    on_hub = bool(re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source)) and not Path(source).exists()
+    return source if on_hub else Path(source).name or config.backbone_config.model_type, on_hub
+
+
+def _shape(adapters: Mapping[str, AdapterConfig]) -> str:
+    rows = [
+        (
+            name,
+            ", ".join(map(str, c.adapter_list or ())),
+            c.adapter_size,
+            c.adapter_transformer_layers,
+            c.num_attention_heads,
+        )
+        for name, c in adapters.items()
+    ]
+    return _table(("adapter", "taps", "width", "layers a tap", "heads"), rows)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple]) -> str:
+    """Markdown; "" without rows."""
+    lines = [head, ("---",) * len(head), *rows] if rows else []
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _results(
+    config: KAdapterConfig, data: tuple[str, Mapping[str, int]] | None, scores: Mapping[str, Mapping[str, float]]
+) -> list[EvalResult]:
+    if data is None or config.head is None:
+        return []
+    return [
+        EvalResult(
+            task_type=config.head["kind"],
+            dataset_type=data[0],
+            dataset_name=data[0],
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=value,
+        )
+        for split, row in scores.items()
+        for metric, value in row.items()
+    ]

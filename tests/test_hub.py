@@ -1,0 +1,158 @@
+"""Cards beside saved models, and the hub: names instead of folders, read from a cache as the hub's library keeps it."""
+
+import huggingface_hub
+import pytest
+import torch
+from conftest import load_script
+from huggingface_hub import ModelCard
+from tiny import assert_same, build, features, weights
+
+from kadapter import KAdapterModel, TaskModel
+from kadapter.card import MARKER, write_card
+
+FAC = load_script("examples/run_pretrain_fac_adapter.py")
+TYPING = load_script("examples/run_finetune_openentity_adapter.py")
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """The hub's cache: `hub(repo_id, revision)` is a folder that counts as downloaded; `hub.options` read no other."""
+
+    def place(repo_id, revision="main"):
+        repository, commit = tmp_path / "hub" / f"models--{repo_id.replace('/', '--')}", revision.ljust(40, "0")
+        reference = repository / "refs" / revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit)
+        return repository / "snapshots" / commit
+
+    place.options = {"cache_dir": tmp_path / "hub", "local_files_only": True}
+    return place
+
+
+# -- loading by name --------------------------------------------------------------------------------------------
+
+
+def test_an_adapter_and_a_model_load_by_name_and_revision(hub, tiny_backbone_config):
+    for seed, revision in ((1, "main"), (2, "v2")):
+        model = build(tiny_backbone_config, ("bio",), seed=seed)
+        model.save_adapter(hub("ann/bio", revision), "bio")
+        model.save_pretrained(hub("ann/model", revision))
+    for seed, revision in ((1, {}), (2, {"revision": "v2"})):
+        options = hub.options | revision
+        wanted = build(tiny_backbone_config, ("bio",), seed=seed)
+        found = build(tiny_backbone_config, ())
+        found.load_adapter("ann/bio", "med", **options)
+        assert_same(weights(found.adapters["med"]), weights(wanted.adapters["bio"]))
+        loaded = KAdapterModel.from_pretrained("ann/model", **options)
+        assert_same(weights(loaded), weights(wanted))
+        both = KAdapterModel.from_pretrained("ann/model", adapters={"med": "ann/bio"}, **options)
+        assert_same(weights(both.adapters["med"]), weights(wanted.adapters["bio"]))
+        assert torch.equal(features(loaded), features(wanted))
+
+
+def test_a_name_or_revision_that_is_not_there_is_told(hub, tiny_backbone_config):
+    model = build(tiny_backbone_config, ("bio",))
+    model.save_adapter(hub("ann/bio"), "bio")
+    with pytest.raises(
+        FileNotFoundError, match="adapter bob/bio is neither a local file or folder nor a reachable hub"
+    ):
+        model.load_adapter("bob/bio", "med", **hub.options)
+    with pytest.raises(FileNotFoundError, match="adapter ann/bio is neither"):
+        model.load_adapter("ann/bio", "med", revision="v9", **hub.options)
+    assert list(model.adapters) == ["bio"]
+
+
+def test_an_adapter_is_pushed_with_its_own_files_alone(tmp_path, monkeypatch, tiny_backbone_config):
+    calls = []
+
+    class Api:
+        def __init__(self, token=None):
+            calls.append(("token", token))
+
+        def create_repo(self, repo_id, **options):
+            calls.append((repo_id, options))
+            return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
+
+        def upload_folder(self, *, repo_id, folder_path, allow_patterns, **options):
+            files = sorted(path.name for path in folder_path.iterdir() if path.name in allow_patterns)
+            calls.append((repo_id, files, options))
+
+    monkeypatch.setattr("kadapter.card.HfApi", Api)
+    folder = tmp_path / "bio"
+    folder.mkdir()
+    (folder / "events.out.tfevents").write_text("of a run")
+    options = {"private": True, "token": "t", "commit_message": "first"}
+    build(tiny_backbone_config, ("bio",)).save_adapter(folder, "bio", push_to_hub=True, repo_id="ann/bio", **options)
+    files = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
+    assert calls == [
+        ("token", "t"),
+        ("ann/bio", {"private": True, "exist_ok": True}),
+        ("ann/bio", files, {"commit_message": "first"}),
+    ]
+
+
+# -- cards ------------------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_describes_its_adapter(run, tiny_backbone):
+    report, folder = run(FAC)
+    for place in (folder, folder / "best"):
+        card = ModelCard.load(place / "README.md")
+        assert card.data.license == "unknown"
+        assert card.data.library_name == "kadapter"
+        assert card.data.tags == ["kadapter", "adapter", "fac"]
+        assert card.data.base_model is None  # a folder of this machine is no name on the hub
+        assert str(tiny_backbone.parent) not in card.content
+        assert f"Knowledge adapter `fac` for `{tiny_backbone.name}`" in card.text
+        assert "| fac | 0, 1, 2 | 16 | 2 | 2 |" in card.text
+        assert "`trex-rc`: train" in card.text
+    card = ModelCard.load(folder / "best" / "README.md")
+    results = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert results == {("dev", name): value for name, value in report["dev"].items()}
+    assert f"| dev | accuracy | {report['dev']['accuracy']:.4f} |" in card.text
+
+
+def test_a_final_model_that_is_not_the_best_does_not_take_its_scores(run):
+    report, folder = run(FAC, "--learning_rate", "0")  # equal scores: the first is the best
+    assert (report["best"]["step"], report["steps"]) == (3, 6)
+    final, best = (ModelCard.load(place / "README.md") for place in (folder, folder / "best"))
+    assert best.data.eval_results
+    assert final.data.eval_results is None
+    assert "## Scores\nunknown" in final.text
+
+
+def test_a_task_model_names_all_its_adapters(run):
+    adapter = run(FAC, steps=1)[1]
+    report, folder = run(TYPING, f"--meta_fac_adaptermodel={adapter}", "--task_adapter=own")
+    card = ModelCard.load(folder / "best" / "README.md")
+    assert card.data.tags == ["kadapter", "adapter", "fac", "own"]
+    assert {result.dataset_split for result in card.data.eval_results} == {"dev", "test"}
+    assert "TaskModel.from_pretrained" in card.text
+    assert TaskModel.from_pretrained(folder / "best")  # beside the card
+
+
+def test_a_card_of_the_users_stays_and_so_does_a_licence(tmp_path, tiny_backbone_config):
+    model = build(tiny_backbone_config, ("bio",))
+    card = tmp_path / "bio" / "README.md"
+    model.save_adapter(card.parent, "bio")
+    first = card.read_text()
+    assert MARKER in first
+    card.write_text(first.replace("license: unknown", "license: cc-by-4.0"))
+    write_card(card.parent, "bio", model.config, "bio", ("texts", {"train": 1234}))
+    assert "license: cc-by-4.0" in card.read_text()
+    assert "`texts`: train 1,234 examples" in card.read_text()
+    kept = card.read_text().replace(MARKER, "") + "my words\n"
+    card.write_text(kept)
+    write_card(card.parent, "bio", model.config, "bio")
+    model.save_adapter(card.parent, "bio")
+    assert card.read_text() == kept
+
+
+def test_a_backbone_from_the_hub_is_the_base_model(tmp_path, tiny_backbone_config):
+    model = build(tiny_backbone_config, ("bio",))
+    model.config.backbone_config._name_or_path = "roberta-large"
+    model.save_adapter(tmp_path / "bio", "bio")
+    card = ModelCard.load(tmp_path / "bio" / "README.md")
+    assert card.data.base_model == "roberta-large"
+    assert 'KAdapterModel.from_pretrained("roberta-large")' in card.text
+    assert 'model.load_adapter("bio", "bio")' in card.text
