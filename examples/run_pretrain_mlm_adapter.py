@@ -12,14 +12,12 @@ it has one, so that the first dev score is the backbone's. Leaves an adapter fol
 from dataclasses import dataclass
 from functools import partial
 
-from transformers import AutoConfig
-
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
 from kadapter.data.masking import TEXT_SCHEMA, Masking, encode_text, read_text
 from kadapter.language_model import start_from_backbone
 from kadapter.metrics import masked_lm_scores
-from kadapter.recipe import load_tokenizer, pretrain
+from kadapter.recipe import backbone_config, load_tokenizer, pretrain
 from kadapter.task import Task
 from kadapter.tracking import start_accelerator
 
@@ -51,7 +49,6 @@ def main(argv=None):
     model_args, _, args, text_args = arguments
     hub = {"revision": model_args.revision, "cache_dir": model_args.cache_dir}
     tokenizer = load_tokenizer(model_args)
-    vocabulary = AutoConfig.from_pretrained(model_args.model_name_or_path, **hub).vocab_size
     task = Task(
         read=read_text,
         schema=TEXT_SCHEMA,
@@ -60,7 +57,7 @@ def main(argv=None):
         encode_options={"share": text_args.mlm_probability},
         files={"train": "train.txt", "dev": "dev.txt"},
         split_options={"dev": {"masked": True}},
-        head=HeadConfig("masked_lm", vocabulary),
+        head=HeadConfig("masked_lm", backbone_config(model_args).vocab_size),
         score=score,
         rows=partial(rows, tokenizer=tokenizer),
         metric="log_likelihood",

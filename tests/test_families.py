@@ -24,6 +24,7 @@ RECIPES = {
     for name in (
         "pretrain_fac_adapter",
         "pretrain_lin_adapter",
+        "pretrain_mlm_adapter",
         "finetune_openentity_adapter",
         "finetune_figer_adapter",
         "finetune_tacred_adapter",
@@ -360,6 +361,10 @@ def two_steps(name, folder, run, glue, tmp_path):
         found = recipe.main([*flags, "--adapter_list=", "--no_cuda", f"--output_dir={tmp_path / 'example'}"])
         assert torch.isfinite(found).all()
         return
+    if name == "pretrain_mlm_adapter" and folder.name in DECODERS:
+        with pytest.raises(ValueError, match="has no mask token; take a masked-language model"):
+            run(recipe, *flags, steps=2)
+        return
     if not name.startswith("pretrain"):
         flags.append("--task_adapter=own")
     if name == "classifier":
@@ -386,8 +391,8 @@ def test_every_family_runs_a_recipe(family, name, folders, run, glue, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "name"), [(family, name) for family in FAMILIES for name in RECIPES if (family, name) not in SOME]
+)
 def test_every_family_runs_every_recipe(family, name, folders, run, glue, tmp_path):
-    if (family, name) not in SOME:
-        two_steps(name, folders[family], run, glue, tmp_path)
+    two_steps(name, folders[family], run, glue, tmp_path)

@@ -1,5 +1,6 @@
 """Masked language modelling: blocks, masks, the head, and the recipe's real script in process."""
 
+import copy
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import pytest
 import torch
 from conftest import DEMO_BACKBONE, TINY_ADAPTER, load_script
 from safetensors.torch import load_file
+from tokenizers import normalizers
 from torch.nn.functional import cross_entropy
 from transformers import AlbertConfig, AutoModelForMaskedLM, BertConfig, ElectraConfig, RobertaConfig
 
@@ -148,19 +150,14 @@ def test_a_block_of_special_tokens_is_dropped_and_counted(tokenizer, tmp_path, c
     assert "1 of 2 examples dropped: they hold nothing but special tokens" in caplog.text
 
 
-def test_lines_of_which_the_tokenizer_leaves_nothing_are_dropped_too():
-    class Deaf:
-        mask_token_id, cls_token_id, sep_token_id, all_special_ids = 4, 0, 2, [0, 2, 4]
-
-        def __len__(self):
-            return 9
-
-        def __call__(self, texts, **options):
-            return {"input_ids": [[] for _ in texts]}
-
-    example = {"lines": ["x"], "numbers": [7], "masked": True, "record": 7}
-    (feature,) = encode_text([example], Deaf(), 16, 0.15)
+def test_lines_of_which_the_tokenizer_leaves_nothing_are_dropped_too(tokenizer):
+    example = {"lines": ["\x00"], "numbers": [7], "masked": True, "record": 7}
+    deaf = copy.deepcopy(tokenizer)
+    deaf.backend_tokenizer.normalizer = normalizers.Replace("\x00", "")
+    (feature,) = encode_text([example], deaf, 16, 0.15)
     assert (feature["record"], feature["items"], bool(feature["dropped"])) == (7, 0, True)
+    with pytest.raises(ValueError, match="take an encoder for masked language modelling"):
+        encode_text([example], tokenizer, 16, 0.15, causal=True)
 
 
 # -- the head ---------------------------------------------------------------------------------------------------
