@@ -21,6 +21,11 @@ DEMO_BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
 torch.set_num_threads(1)  # threads that wait for each other make tiny models 20 times slower on a busy machine
 
 
+def slow(*values):
+    """A parameter of the slow suite."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def load_script(path: str):
     """A file of scripts/ or examples/ as a module, since neither is a package."""
     sys.path.insert(0, str((ROOT / path).parent))  # as Python does for a script

@@ -209,6 +209,7 @@ def test_impossible_sizes_are_refused(flags: list[str], message: str, tmp_path: 
         demo.main(["--output_dir", str(tmp_path), *flags])
 
 
+@pytest.mark.slow
 def test_the_script_of_the_demo_backbone_leaves_a_roberta_with_its_tokenizer(folder: Path, tmp_path: Path) -> None:
     script = load_script("scripts/make_demo_backbone.py")
     flags = ["--data_dir", str(folder), "--output_dir", str(tmp_path / "out"), "--vocab_size", "400", "--steps", "2"]

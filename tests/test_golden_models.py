@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import golden_config, golden_state
+from conftest import golden_config, golden_state, slow
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel, load_original
 from kadapter.fusion import Fusion
@@ -88,7 +88,7 @@ def trajectory(model, inputs):
 
 
 @pytest.mark.parametrize("fusion_mode", ["concat", "add"])
-@pytest.mark.parametrize("names", [("fac",), ("lin",), ("fac", "lin")])
+@pytest.mark.parametrize("names", [slow(("fac",)), slow(("lin",)), ("fac", "lin")])
 def test_features_are_the_reference_features(golden, golden_weights, fusion_mode, names):
     state = dict(golden_weights["backbone"])
     for name in names:
@@ -168,9 +168,11 @@ def test_tasks_follow_the_reference_trajectories(golden, golden_weights, task):
 # The training tests come last in this file: they change the weights of the shared models.
 
 
+@pytest.mark.slow
 def test_relation_pretraining_follows_the_reference_trajectory(golden, fac_model):
     assert_equal(trajectory(fac_model, fac_inputs(golden)), golden["fac_trajectory"])
 
 
+@pytest.mark.slow
 def test_dependency_pretraining_follows_the_reference_trajectory(golden, lin_model):
     assert_equal(trajectory(lin_model, lin_inputs(golden)), golden["lin_trajectory"])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import load_script
+from conftest import load_script, slow
 from tiny import MASK, TEXT
 
 from kadapter import KAdapterModel, TaskModel
@@ -31,7 +31,7 @@ def changed(before, after):
     return [name for name in before if not torch.equal(before[name], after[name])]
 
 
-@pytest.mark.parametrize("mode", ["gate", "attention"])
+@pytest.mark.parametrize("mode", ["gate", slow("attention")])
 def test_old_adapters_give_the_same_bits_after_a_new_one_was_trained_beside_them(run, adapters, flags, mode):
     before = states_of(KAdapterModel.from_pretrained(run.backbone, adapters=adapters))
     _, folder = run(TACRED, *flags, f"--fusion_mode={mode}", "--task_adapter=own")

@@ -234,6 +234,7 @@ def test_perplexity_starts_at_the_backbones_own(run, world, tokenizer):
     assert found / sum(dev["items"]) == pytest.approx(report["dev"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_an_adapter_learns_on_a_frozen_backbone_and_serves_a_task(run):
     report, folder = run(MLM, "--model_name_or_path", DEMO_BACKBONE, "--adapter_initializer_range", "0.02", steps=20)
     rows = [row for row in results(folder) if row["split"] == "dev"]

@@ -283,6 +283,7 @@ def test_gradient_checkpointing_by_its_old_name_still_works(tiny_model):
     assert tiny_model.is_activation_checkpointing
 
 
+@pytest.mark.slow
 def test_adapters_compile_into_one_graph():
     torch.manual_seed(0)
     config = AdapterConfig(**{**TINY_ADAPTER.to_dict(), "adapter_list": (0, 1), "adapter_skip_layers": 2})

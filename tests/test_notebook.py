@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 NOTEBOOK = ROOT / "scripts" / "create_subdataset-relation-classification.ipynb"
 
 
+@pytest.mark.slow
 def test_the_notebook_prints_what_it_was_saved_with(tmp_path):
     cells = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]

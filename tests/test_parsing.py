@@ -250,6 +250,7 @@ def test_the_script_parses_a_file_and_splits_it(tmp_path: Path, pipeline: str, c
     assert sum(1 for _ in read_records(train)) == sum(numbers)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_parsing_goes_on_and_ends_with_the_same_bytes(tmp_path: Path, pipeline: str) -> None:
     words = ["the", "cat", "dogs", "bark", "sleeps", ".", ",", "a", "don't"]
     chosen = random.Random(0)

@@ -67,6 +67,7 @@ def dev_losses(run):
     return [(row["split"], row["global_step"], row["metrics"]["loss"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_backbone, world, tmp_path):
     # Dependency heads, whose loss counts words: shares of a batch differ in them. 100 sentences leave a batch of 4.
     flags = (

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from conftest import load_script
+from conftest import load_script, slow
 from safetensors.torch import load_file
 
 from kadapter import RobertawithAdapter, TaskModel, training
@@ -71,7 +71,7 @@ def test_the_baseline_without_adapter_trains_the_head_alone(run):
     assert all(name.startswith("head.") for name in trained)
 
 
-@pytest.mark.parametrize("fusion_mode", ["concat", "add"])
+@pytest.mark.parametrize("fusion_mode", ["concat", slow("add")])
 @pytest.mark.parametrize("names", [(), ("fac",), ("fac", "lin", "bio")])
 def test_typing_takes_none_one_or_many_adapters(run, world, fusion_mode, names):
     sources = {}

@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+import kadapter
+
 LIBRARY = ROOT / "kadapter"
 MODELS = {"adapter", "fusion", "heads", "modeling", "original", "parts", "task_model"}
 
@@ -65,11 +67,14 @@ def test_no_recipe_imports_another():
 
 def test_preparing_data_does_not_wait_for_torch():
     script = """
-import sys, kadapter.data.trex, kadapter.data.conllu
-assert "torch" not in sys.modules
-import kadapter
-assert "KAdapterModel" in dir(kadapter)
-from kadapter import *
-assert TaskModel.__module__ == "kadapter.task_model"
+import sys, kadapter.data.trex, kadapter.data.conllu, kadapter.data.subset
+assert "torch" not in sys.modules and "KAdapterModel" in dir(kadapter)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_every_public_name_is_found():
+    for name in kadapter.__all__:
+        assert getattr(kadapter, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Adapter'"):
+        _ = kadapter.Adapter

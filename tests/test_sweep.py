@@ -62,6 +62,7 @@ def test_a_grid_is_searched_once_and_its_failures_are_kept(tmp_path, recipe, cap
     assert len(again.trials) == 6
 
 
+@pytest.mark.slow
 def test_a_sampler_stops_at_its_number_of_trials_and_goes_on_to_a_larger_one(tmp_path, recipe):
     space = ["--space", "rate=0.5..2.5", "--space", "size=4..8", "--sampler", "tpe"]
     assert len(sweep(tmp_path, recipe, *space, "--trials", "3").trials) == 3

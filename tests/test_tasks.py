@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import load_script
+from conftest import load_script, slow
 from safetensors.torch import load_file
 
 from kadapter import TaskModel
@@ -45,7 +45,7 @@ def adapters(tiny_backbone, world, tmp_path_factory):
 
 
 @pytest.mark.parametrize("recipe", ALL, ids=lambda recipe: recipe.__name__.split("_")[2])
-@pytest.mark.parametrize("fusion_mode", ["concat", "add"])
+@pytest.mark.parametrize("fusion_mode", ["concat", slow("add")])
 def test_every_task_takes_frozen_and_fresh_adapters_together(run, adapters, recipe, fusion_mode):
     flags = [f"--meta_fac_adaptermodel={adapters[0]}", f"--adapter=bio={adapters[1]}", "--task_adapter=own"]
     report, folder = run(recipe, *flags, f"--fusion_mode={fusion_mode}", "--freeze_bert=True", steps=3)
