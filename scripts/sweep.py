@@ -6,9 +6,9 @@
 
 After -- stands the command of the recipe; each trial adds its values and an --output_dir of its own, and is judged
 by the best dev score in metrics.json. The default is the grid of K-Adapter's README. Started again, the search goes
-on; killed trials too, from their last checkpoints. Workers on several machines share a database by --storage
-(sqlite is for one machine). Writes trials.json and plots into the output folder and prints the best command.
-Needs optuna: pip install 'kadapter[sweep]'.
+on; killed trials too, from their last checkpoints. Workers on several machines share the output folder, or a
+database by --storage (not sqlite). Writes trials.json and plots into the output folder and prints the best command.
+Needs optuna, which make install brings.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from typing import Any
 
 import matplotlib
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import MaxTrialsCallback
 from optuna.trial import TrialState
 
@@ -189,7 +191,7 @@ def main(argv: list[str] | None = None) -> optuna.Study:
     parser.add_argument("--trials", type=int, help="trials in all, failed ones too; default: the grid, or 20")
     parser.add_argument("--workers", type=int, default=1, help="trials at a time here; default with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
-    parser.add_argument("--storage", help="URL of a database; default: sqlite in the output folder")
+    parser.add_argument("--storage", help="URL of a database; default: a journal in the output folder")
     parser.add_argument("--study", default="sweep", help="name of the search in the database")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
@@ -204,7 +206,8 @@ def main(argv: list[str] | None = None) -> optuna.Study:
     if args.sampler == "grid" and any(isinstance(values, tuple) for values in space.values()):
         parser.error("a grid has no ranges; list the values, or choose --sampler tpe.")
     args.output.mkdir(parents=True, exist_ok=True)
-    storage = args.storage or f"sqlite:///{args.output / 'sweep.db'}"
+    # Not sqlite, where two workers may take the same queued trial.
+    storage = args.storage or JournalStorage(JournalFileBackend(str(args.output / "sweep.journal")))
     study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
     revive(study)
     if args.sampler == "grid":  # queued, since Optuna's own grid may give a point to two workers
