@@ -3,9 +3,10 @@
     python scripts/check_data.py openentity data/OpenEntity
     python scripts/check_data.py fac data/trex-rc --tokenizer roberta-large --plot lengths.png
 
-TASK is fac (relations, T-REx), lin (dependency heads), openentity, figer, tacred, semeval or cosmosqa. Bad records are
-listed, and the exit code is 1 where there are any or a split is missing. What is legal but should be known is said
-below the table. With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), openentity, figer, tacred, semeval,
+cosmosqa, or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit
+code is 1 where there are any or a split is missing. What is legal but should be known is said below the table. With
+--tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
 """
 
 from __future__ import annotations

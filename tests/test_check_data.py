@@ -7,6 +7,7 @@ import pytest
 from conftest import DEMO_BACKBONE, load_script
 
 from kadapter.data.check import TASKS, check_folder, find_source
+from kadapter.data.glue import TASKS as GLUE_TASKS
 
 CHECK = load_script("scripts/check_data.py")
 FOLDERS = {
@@ -41,7 +42,7 @@ def main(capsys, *argv):
     return capsys.readouterr().out, code
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", FOLDERS)
 def test_the_demo_data_of_every_task_are_sound(task, world, capsys):
     out, code = main(capsys, task, world / FOLDERS[task])
     assert code == 0, out
@@ -90,6 +91,20 @@ def test_a_size_that_is_not_the_release_s_is_said(typing_folder, capsys):
     assert "note: train has" not in out
     assert "note: dev has" in out
     assert "not 1,998 (OpenEntity)." in out
+
+
+def test_tasks_of_glue_are_checked_too(tmp_path, capsys):
+    assert set(TASKS) == {*FOLDERS, "et", *(task.name for task in GLUE_TASKS)}
+    rows = ["gj04\t1\t\tIt rains.", "gj04\t2\t\tIt snow.", "gj04\t0\t*\tIt snow.", "gj04\t1", "gj04\t1\t\tIt snow."]
+    (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "dev.tsv").write_text("\n".join(rows[:1]) + "\n")
+    out, code = main(capsys, "CoLA", tmp_path)
+    assert code == 1
+    assert "train         3    1       2         1" in out
+    assert "train.tsv, line 2: the label '2' is not 0, 1; mend it" in out
+    for note in ("1 records of train are left out: columns are missing", "1 examples of dev stand in train too"):
+        assert f"note: {note}" in out
+    assert "note: 1 examples of train repeat an earlier input with another answer." in out
 
 
 def test_a_missing_split_and_broken_json_are_errors(typing_folder, capsys):

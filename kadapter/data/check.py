@@ -21,13 +21,16 @@ from kadapter.data import semeval
 from kadapter.data.dependencies import encode_dependencies, read_dependencies
 from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, read_entity_typing
 from kadapter.data.features import Encoder, Reader, sequences
+from kadapter.data.glue import TASKS as GLUE_TASKS
+from kadapter.data.glue import encode_glue, glue_task, read_glue
 from kadapter.data.jsonio import split_path
 from kadapter.data.labels import TACRED_LABELS, read_labels
 from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
 from kadapter.data.relations import encode_relations, read_relations
 
-TASKS = ("fac", "lin", "openentity", "figer", "tacred", "semeval", "cosmosqa")
-ANSWERS = ("relation", "labels", "label", "heads")  # what is asked for; the rest of an example is what is given
+TASKS = ("fac", "lin", "et", "openentity", "figer", "tacred", "semeval", "cosmosqa", *(g.name for g in GLUE_TASKS))
+ANSWERS = ("relation", "labels", "label", "heads")  # what is asked for
+NAMES = ("record", "id", "index", "fault")  # neither that nor what is given
 UNLIMITED = 1 << 30  # tokens
 BATCH = 1000  # examples that are tokenized together
 
@@ -75,7 +78,7 @@ def find_source(task: str, folder: Path, labels_file: Path | None = None) -> Sou
         case "lin":
             encode = partial(encode_dependencies, original_labels=False)
             return Source(read=read_dependencies, encode=encode, max_seq_length=64, splits=("train", "dev"))
-        case "openentity" | "figer":
+        case "openentity" | "figer" | "et":
             known = given or (list(OPENENTITY_LABELS) if task == "openentity" else None)
             if known is None and (folder / "labels.json").is_file():
                 known = read_labels(folder / "labels.json")
@@ -83,7 +86,8 @@ def find_source(task: str, folder: Path, labels_file: Path | None = None) -> Sou
                 read=partial(read_entity_typing, labels=known),
                 encode=partial(_encode_typing, labels=known),
                 max_seq_length=256,
-                official=OPENENTITY_SIZES if task == "openentity" else FIGER_SIZES,
+                splits=("train", "dev") if task == "et" else ("train", "dev", "test"),
+                official={"openentity": OPENENTITY_SIZES, "figer": FIGER_SIZES}.get(task, {}),
             )
         case "semeval":
             return Source(
@@ -103,6 +107,17 @@ def find_source(task: str, folder: Path, labels_file: Path | None = None) -> Sou
                 split_options={"test": {"labelled": False}},
                 required=("train", "valid"),
                 official=COSMOSQA_SIZES,
+            )
+        case name if name in TASKS:
+            glue = glue_task(name)
+            files = glue.files(folder)
+            return Source(
+                read=partial(read_glue, task=name),
+                encode=partial(encode_glue, labels=glue.labels),
+                max_seq_length=128,
+                splits=tuple(files),
+                files=files,
+                split_options={split: {"labelled": False} for split in files if split.startswith("test")},
             )
     raise ValueError(f"{task!r} is no task; choose one of {', '.join(TASKS)}.")
 
@@ -129,6 +144,7 @@ def _encode_typing(
 class SplitReport:
     """What one file holds.
 
+    dropped: reason -> records that runs leave out.
     repeated: examples whose input stands in the file before; contradicting: those of them with another answer.
     shared: split read before -> examples whose input stands there too.
     lengths: tokens of each example, its longest sequence; empty without a tokenizer.
@@ -138,6 +154,7 @@ class SplitReport:
     examples: int = 0
     faults: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
     contradicting: int = 0
     shared: Counter[str] = field(default_factory=Counter)
@@ -172,10 +189,11 @@ def _check_split(
 ) -> tuple[SplitReport, dict[bytes, bytes]]:
     """The file's report, and digests of its inputs with those of their answers."""
     report, found = SplitReport(path), dict[bytes, bytes]()
-    examples = iter(tqdm(_tolerant(read, report), desc=path.name, unit=" examples", disable=None))
+    records = tqdm(_tolerant(read, report), desc=path.name, unit=" examples", disable=None)
+    examples = (example for example in records if not _is_dropped(example, report))
     while batch := list(islice(examples, BATCH)):
         for example in batch:
-            given = _digest(value for key, value in example.items() if key not in (*ANSWERS, "record", "id"))
+            given = _digest(value for key, value in example.items() if key not in (*ANSWERS, *NAMES))
             answer = _digest(example.get(key) for key in ANSWERS)
             report.examples += 1
             report.labels.update(_labels(example))
@@ -196,6 +214,13 @@ def _tolerant(read: Callable[..., Iterator[dict[str, Any]]], report: SplitReport
         report.faults.append(str(error))
 
 
+def _is_dropped(example: Mapping[str, Any], report: SplitReport) -> bool:
+    """Whether the reader gave it a fault, for which the encoder would leave it out."""
+    fault = example.get("fault", "")
+    report.dropped.update([fault] * bool(fault))
+    return bool(fault)
+
+
 def _digest(values: Iterable[Any]) -> bytes:
     return hashlib.blake2b(json.dumps(list(values)).encode(), digest_size=8).digest()
 
@@ -214,6 +239,8 @@ def findings(source: Source, reports: Mapping[str, SplitReport], max_seq_length:
         if sizes and report.examples not in sizes.values() and not report.faults:
             expected = " or ".join(f"{size:,} ({release})" for release, size in sizes.items())
             found.append(f"{split} has {report.examples:,} examples, not {expected}.")
+        for reason, number in report.dropped.items():
+            found.append(f"{number:,} records of {split} are left out: {reason}.")
         for other, number in report.shared.items():
             found.append(f"{number:,} examples of {split} stand in {other} too: scores on {split} will flatter.")
         if report.contradicting:

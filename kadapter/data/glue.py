@@ -7,8 +7,10 @@ wants every row, it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, encode_texts
-from kadapter.data.jsonio import read_lines
+from kadapter.data.jsonio import checked, read_lines
 
 GLUE_SCHEMA = Features(
     {
@@ -99,30 +101,36 @@ def glue_task(name: str) -> GlueTask:
     raise ValueError(f"--task_name is {name!r}; choose one of {', '.join(task.name for task in TASKS)}.")
 
 
-def read_glue(path: str | Path, task: str, labelled: bool = True) -> Iterator[dict[str, Any]]:
+def read_glue(
+    path: str | Path,
+    task: str,
+    labelled: bool = True,
+    on_error: Callable[[ValueError], None] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Checked rows, the record being the line.
 
     Args:
         task: name of a `GlueTask`.
         labelled: train and dev; a test file may have labels or not.
+        on_error: as in `checked`.
 
     Raises:
         ValueError: names file, line, value and mend.
     """
     known = glue_task(task)
-    columns: dict[str, int] = {}
-    rows = 0
-    for number, line in read_lines(path):
-        cells = line.split("\t")
-        if not columns:
-            columns, is_header = _columns(known, cells, path, labelled)
-            if is_header:
-                continue
-        if not line.strip():
-            continue
-        yield {**_row(known, columns, cells, f"{path}, line {number}", labelled, rows), "record": number}
-        rows += 1
-    if not rows:
+    lines = ((number, line) for number, line in read_lines(path) if line.strip())
+    first = next(lines, None)
+    if first is None:
+        raise ValueError(f"{path} holds no rows; fetch the file of {known.name} again.")
+    columns, is_header = _columns(known, first[1].split("\t"), path, labelled)
+    rows = enumerate(lines if is_header else chain([first], lines))
+    numbered = ((number, (row, line.split("\t"))) for row, (number, line) in rows)
+    check = partial(_check, task=known, columns=columns, labelled=labelled)
+    empty = True
+    for example in checked(numbered, check, path, "line", on_error):
+        empty = False
+        yield example
+    if empty and on_error is None:
         raise ValueError(f"{path} holds no rows; fetch the file of {known.name} again.")
 
 
@@ -139,13 +147,15 @@ def _columns(task: GlueTask, cells: list[str], path: str | Path, labelled: bool)
     return {name: header.index(name) for name in (*needed, task.label, "index", "id") if name in header}, is_header
 
 
-def _row(
-    task: GlueTask, columns: dict[str, int], cells: list[str], where: str, labelled: bool, row: int
+def _check(
+    numbered: tuple[int, list[str]], where: str, number: int, task: GlueTask, columns: dict[str, int], labelled: bool
 ) -> dict[str, Any]:
+    row, cells = numbered
     if len(cells) <= max(columns.values()):
         if not labelled:
             raise ValueError(f"{where}: {len(cells)} columns are too few; complete the row, which the server wants.")
-        return {"texts": [""] * len(task.texts), "label": "", "index": row, "fault": "columns are missing"}
+        fault = {"index": row, "fault": "columns are missing", "record": number}
+        return {"texts": [""] * len(task.texts), "label": "", **fault}
     label = cells[columns[task.label]].strip() if task.label in columns else ""
     if task.label in columns and not _is_label(task, label):
         wanted = ", ".join(task.labels) or f"a number from 0 to {MAX_SIMILARITY:g}"
@@ -158,6 +168,7 @@ def _row(
         "label": label,
         "index": int(index) if index.isdecimal() else row,
         "fault": "",
+        "record": number,
     }
 
 
