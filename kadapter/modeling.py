@@ -242,9 +242,9 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             if isinstance(source, AdapterConfig):
                 model.add_adapter(name, source)
             else:
-                model.load_adapter(
-                    source, name, adapter_config, **{key: value for key, value in hub.items() if key != "subfolder"}
-                )
+                # The revision is the backbone's; an adapter's stands behind its name.
+                own = {key: value for key, value in hub.items() if key not in ("subfolder", "revision")}
+                model.load_adapter(source, name, adapter_config, **own)
         return model.eval()
 
 

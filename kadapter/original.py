@@ -67,14 +67,15 @@ def read_adapter(
 ) -> tuple[AdapterConfig, State]:
     """Configuration and weights of one adapter, from any place that `KAdapterModel.load_adapter` takes."""
     path = Path(source)
+    hub_name = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(source))
     if path.is_dir() and (path / ADAPTER_CONFIG).is_file():
         return read_own_adapter(path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
     if path.name == ADAPTER_WEIGHTS and path.is_file():
         return read_own_adapter(path.with_name(ADAPTER_CONFIG), path)
-    is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) and path.suffix not in (".bin", ".safetensors")
-    if is_hub_name and not path.exists():
+    if hub_name and path.suffix not in (".bin", ".safetensors") and not path.exists():
+        hub |= {"revision": hub_name[2]} if hub_name[2] else {}
         try:
-            files = [cached_file(str(source), name, **hub) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+            files = [cached_file(hub_name[1], name, **hub) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
         except OSError as error:
             raise FileNotFoundError(
                 f"adapter {source} is neither a local file or folder nor a reachable hub repository with "

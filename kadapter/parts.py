@@ -55,7 +55,8 @@ class NamedParts(nn.Module):
         """Add adapter `name` from a file or folder, ours or the original's, or from a hub repository.
 
         Args:
-            source: a folder of `save_adapter`, the original's `pytorch_model.bin` or its folder, or "user/name".
+            source: a folder of `save_adapter`, the original's `pytorch_model.bin` or its folder, or "user/name", with
+                "@revision" behind it if wanted.
             config: what the original's files do not tell (taps, skip, heads); ours carry their own.
             hub: revision, cache_dir, token, local_files_only.
 

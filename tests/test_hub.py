@@ -45,8 +45,10 @@ def test_an_adapter_and_a_model_load_by_name_and_revision(hub, tiny_backbone_con
         assert_same(weights(found.adapters["med"]), weights(wanted.adapters["bio"]))
         loaded = KAdapterModel.from_pretrained("ann/model", **options)
         assert_same(weights(loaded), weights(wanted))
-        both = KAdapterModel.from_pretrained("ann/model", adapters={"med": "ann/bio"}, **options)
-        assert_same(weights(both.adapters["med"]), weights(wanted.adapters["bio"]))
+        for other, name in ((1, "ann/bio"), (2, "ann/bio@v2")):  # whatever revision the model is of
+            both = KAdapterModel.from_pretrained("ann/model", adapters={"med": name}, **options)
+            given = build(tiny_backbone_config, ("bio",), seed=other)
+            assert_same(weights(both.adapters["med"]), weights(given.adapters["bio"]))
         assert torch.equal(features(loaded), features(wanted))
 
 
