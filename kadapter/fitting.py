@@ -55,15 +55,8 @@ def fit(
         augment=task.augment,
     )
     workers, best = data_args.dataloader_num_workers, run.folder / "best"
-
-    def evaluate(split: str, module: torch.nn.Module) -> tuple[dict[str, float], Predictions]:
-        predictions, loss = predict(
-            accelerator, module, data[split], collate, args.per_gpu_eval_batch_size, workers, desc=split
-        )
-        if data[split][0]["labels"] == IGNORE:  # a test split whose labels are kept back
-            return {}, predictions
-        return {**task.score(predictions, data[split]), "loss": float(loss)}, predictions
-
+    options: dict[str, Any] = {"collate": collate, "batch_size": args.per_gpu_eval_batch_size, "num_workers": workers}
+    evaluate = partial(_evaluate, task, data, partial(predict, accelerator, **options))
     save = partial(save_model, accelerator, tokenizer=tokenizer, adapter_alone=adapter_alone)
     module: torch.nn.Module = model.to(accelerator.device)
     sizes = {
@@ -123,6 +116,16 @@ def write_cards(
     if "steps" in report:
         same = not best.is_dir() or report.get("best", {}).get("step") == report["steps"]
         write_card(folder, folder.name, model.config, adapter, about, scores if same else {})
+
+
+def _evaluate(
+    task: Task, data: Mapping[str, Dataset], predict: Callable, split: str, module: torch.nn.Module
+) -> tuple[dict[str, float], Predictions]:
+    """Scores and predictions of a split; no scores where its labels are kept back."""
+    predictions, loss = predict(model=module, dataset=data[split], desc=split)
+    if data[split][0]["labels"] == IGNORE:
+        return {}, predictions
+    return {**task.score(predictions, data[split]), "loss": float(loss)}, predictions
 
 
 def _peak_memory(device: torch.device) -> int:
