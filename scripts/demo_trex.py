@@ -3,8 +3,7 @@
     python scripts/demo_trex.py --output_dir data/trex-raw --megabytes 200     # what docs/benchmarks.md measures on
 
 Beyond the facts, as many documents as the size takes: each is about one entity and has sentences of the demo's
-grammar between those that state facts, so that words and triples stand in about the proportion of the original. Some
-relations are stated often and many seldom, as there.
+grammar between those that state facts. Some relations are stated often and many seldom, as in the original.
 """
 
 from __future__ import annotations
