@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -80,7 +79,7 @@ def fit(
         )
         save(module, folder=run.folder)
         report = {"steps": progress.step, "seconds": round(progress.seconds, 3), **sizes}
-        report["peak_memory_mib"] = _peak_memory(accelerator.device)
+        report["peak_memory_mib"] = progress.peak_memory_mib
         if progress.best_step:
             report["best"] = {"step": progress.best_step, task.metric: progress.best_score}
     if args.do_eval:
@@ -126,13 +125,6 @@ def _evaluate(
     if data[split][0]["labels"] == IGNORE:
         return {}, predictions
     return {**task.score(predictions, data[split]), "loss": float(loss)}, predictions
-
-
-def _peak_memory(device: torch.device) -> int:
-    """MiB: what tensors took of a GPU, or what the process took of the machine; since a resumed run resumed."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def _final_evaluation(

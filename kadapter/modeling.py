@@ -164,12 +164,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             )
         tapped = {tap: states.hidden_states[tap] for tap in taps}
         last = states.last_hidden_state
-        if last.shape[-1] != config.hidden_size or any(state.shape != last.shape for state in tapped.values()):
-            shapes = [list(state.shape) for state in (*tapped.values(), last)]
-            raise ValueError(
-                f"the hidden states of {config.backbone_config.model_type} have the shapes {shapes}, not all the same "
-                f"with width {config.hidden_size}; take another backbone."
-            )
+        self._check_shapes([*tapped.values(), last])
         adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
         if positions is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
@@ -186,6 +181,14 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def _check_shapes(self, states: list[torch.Tensor]) -> None:
+        shapes = [list(state.shape) for state in states]
+        if any(shape != shapes[0] for shape in shapes) or shapes[0][-1] != self.config.hidden_size:
+            raise ValueError(
+                f"the hidden states of {self.config.backbone_config.model_type} have the shapes {shapes}, not all the "
+                f"same with width {self.config.hidden_size}; take another backbone."
+            )
 
     def _position_ids_of_the_original(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +41,7 @@ class Progress:
     best_score: float = -math.inf
     evaluations_without_gain: int = 0
     seconds: float = 0.0
+    peak_memory_mib: int = 0
     complete: bool = False
 
 
@@ -106,6 +108,7 @@ def train(
                 progress.complete = 0 < args.patience <= progress.evaluations_without_gain
             progress.seconds = time.perf_counter() - began
             if saves or stopped or progress.complete:
+                progress.peak_memory_mib = max(progress.peak_memory_mib, _peak_memory(accelerator.device))
                 save_checkpoint(accelerator, run.folder, model, schedule, progress, args.max_save_checkpoints)
             if stopped:
                 run.close()
@@ -114,6 +117,13 @@ def train(
     if progress.complete:
         logger.info("no better %s in %d evaluations: stopped early", metric, args.patience)
     return model, progress
+
+
+def _peak_memory(device: torch.device) -> int:
+    """MiB that tensors took of a GPU, or that this process took of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def _tell_deepspeed(accelerator: Accelerator, args: TrainingArguments) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.jsonio import read_json, write_jsonl
-from kadapter.data.subset import Example, add_subset_flags, make_subset, subset_options, summary
+from kadapter.data.jsonio import read_json
+from kadapter.data.subset import Example, add_subset_flags, convert_corpus
 
 
 def first_mention(entity: Any, words: Sequence[str]) -> tuple[str, list[int]]:
@@ -92,14 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_subset_flags(parser, drop=(), min_examples=1)
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()
-    try:
-        options = subset_options(args)
-        write_jsonl(args.output_dir / "cleaned.jsonl", read_examples(args.input, counts))
-        report = make_subset(args.output_dir / "cleaned.jsonl", args.output_dir, options)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(f"{args.output_dir / 'cleaned.jsonl'}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    print(f"{args.output_dir}: {summary(report)}")
+    convert_corpus(args, read_examples(args.input, counts), counts)
 
 
 if __name__ == "__main__":

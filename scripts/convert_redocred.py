@@ -19,8 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kadapter.data.jsonio import read_records, write_jsonl
-from kadapter.data.subset import Example, add_subset_flags, make_subset, subset_options, summary
+from kadapter.data.jsonio import read_records
+from kadapter.data.subset import Example, add_subset_flags, convert_corpus
 
 Span = tuple[int, int]  # word indices in a sentence, the end exclusive
 
@@ -149,14 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_subset_flags(parser, drop=(), min_examples=1, split_by="document")
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()
-    try:
-        options = subset_options(args)
-        write_jsonl(args.output_dir / "cleaned.jsonl", read_examples(args.input, counts))
-        report = make_subset(args.output_dir / "cleaned.jsonl", args.output_dir, options)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
-    print(f"{args.input}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    print(f"{args.output_dir}: {summary(report)}")
+    convert_corpus(args, read_examples(args.input, counts), counts)
 
 
 if __name__ == "__main__":

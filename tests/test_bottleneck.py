@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import HIDDEN, MASK, TEXT, build
+from tiny import HIDDEN, MASK, SIZES, TEXT, build
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
@@ -15,14 +15,6 @@ from kadapter.bottleneck import BottleneckAdapter
 from kadapter.optimization import parameter_table
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2")
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-}
 
 
 def backbone(family="bert", **changes):

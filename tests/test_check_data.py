@@ -140,5 +140,11 @@ def test_a_plot_without_tokenizer_and_a_folder_without_labels_are_refused(world,
     with pytest.raises(SystemExit):
         CHECK.main(["lin", str(world / "find_head"), "--plot", str(tmp_path / "a.png")])
     assert "give --tokenizer too" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match=r"relations\.json is missing"):
-        CHECK.main(["fac", str(tmp_path)])
+    for task, name in (("fac", "relations"), ("et", "labels")):
+        with pytest.raises(SystemExit, match=rf"{name}\.json is missing"):
+            CHECK.main([task, str(tmp_path)])
+
+
+def test_labels_are_refused_where_a_task_has_its_own(world):
+    with pytest.raises(SystemExit, match="--labels is not for semeval, whose labels are its own"):
+        CHECK.main(["semeval", str(world / FOLDERS["semeval"]), "--labels", "labels.json"])

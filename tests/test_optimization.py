@@ -3,22 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tiny import HIDDEN
+from tiny import SIZES
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from kadapter import BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
 from kadapter.arguments import TrainingArguments
 from kadapter.optimization import UncorrectedAdamW, build_optimizer, clip_gradients, parameter_table
-
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-}
 
 
 def test_adam_without_correction_is_the_formula_of_bert():

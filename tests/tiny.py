@@ -6,6 +6,14 @@ from conftest import TINY_ADAPTER
 from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, KnowledgeAdapter, TaskModel
 
 HIDDEN = 32  # width of the tiny backbone
+SIZES = {  # of a backbone of any family
+    "vocab_size": 60,
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
 TEXT = torch.tensor([[0, 11, 12, 13, 14, 2], [0, 21, 22, 2, 1, 1]])
 MASK = (TEXT != 1).long()
 

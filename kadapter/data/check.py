@@ -22,13 +22,14 @@ from kadapter.data.dependencies import encode_dependencies, read_dependencies
 from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, read_entity_typing
 from kadapter.data.features import Encoder, Reader, sequences
 from kadapter.data.glue import TASKS as GLUE_TASKS
-from kadapter.data.glue import encode_glue, glue_task, read_glue
+from kadapter.data.glue import GlueTask, encode_glue, glue_task, read_glue
 from kadapter.data.jsonio import split_path
 from kadapter.data.labels import TACRED_LABELS, read_labels
 from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
 from kadapter.data.relations import encode_relations, read_relations
 
 TASKS = ("fac", "lin", "et", "openentity", "figer", "tacred", "semeval", "cosmosqa", *(g.name for g in GLUE_TASKS))
+TAKES_LABELS = ("fac", "et", "openentity", "figer", "tacred")
 ANSWERS = ("relation", "labels", "label", "heads")  # what is asked for
 NAMES = ("record", "id", "index", "fault")  # neither that nor what is given
 UNLIMITED = 1 << 30  # tokens
@@ -59,36 +60,27 @@ def find_source(task: str, folder: Path, labels_file: Path | None = None) -> Sou
     """How that task's recipe reads the folder.
 
     Raises:
-        FileNotFoundError, ValueError: the labels are missing or broken.
+        FileNotFoundError, ValueError: the labels are missing or broken, or the task has its own and takes no others.
     """
+    if labels_file is not None and task not in TAKES_LABELS:
+        raise ValueError(f"--labels is not for {task}, whose labels are its own; leave it out.")
     given = read_labels(labels_file) if labels_file else None
-
-    def relations(labels: Sequence[str], **options: Any) -> Source:
-        return Source(
-            read=partial(read_relations, labels=labels), encode=partial(encode_relations, labels=labels), **options
-        )
-
     match task:
         case "fac":
-            return relations(
-                given or read_labels(folder / "relations.json"), max_seq_length=64, splits=("train", "dev")
-            )
+            labels = given or read_labels(folder / "relations.json")
+            return _relation_source(labels, max_seq_length=64, splits=("train", "dev"))
         case "tacred":
-            return relations(given or list(TACRED_LABELS), max_seq_length=184, official=TACRED_SIZES)
+            return _relation_source(given or list(TACRED_LABELS), max_seq_length=184, official=TACRED_SIZES)
         case "lin":
             encode = partial(encode_dependencies, original_labels=False)
             return Source(read=read_dependencies, encode=encode, max_seq_length=64, splits=("train", "dev"))
-        case "openentity" | "figer" | "et":
-            known = given or (list(OPENENTITY_LABELS) if task == "openentity" else None)
-            if known is None and (folder / "labels.json").is_file():
-                known = read_labels(folder / "labels.json")
-            return Source(
-                read=partial(read_entity_typing, labels=known),
-                encode=partial(_encode_typing, labels=known),
-                max_seq_length=256,
-                splits=("train", "dev") if task == "et" else ("train", "dev", "test"),
-                official={"openentity": OPENENTITY_SIZES, "figer": FIGER_SIZES}.get(task, {}),
-            )
+        case "et":
+            return _typing_source(given or read_labels(folder / "labels.json"), splits=("train", "dev"))
+        case "openentity":
+            return _typing_source(given or list(OPENENTITY_LABELS), official=OPENENTITY_SIZES)
+        case "figer":  # whose recipe collects the labels where they are not written down
+            known = given or (read_labels(path) if (path := folder / "labels.json").is_file() else None)
+            return _typing_source(known, official=FIGER_SIZES)
         case "semeval":
             return Source(
                 read=partial(semeval.read_semeval, labels=semeval.LABELS),
@@ -108,18 +100,29 @@ def find_source(task: str, folder: Path, labels_file: Path | None = None) -> Sou
                 required=("train", "valid"),
                 official=COSMOSQA_SIZES,
             )
-        case name if name in TASKS:
-            glue = glue_task(name)
-            files = glue.files(folder)
-            return Source(
-                read=partial(read_glue, task=name),
-                encode=partial(encode_glue, labels=glue.labels),
-                max_seq_length=128,
-                splits=tuple(files),
-                files=files,
-                split_options={split: {"labelled": False} for split in files if split.startswith("test")},
-            )
-    raise ValueError(f"{task!r} is no task; choose one of {', '.join(TASKS)}.")
+    return _glue_source(glue_task(task), folder)
+
+
+def _relation_source(labels: Sequence[str], **options: Any) -> Source:
+    read, encode = partial(read_relations, labels=labels), partial(encode_relations, labels=labels)
+    return Source(read=read, encode=encode, **options)
+
+
+def _typing_source(labels: Sequence[str] | None, **options: Any) -> Source:
+    read, encode = partial(read_entity_typing, labels=labels), partial(_encode_typing, labels=labels)
+    return Source(read=read, encode=encode, max_seq_length=256, **options)
+
+
+def _glue_source(task: GlueTask, folder: Path) -> Source:
+    files = task.files(folder)
+    return Source(
+        read=partial(read_glue, task=task.name),
+        encode=partial(encode_glue, labels=task.labels),
+        max_seq_length=128,
+        splits=tuple(files),
+        files=files,
+        split_options={split: {"labelled": False} for split in files if split.startswith("test")},
+    )
 
 
 OPENENTITY_SIZES = {"OpenEntity": {"train": 1998, "dev": 1998, "test": 1998}}

@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kadapter.data.jsonio import atomic_writer, check_keys, read_records, to_json, write_json
+from kadapter.data.jsonio import atomic_writer, check_keys, read_records, to_json, write_json, write_jsonl
 
 KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
 Example = dict[str, Any]
@@ -102,6 +102,27 @@ def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[st
     write_json(output_dir / "relations.json", {relation: i for i, relation in enumerate(report["labels"])})
     plot(report, output_dir)
     return report
+
+
+def convert_corpus(args: argparse.Namespace, examples: Iterable[Example], counts: Counter[str]) -> None:
+    """What a corpus's script does with its examples: all into cleaned.jsonl, then the choice and split of the flags.
+
+    Args:
+        args: with output_dir and the flags of `add_subset_flags`.
+        counts: what reading the examples counts, printed behind it.
+
+    Raises:
+        SystemExit: something is wrong with the flags or the corpus, in a sentence.
+    """
+    cleaned = args.output_dir / "cleaned.jsonl"
+    try:
+        options = subset_options(args)
+        write_jsonl(cleaned, examples)
+        report = make_subset(cleaned, args.output_dir, options)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(f"{cleaned}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    print(f"{args.output_dir}: {summary(report)}")
 
 
 def summary(report: dict[str, Any]) -> str:
