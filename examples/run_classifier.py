@@ -19,7 +19,7 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.glue import GLUE_SCHEMA, encode_glue, glue_task, read_glue
+from kadapter.data.glue import glue_source, glue_task
 from kadapter.metrics import glue_scores
 from kadapter.recipe import finetune
 from kadapter.reports import label_rows, write_glue
@@ -87,27 +87,21 @@ def main(argv=None):
     model_args, data_args, args, given = parse(__doc__, groups, argv, **DEFAULTS)
     glue = glue_task(args.task_name)
     model_args = with_the_originals(model_args, given)
-    files = glue.files(data_args.data_dir)
+    source = glue_source(glue, data_args.data_dir)
     if given.do_predict:
         args = replace(args, do_eval=True)
-        for test in (Path(data_args.data_dir) / files[split] for split in files if split.startswith("test")):
+        for test in (source.path(data_args.data_dir, split) for split in source.files if split.startswith("test")):
             if not test.is_file():
                 raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_predict out.")
     task = Task(
-        read=read_glue,
-        schema=GLUE_SCHEMA,
-        encode=encode_glue,
-        files=files,
-        read_options={"task": glue.name},
-        split_options={split: {"labelled": False} for split in files if split.startswith("test")},
-        encode_options={"labels": glue.labels},
+        source=source,
         head=HeadConfig("classification", len(glue.labels) or 1, glue.labels or None),
         score=partial(score, task=glue),
         rows=partial(label_rows, labels=glue.labels),
         metric=glue.scores[0],
         report=partial(write_glue, labels=glue.labels, server_files=glue.server_files()),
     )
-    splits = [split for split in files if given.do_predict or not split.startswith("test")]
+    splits = [split for split in source.files if given.do_predict or not split.startswith("test")]
     return finetune(start_accelerator(args), task, (model_args, data_args, args, given), splits)
 
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.jsonio import split_path
-from kadapter.data.multiple_choice import CHOICE_SCHEMA, CHOICES, encode_choices, read_cosmosqa
+from kadapter.data.multiple_choice import CHOICES, cosmosqa_source
 from kadapter.recipe import finetune
 from kadapter.reports import choice_rows, write_choices
 from kadapter.task import Task
@@ -46,18 +45,14 @@ def main(argv=None):
     model_args, data_args, args, cosmos = parse(__doc__, groups, argv, **defaults)
     if cosmos.train_steps > 0:
         args = replace(args, max_steps=-(-cosmos.train_steps // args.gradient_accumulation_steps))
+    source = cosmosqa_source(evidence=cosmos.preprocess_type == READERS[1])
     if cosmos.do_test:
         args = replace(args, do_eval=True)
-        if not (test := split_path(data_args.data_dir, "test")).is_file():
+        if not (test := source.path(data_args.data_dir, "test")).is_file():
             raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_test out.")
-    valid = split_path(data_args.data_dir, "valid")
+    valid = source.path(data_args.data_dir, "dev")
     task = Task(
-        read=read_cosmosqa,
-        schema=CHOICE_SCHEMA,
-        encode=encode_choices,
-        files={"dev": "valid"},
-        read_options={"evidence": cosmos.preprocess_type == READERS[1]},
-        split_options={"test": {"labelled": False}},
+        source=source,
         pad_token_id=0 if cosmos.original_padding else None,
         head=HeadConfig("multiple_choice", CHOICES),
         score=score,

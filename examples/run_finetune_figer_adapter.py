@@ -14,7 +14,7 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, parse
-from kadapter.data.entity_typing import TYPING_SCHEMA, collect_labels, encode_entity_typing, read_entity_typing
+from kadapter.data.entity_typing import collect_labels, typing_source
 from kadapter.data.jsonio import split_path
 from kadapter.metrics import entity_typing_scores
 from kadapter.recipe import finetune
@@ -37,11 +37,7 @@ def main(argv=None):
         train, *others = [split_path(data_args.data_dir, split) for split in ("train", "dev", "test")]
         labels = collect_labels(data_args.data_dir, train, others)
     task = Task(
-        read=read_entity_typing,
-        schema=TYPING_SCHEMA,
-        encode=encode_entity_typing,
-        read_options={"labels": labels},
-        encode_options={"labels": labels},
+        source=typing_source(labels),
         head=HeadConfig("entity_typing", len(labels), tuple(labels)),
         score=score,
         rows=partial(typing_rows, labels=labels),

@@ -14,12 +14,7 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.entity_typing import (
-    OPENENTITY_LABELS,
-    TYPING_SCHEMA,
-    encode_entity_typing,
-    read_entity_typing,
-)
+from kadapter.data.entity_typing import OPENENTITY_LABELS, typing_source
 from kadapter.data.labels import read_labels
 from kadapter.metrics import entity_typing_scores
 from kadapter.recipe import finetune
@@ -45,11 +40,7 @@ def main(argv=None):
     *_, args, typing_args = arguments
     labels = read_labels(typing_args.labels) if typing_args.labels else list(OPENENTITY_LABELS)
     task = Task(
-        read=read_entity_typing,
-        schema=TYPING_SCHEMA,
-        encode=encode_entity_typing,
-        read_options={"labels": labels},
-        encode_options={"labels": labels},
+        source=typing_source(labels),
         head=HeadConfig("entity_typing", len(labels), tuple(labels)),
         score=score,
         rows=partial(typing_rows, labels=labels),

@@ -10,14 +10,12 @@ docs/results.md.
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.relations import RELATION_SCHEMA, encode_relations
-from kadapter.data.semeval import LABELS, MARKERS, read_semeval
+from kadapter.data.semeval import LABELS, semeval_source
 from kadapter.metrics import semeval_scores
 from kadapter.recipe import finetune
 from kadapter.reports import relation_rows, write_per_class
@@ -42,16 +40,8 @@ def main(argv=None):
     groups = [TaskArguments, DataArguments, TrainingArguments, SemevalArguments]
     arguments = parse(__doc__, groups, argv, task_name="semeval", max_seq_length=184)
     _, data_args, args, semeval = arguments
-    own_dev = (Path(data_args.data_dir) / "dev.txt").is_file()
-    held_out = {"dev_share": semeval.dev_share, "seed": semeval.split_seed}
     task = Task(
-        read=read_semeval,
-        schema=RELATION_SCHEMA,
-        encode=encode_relations,
-        files={"train": "train.txt", "dev": "dev.txt" if own_dev else "train.txt", "test": "test.txt"},
-        read_options={"labels": LABELS},
-        split_options={} if own_dev else {part: {"part": part, **held_out} for part in ("train", "dev")},
-        encode_options={"labels": LABELS, "markers": MARKERS, "bare": False, "keep_markers": True},
+        source=semeval_source(data_args.data_dir, dev_share=semeval.dev_share, seed=semeval.split_seed),
         head=HeadConfig("relation", len(LABELS), LABELS),
         score=score,
         rows=partial(relation_rows, labels=LABELS),

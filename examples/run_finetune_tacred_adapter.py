@@ -16,7 +16,7 @@ import numpy as np
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
 from kadapter.data.labels import TACRED_LABELS, read_labels
-from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_relations
+from kadapter.data.relations import relation_source
 from kadapter.metrics import tacred_scores
 from kadapter.recipe import finetune
 from kadapter.reports import relation_rows, write_per_class
@@ -46,13 +46,9 @@ def main(argv=None):
     labels = read_labels(tacred.labels) if tacred.labels else list(TACRED_LABELS)
     if tacred.negative not in labels:
         raise ValueError(f"--negative is {tacred.negative!r}, which is not among the {len(labels)} labels.")
+    kept = {"negative": tacred.negative, "negative_sample": tacred.negative_sample}
     task = Task(
-        read=read_relations,
-        schema=RELATION_SCHEMA,
-        encode=encode_relations,
-        read_options={"labels": labels},
-        split_options={"train": {"negative": tacred.negative, "negative_sample": tacred.negative_sample}},
-        encode_options={"labels": labels, "keep_markers": not tacred.original_truncation},
+        source=relation_source(labels, train=kept, keep_markers=not tacred.original_truncation),
         head=HeadConfig("relation", len(labels), tuple(labels)),
         score=partial(score, negative=labels.index(tacred.negative)),
         rows=partial(relation_rows, labels=labels),

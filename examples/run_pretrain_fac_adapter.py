@@ -16,9 +16,9 @@ import numpy as np
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.entity_typing import TYPING_SCHEMA, encode_entity_typing, read_entity_typing
+from kadapter.data.entity_typing import typing_source
 from kadapter.data.labels import read_labels
-from kadapter.data.relations import RELATION_SCHEMA, encode_relations, read_relations
+from kadapter.data.relations import relation_source
 from kadapter.metrics import entity_typing_scores, relation_scores
 from kadapter.recipe import pretrain
 from kadapter.reports import relation_rows, typing_rows
@@ -40,27 +40,10 @@ def score(predictions, features, scores):
     return scores(np.stack([p["logits"] for p in predictions]), np.array(features["labels"]))
 
 
+# objective -> adapter, labels in the data folder, how data are read, scores, the one that chooses, rows of predictions
 OBJECTIVES = {
-    "relation": {
-        "read": read_relations,
-        "schema": RELATION_SCHEMA,
-        "encode": encode_relations,
-        "score": partial(score, scores=relation_scores),
-        "metric": "accuracy",
-    },
-    "entity_typing": {
-        "read": read_entity_typing,
-        "schema": TYPING_SCHEMA,
-        "encode": encode_entity_typing,
-        "score": partial(score, scores=entity_typing_scores),
-        "metric": "f1",
-    },
-}
-
-# objective -> adapter, labels, rows of predictions
-NAMES = {
-    "relation": ("fac", "relations.json", relation_rows),
-    "entity_typing": ("et", "labels.json", typing_rows),
+    "relation": ("fac", "relations.json", relation_source, relation_scores, "accuracy", relation_rows),
+    "entity_typing": ("et", "labels.json", typing_source, entity_typing_scores, "f1", typing_rows),
 }
 
 
@@ -69,14 +52,14 @@ def main(argv=None):
     arguments = parse(__doc__, groups, argv, task_name="trex", max_seq_length=64)
     _, data_args, args, relation_args = arguments
     objective = relation_args.objective
-    name, file, rows = NAMES[objective]
+    name, file, source, scores, metric, rows = OBJECTIVES[objective]
     labels = read_labels(relation_args.labels or Path(data_args.data_dir) / file)
     task = Task(
-        **OBJECTIVES[objective],
-        read_options={"labels": labels},
-        encode_options={"labels": labels},
+        source=source(labels),
         head=HeadConfig(objective, len(labels), tuple(labels)),
+        score=partial(score, scores=scores),
         rows=partial(rows, labels=labels),
+        metric=metric,
     )
     return pretrain(start_accelerator(args), task, arguments, name)
 

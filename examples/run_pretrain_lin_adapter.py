@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.dependencies import DEPENDENCY_SCHEMA, encode_dependencies, read_dependencies
+from kadapter.data.dependencies import dependency_source
 from kadapter.metrics import head_scores
 from kadapter.recipe import pretrain
 from kadapter.task import Task
@@ -44,10 +44,7 @@ def main(argv=None):
     arguments = parse(__doc__, groups, argv, task_name="find_head", max_seq_length=64)
     _, data_args, args, head_args = arguments
     task = Task(
-        read=read_dependencies,
-        schema=DEPENDENCY_SCHEMA,
-        encode=encode_dependencies,
-        encode_options={"original_labels": head_args.original_labels},
+        source=dependency_source(head_args.original_labels),
         # The original ties the classifier's width to max_seq_length: one class a position.
         head=HeadConfig("dependency", data_args.max_seq_length),
         score=score,

@@ -14,7 +14,7 @@ from functools import partial
 
 from kadapter import HeadConfig
 from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.masking import TEXT_SCHEMA, Masking, encode_text, read_text
+from kadapter.data.masking import Masking, text_source
 from kadapter.language_model import start_from_backbone
 from kadapter.metrics import masked_lm_scores
 from kadapter.recipe import backbone_config, load_tokenizer, pretrain
@@ -50,13 +50,7 @@ def main(argv=None):
     hub = {"revision": model_args.revision, "cache_dir": model_args.cache_dir}
     tokenizer = load_tokenizer(model_args)
     task = Task(
-        read=read_text,
-        schema=TEXT_SCHEMA,
-        encode=encode_text,
-        read_options={"line_by_line": text_args.line_by_line},
-        encode_options={"share": text_args.mlm_probability},
-        files={"train": "train.txt", "dev": "dev.txt"},
-        split_options={"dev": {"masked": True}},
+        source=text_source(text_args.line_by_line, text_args.mlm_probability),
         head=HeadConfig("masked_lm", backbone_config(model_args).vocab_size),
         score=score,
         rows=partial(rows, tokenizer=tokenizer),

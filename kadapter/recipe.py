@@ -24,8 +24,7 @@ from kadapter.arguments import (
     TrainingArguments,
 )
 from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
-from kadapter.data.features import load_features
-from kadapter.data.jsonio import split_path
+from kadapter.data.features import Source, load_features
 from kadapter.fitting import fit
 from kadapter.modeling import KAdapterModel
 from kadapter.task import Task
@@ -73,7 +72,7 @@ def _run(
     backbone = backbone_config(model_args)
     check_length(backbone, data_args.max_seq_length)
     tokenizer = load_tokenizer(model_args)
-    data = load_data(accelerator, task, splits, tokenizer, data_args, args, is_causal(backbone))
+    data = load_data(accelerator, task.source, splits, tokenizer, data_args, args, is_causal(backbone))
     encoder = load_encoder(model_args)
     model = TaskModel.from_encoder(encoder, task.head)
     if task.start is not None:
@@ -98,7 +97,7 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
 
 def load_data(
     accelerator: Accelerator,
-    task: Task,
+    source: Source,
     splits: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     data_args: DataArguments,
@@ -110,24 +109,20 @@ def load_data(
     Args:
         causal: the backbone's states know only what stands before them.
     """
-    paths = {split: split_path(data_args.data_dir, task.files.get(split, split)) for split in splits}
-    wanted = {split: args.do_eval and path.is_file() for split, path in paths.items()}
-    if args.do_eval and (missing := [split for split in list(paths)[2:] if not wanted[split]]):
+    wanted = {split: args.do_eval and source.path(data_args.data_dir, split).is_file() for split in splits}
+    if args.do_eval and (missing := [split for split in splits[2:] if not wanted[split]]):
         logger.warning("%s has no %s split: it is not reported.", data_args.data_dir, " and no ".join(missing))
     wanted["train"] = args.do_train
     wanted["dev"] = args.do_eval or (args.do_train and args.evaluate_during_training)
-    reading = {"causal": True} if causal else {}
     data = {}
-    for split in [split for split in paths if wanted[split]]:
+    for split in [split for split in splits if wanted[split]]:
         load = partial(
             load_features,
-            paths[split],
-            task.read,
-            task.schema,
-            task.encode,
+            source,
+            data_args.data_dir,
+            split,
             tokenizer,
-            reader_options={**task.read_options, **task.split_options.get(split, {})},
-            encoder_options={"max_seq_length": data_args.max_seq_length, **reading, **task.encode_options},
+            encode_options={"max_seq_length": data_args.max_seq_length} | ({"causal": True} if causal else {}),
             cache_dir=data_args.features_cache,
             num_workers=data_args.preprocessing_num_workers,
         )

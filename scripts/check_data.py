@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer
 
-from kadapter.data.check import TASKS, SplitReport, check_folder, find_source, findings
+from kadapter.data.check import TASKS, SplitReport, check_folder, find_corpus, findings
 
 SHOWN = 20  # bad records of a file that are printed
 
@@ -75,14 +75,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
     try:
-        source = find_source(args.task, args.folder, args.labels)
+        corpus = find_corpus(args.task, args.folder, args.labels)
         tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
-        reports = check_folder(source, args.folder, tokenizer)
+        reports = check_folder(corpus, args.folder, tokenizer)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    size = args.max_seq_length or source.max_seq_length
+    size = args.max_seq_length or corpus.max_seq_length
     print(table(reports, size))
-    for finding in findings(source, reports, size):
+    for finding in findings(corpus, reports, size):
         print(f"note: {finding}")
     for report in reports.values():
         for fault in report.faults[:SHOWN]:

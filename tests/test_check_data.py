@@ -6,7 +6,7 @@ import shutil
 import pytest
 from conftest import DEMO_BACKBONE, load_script
 
-from kadapter.data.check import TASKS, check_folder, find_source
+from kadapter.data.check import TASKS, check_folder, find_corpus
 from kadapter.data.glue import TASKS as GLUE_TASKS
 
 CHECK = load_script("scripts/check_data.py")
@@ -48,8 +48,8 @@ def test_the_demo_data_of_every_task_are_sound(task, world, capsys):
     assert code == 0, out
     head, train, *_ = out.splitlines()
     assert head.split() == ["split", "examples", "bad", "labels", "repeated"]
-    source = find_source(task, world / FOLDERS[task])
-    report = check_folder(source, world / FOLDERS[task])["train"]
+    corpus = find_corpus(task, world / FOLDERS[task])
+    report = check_folder(corpus, world / FOLDERS[task])["train"]
     assert train.split()[:3] == ["train", f"{report.examples:,}", "0"]
     assert report.examples > 10
 
@@ -118,8 +118,8 @@ def test_a_missing_split_and_broken_json_are_errors(typing_folder, capsys):
 
 def test_lengths_are_those_of_the_recipe_s_sequences(world, tmp_path, capsys, tokenizer):
     folder = world / "find_head"
-    source = find_source("lin", folder)
-    lengths = list(check_folder(source, folder, tokenizer)["dev"].lengths)
+    corpus = find_corpus("lin", folder)
+    lengths = list(check_folder(corpus, folder, tokenizer)["dev"].lengths)
     rows = json.loads((folder / "dev.json").read_text())
     words = [
         [row["sent"][t[str(i)]["start"] : t[str(i)]["end"]] for i, t in enumerate(row["tokens"], 1)] for row in rows

@@ -21,7 +21,7 @@ from kadapter.arguments import TrainingArguments
 from kadapter.batches import Plan
 from kadapter.data.encoding import Collator
 from kadapter.data.features import load_features
-from kadapter.data.masking import TEXT_SCHEMA, Masking, encode_text, read_text
+from kadapter.data.masking import Masking, encode_text, read_text, text_source
 from kadapter.language_model import pretrained_head, start_from_backbone
 from kadapter.metrics import masked_lm_scores
 
@@ -38,12 +38,9 @@ def blocks(tokenizer, path, size, **options):
     return encode_text(examples, tokenizer, size, 0.15)
 
 
-def store(world, tokenizer, split, **options):
-    path = world / "text" / f"{split}.txt"
-    encoder = {"max_seq_length": 32, "share": 0.15}
-    return load_features(
-        path, read_text, TEXT_SCHEMA, encode_text, tokenizer, reader_options=options, encoder_options=encoder
-    )
+def store(world, tokenizer, split, line_by_line=False):
+    source = text_source(line_by_line, share=0.15)
+    return load_features(source, world / "text", split, tokenizer, encode_options={"max_seq_length": 32})
 
 
 # -- blocks and masks -------------------------------------------------------------------------------------------
@@ -119,7 +116,7 @@ def test_batches_of_any_number_of_workers_are_equal_and_epochs_differ(world, tok
 
 
 def test_dev_is_masked_once_and_training_not_at_all_before_its_epoch(world, tokenizer):
-    dev, train = store(world, tokenizer, "dev", masked=True), store(world, tokenizer, "train")
+    dev, train = store(world, tokenizer, "dev"), store(world, tokenizer, "train")
     assert all(map(len, dev["positions"]))
     assert not any(map(len, train["positions"]))
     assert [len(row) for row in dev["labels"]] == dev["items"]
@@ -143,9 +140,9 @@ def test_a_file_without_text_is_refused(tmp_path, text, message):
 def test_a_block_of_special_tokens_is_dropped_and_counted(tokenizer, tmp_path, caplog):
     path = tmp_path / "train.txt"
     path.write_text("</s></s>\nwords here\n")
-    options = {"reader_options": {"line_by_line": True}, "encoder_options": {"max_seq_length": 16, "share": 0.15}}
+    options = {"cache_dir": tmp_path / "c", "encode_options": {"max_seq_length": 16}}
     with caplog.at_level("WARNING"):
-        data = load_features(path, read_text, TEXT_SCHEMA, encode_text, tokenizer, cache_dir=tmp_path / "c", **options)
+        data = load_features(text_source(line_by_line=True, share=0.15), tmp_path, "train", tokenizer, **options)
     assert data["record"] == [2]
     assert "1 of 2 examples dropped: they hold nothing but special tokens" in caplog.text
 
@@ -215,7 +212,7 @@ def test_scores_leave_padding_out():
 def test_perplexity_starts_at_the_backbones_own(run, world, tokenizer):
     flags = ("--model_name_or_path", DEMO_BACKBONE, "--learning_rate", "0", "--max_seq_length", "32", "--line_by_line")
     report, folder = run(MLM, *flags, steps=1)
-    dev = store(world, tokenizer, "dev", masked=True, line_by_line=True)
+    dev = store(world, tokenizer, "dev", line_by_line=True)
     whole = AutoModelForMaskedLM.from_pretrained(DEMO_BACKBONE).eval()
     losses, hits = [], []
     for feature in dev:

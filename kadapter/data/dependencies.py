@@ -15,10 +15,20 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, Template, tokenize_pieces
-from kadapter.data.features import dropped
+from kadapter.data.features import Source, dropped
 from kadapter.data.jsonio import check_keys, checked, read_records
 
 DEPENDENCY_SCHEMA = Features({"words": List(Value("string")), "heads": List(Value("int32")), "record": Value("int64")})
+
+
+def dependency_source(original_labels: bool = False) -> Source:
+    """Sentences with each word's governor; `original_labels` as in `encode_dependencies`."""
+    return Source(
+        read=read_dependencies,
+        schema=DEPENDENCY_SCHEMA,
+        encode=encode_dependencies,
+        encode_options={"original_labels": original_labels},
+    )
 
 
 def read_dependencies(

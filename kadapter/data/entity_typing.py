@@ -15,6 +15,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
+from kadapter.data.features import Source
 from kadapter.data.jsonio import check_keys, checked, read_records, write_json
 from kadapter.data.labels import read_labels
 
@@ -30,6 +31,17 @@ TYPING_SCHEMA = Features(
         "record": Value("int64"),
     }
 )
+
+
+def typing_source(labels: Sequence[str]) -> Source:
+    """Examples with those labels, in that order."""
+    return Source(
+        read=read_entity_typing,
+        schema=TYPING_SCHEMA,
+        encode=encode_entity_typing,
+        read_options={"labels": labels},
+        encode_options={"labels": labels},
+    )
 
 
 def read_entity_typing(

@@ -11,7 +11,8 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
+from kadapter.data.jsonio import split_path
 
 logger = logging.getLogger(__name__)
 
@@ -34,30 +36,54 @@ Reader = Callable[..., Iterator[dict[str, Any]]]
 Encoder = Callable[..., list[Feature]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """How the files of a data folder are read and become features.
+
+    read: `read(path, **read_options)` yields checked examples with their record numbers.
+    schema: the examples' columns.
+    encode: `encode(examples, tokenizer, max_seq_length, **encode_options)` turns a list of them into features.
+    files: split -> name of its file, where that is not the split's own with .jsonl or .json.
+    split_options: split -> further options of `read` there.
+    """
+
+    read: Reader
+    schema: datasets.Features
+    encode: Encoder
+    read_options: Mapping[str, Any] = field(default_factory=dict)
+    encode_options: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        """The split's file, whether it is there or not."""
+        return split_path(folder, self.files.get(split, split))
+
+    def options(self, split: str) -> dict[str, Any]:
+        """All options of `read` for that split."""
+        return {**self.read_options, **self.split_options.get(split, {})}
+
+
 def default_cache() -> Path:
     return Path(datasets.config.HF_DATASETS_CACHE) / "kadapter"
 
 
 def load_features(
-    path: str | Path,
-    reader: Reader,
-    schema: datasets.Features,
-    encoder: Encoder,
+    source: Source,
+    folder: str | Path,
+    split: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    reader_options: dict[str, Any] | None = None,
-    encoder_options: dict[str, Any] | None = None,
+    encode_options: Mapping[str, Any],
     cache_dir: str | Path | None = None,
     num_workers: int = 1,
     overwrite: bool = False,
 ) -> datasets.Dataset:
-    """Features of one data file: columns input_ids, positions, labels, record, items, length.
+    """Features of a split: columns input_ids, positions, labels, record, items, length.
 
     Args:
-        path: the data file.
-        reader: `reader(path, **reader_options)` yields checked examples with their record numbers.
-        schema: the examples' columns.
-        encoder: `encoder(examples, tokenizer, **encoder_options)` turns a list of them into features.
+        folder: the data folder.
+        encode_options: what `source.encode` needs beside the source's own options, max_seq_length above all.
         cache_dir: where stores live; None takes the folder of datasets (HF_DATASETS_CACHE).
         num_workers: processes that tokenize; the order of examples does not depend on it.
         overwrite: make the store anew.
@@ -65,33 +91,28 @@ def load_features(
     Raises:
         FileNotFoundError, ValueError: from the reader, naming file and record; or nothing is left to use.
     """
-    path = Path(path)
+    path = source.path(folder, split)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
-    options = {"reader": reader_options or {}, "encoder": encoder_options or {}}
-    folder = Path(cache_dir or default_cache()) / _store_name(path, reader, encoder, options, tokenizer)
+    options = {"reader": source.options(split), "encoder": {**encode_options, **source.encode_options}}
+    place = Path(cache_dir or default_cache()) / _store_name(path, source, options, tokenizer)
     if overwrite:
-        shutil.rmtree(folder, ignore_errors=True)
-    if not folder.is_dir():
-        _build(
-            folder,
-            path,
-            partial(reader, path, **options["reader"]),
-            schema,
-            partial(_encode, encoder=encoder, tokenizer=tokenizer, options=options["encoder"]),
-            num_workers,
-        )
-    store = datasets.load_from_disk(str(folder))
-    _report(path, store, json.loads((folder / COUNTS).read_text(encoding="utf-8")))
+        shutil.rmtree(place, ignore_errors=True)
+    if not place.is_dir():
+        read = partial(source.read, path, **options["reader"])
+        encode = partial(_encode, encoder=source.encode, tokenizer=tokenizer, options=options["encoder"])
+        _build(place, path, read, source.schema, encode, num_workers)
+    store = datasets.load_from_disk(str(place))
+    _report(path, store, json.loads((place / COUNTS).read_text(encoding="utf-8")))
     return store
 
 
-def _store_name(path: Path, reader: Reader, encoder: Encoder, options: dict, tokenizer: PreTrainedTokenizerBase) -> str:
+def _store_name(path: Path, source: Source, options: dict, tokenizer: PreTrainedTokenizerBase) -> str:
     key = {
         "version": VERSION,
         "file": _digest(path),
-        "reader": reader.__name__,
-        "encoder": encoder.__name__,
+        "reader": source.read.__name__,
+        "encoder": source.encode.__name__,
         "options": options,
         "tokenizer": _tokenizer_digest(tokenizer),
     }

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, encode_texts
+from kadapter.data.features import Source
 from kadapter.data.jsonio import checked, read_lines
 
 GLUE_SCHEMA = Features(
@@ -99,6 +100,20 @@ def glue_task(name: str) -> GlueTask:
         if name.lower().replace("-", "") == task.name.lower().replace("-", ""):
             return task
     raise ValueError(f"--task_name is {name!r}; choose one of {', '.join(task.name for task in TASKS)}.")
+
+
+def glue_source(task: GlueTask, folder: str | Path) -> Source:
+    """The task's files in that folder; the labels of test splits are kept back."""
+    files = task.files(folder)
+    return Source(
+        read=read_glue,
+        schema=GLUE_SCHEMA,
+        encode=encode_glue,
+        read_options={"task": task.name},
+        encode_options={"labels": task.labels},
+        files=files,
+        split_options={split: {"labelled": False} for split in files if split.startswith("test")},
+    )
 
 
 def read_glue(

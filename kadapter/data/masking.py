@@ -18,7 +18,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, Template
-from kadapter.data.features import dropped
+from kadapter.data.features import Source, dropped
 from kadapter.data.jsonio import read_lines
 
 LINES_TOGETHER = 100  # that are strung together and cut into blocks; only the last block of them is shorter
@@ -30,6 +30,19 @@ TEXT_SCHEMA = Features(
         "record": Value("int64"),
     }
 )
+
+
+def text_source(line_by_line: bool, share: float) -> Source:
+    """Plain text, of whose tokens that share is hidden: anew in every epoch of train, once for all in dev."""
+    return Source(
+        read=read_text,
+        schema=TEXT_SCHEMA,
+        encode=encode_text,
+        read_options={"line_by_line": line_by_line},
+        encode_options={"share": share},
+        files={"train": "train.txt", "dev": "dev.txt"},
+        split_options={"dev": {"masked": True}},
+    )
 
 
 def read_text(path: str | Path, line_by_line: bool = False, masked: bool = False) -> Iterator[dict[str, Any]]:

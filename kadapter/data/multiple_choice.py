@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, Template, tokenize_pieces, truncate_pair
+from kadapter.data.features import Source
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 
 CHOICES = 4
@@ -29,6 +30,18 @@ CHOICE_SCHEMA = Features(
         "record": Value("int64"),
     }
 )
+
+
+def cosmosqa_source(evidence: bool = False) -> Source:
+    """CosmosQA's files, whose dev split is called valid and whose test split keeps its labels back."""
+    return Source(
+        read=read_cosmosqa,
+        schema=CHOICE_SCHEMA,
+        encode=encode_choices,
+        read_options={"evidence": evidence},
+        files={"dev": "valid"},
+        split_options={"test": {"labelled": False}},
+    )
 
 
 def read_cosmosqa(

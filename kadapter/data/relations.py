@@ -6,7 +6,7 @@ numbers from 0, ends inclusive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from datasets import Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
-from kadapter.data.features import dropped
+from kadapter.data.features import Source, dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 from kadapter.data.subset import check_spans
 
@@ -29,6 +29,18 @@ RELATION_SCHEMA = Features(
         "record": Value("int64"),
     }
 )
+
+
+def relation_source(labels: Sequence[str], train: Mapping[str, Any] | None = None, **encode_options: Any) -> Source:
+    """Examples with those labels, in that order; `train`: further options of `read_relations` for that split."""
+    return Source(
+        read=read_relations,
+        schema=RELATION_SCHEMA,
+        encode=encode_relations,
+        read_options={"labels": labels},
+        encode_options={"labels": labels, **encode_options},
+        split_options={"train": train or {}},
+    )
 
 
 def read_relations(

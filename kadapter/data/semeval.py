@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from kadapter.data.features import Source
 from kadapter.data.jsonio import check_unique, checked, read_lines
+from kadapter.data.relations import RELATION_SCHEMA, encode_relations
 
 MARKERS = ("@", "^")  # around e1 and around e2, as in the original (utils_glue.py)
 RELATIONS = (
@@ -32,6 +34,21 @@ OTHER = "Other"
 # The original's order of classes, which saved heads depend on.
 LABELS = (*(f"{name}({way})" for name in RELATIONS for way in ("e1,e2", "e2,e1")), OTHER)
 _ENTITY = re.compile(r"(.*?)<e([12])>(.*?)</e\2>(.*?)<e([12])>(.*?)</e\5>(.*)", re.DOTALL)
+
+
+def semeval_source(folder: str | Path, dev_share: float, seed: int = 42) -> Source:
+    """The official files in that folder; where there is no dev.txt, `dev_share` of train is dev, drawn by `seed`."""
+    own_dev = (Path(folder) / "dev.txt").is_file()
+    held_out = {"dev_share": dev_share, "seed": seed}
+    return Source(
+        read=read_semeval,
+        schema=RELATION_SCHEMA,
+        encode=encode_relations,
+        read_options={"labels": LABELS},
+        encode_options={"labels": LABELS, "markers": MARKERS, "bare": False, "keep_markers": True},
+        files={"train": "train.txt", "dev": "dev.txt" if own_dev else "train.txt", "test": "test.txt"},
+        split_options={} if own_dev else {part: {"part": part, **held_out} for part in ("train", "dev")},
+    )
 
 
 def read_semeval(
