@@ -38,6 +38,9 @@ OBSOLETE = {
     ),
 }
 
+# linear: warm-up, then down to 0. linear_ahead: the same, a step earlier. bert: the fall is counted from step 0.
+SCHEDULES = ("linear", "linear_ahead", "bert")
+
 
 def flag(
     help: str, default: Any = MISSING, aliases: tuple[str, ...] = (), choices: Any = None, factory: Any = MISSING
@@ -191,6 +194,7 @@ class TrainingArguments:
     per_gpu_train_batch_size: int = flag("examples a device and micro-batch", 8, ("--train_batch_size",))
     per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",))
     gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1)
+    original_accumulation: bool = flag("mean and clip of each micro-batch by itself (docs/deviations.md, 7, 13)", False)
     learning_rate: float = flag("peak learning rate of AdamW", 5e-5)
     weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0)
     adam_epsilon: float = flag("AdamW's epsilon", 1e-8)
@@ -201,6 +205,8 @@ class TrainingArguments:
     max_steps: int = flag("optimizer steps; if positive, instead of num_train_epochs", -1)
     warmup_steps: int = flag("steps of linear warm-up", 0)
     warmup_proportion: float = flag("the same as a share of all steps; if positive, instead of warmup_steps", 0.0)
+    schedule: str = flag("how the rate moves (docs/deviations.md, 6, A1)", "linear", choices=SCHEDULES)
+    schedule_steps: int = flag("steps after which the rate would be 0; default: all steps", 0)
     logging_steps: int = flag("steps between two logged losses", 10)
     save_steps: int = flag("steps between two checkpoints; 0 is only at the end", 1000, ("--save_checkpoints_steps",))
     eval_steps: int | None = flag("steps between two evaluations; default: 2 x save_steps", None)

@@ -75,6 +75,7 @@ class Plan:
     world: int
     seed: int
     group_by_length: bool
+    mean_of_means: bool
     steps_per_epoch: int = 0
     total_steps: int = 0
 
@@ -84,16 +85,33 @@ class Plan:
         if len(dataset) < world:
             raise ValueError(f"{len(dataset)} training examples cannot be shared by {world} processes; use fewer.")
         found = columns(dataset)
-        batch_size = args.per_gpu_train_batch_size * world
-        accumulation = args.gradient_accumulation_steps
-        plan = cls(found["length"], found["items"], batch_size, accumulation, world, args.seed, group_by_length)
-        plan.steps_per_epoch = math.ceil(len(plan.epoch(0)) / accumulation)
+        plan = cls(
+            lengths=found["length"],
+            items=found["items"],
+            batch_size=args.per_gpu_train_batch_size * world,
+            accumulation=args.gradient_accumulation_steps,
+            world=world,
+            seed=args.seed,
+            group_by_length=group_by_length,
+            mean_of_means=args.original_accumulation,
+        )
+        plan.steps_per_epoch = math.ceil(len(plan.epoch(0)) / plan.accumulation)
         epochs = math.ceil(args.num_train_epochs * plan.steps_per_epoch)
         plan.total_steps = args.max_steps if args.max_steps > 0 else epochs
         return plan
 
     def epoch(self, number: int) -> list[np.ndarray]:
         return make_batches(self.lengths, self.batch_size, self.seed, number, self.group_by_length, self.world)
+
+    def divisors(self, indices: list[np.ndarray], rank: int) -> list[float]:
+        """What the summed loss of each micro-batch is divided by, so that processes' mean gradients are the step's.
+
+        The loss of a step is the mean over all its items, whatever the micro-batches and processes; as the original
+        has it, the mean of the micro-batches' own means.
+        """
+        if self.mean_of_means:
+            return [self.items[batch[rank :: self.world]].sum() * self.accumulation for batch in indices]
+        return [self.items[np.concatenate(indices)].sum() / self.world] * len(indices)
 
     def steps(
         self, dataset: Dataset, collate: Collate, begin: int, rank: int, num_workers: int

@@ -58,6 +58,25 @@ def build_optimizer(model: nn.Module, args: TrainingArguments) -> torch.optim.Op
     return kind(groups, lr=args.learning_rate, eps=args.adam_epsilon)
 
 
+def build_schedule(
+    optimizer: torch.optim.Optimizer, args: TrainingArguments, total_steps: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The learning rate of each step: linear warm-up from 0, then linearly down to 0 after the last step.
+
+    "linear_ahead" is a step ahead, as where the original moves the schedule before the optimizer (fac-adapter.py and
+    others); in "bert" the fall is counted from step 0, also during the warm-up (adapter-bert optimization.py).
+    """
+    warmup = int(args.warmup_proportion * total_steps) if args.warmup_proportion else args.warmup_steps
+    end = args.schedule_steps or total_steps
+    fall = max(1, end if args.schedule == "bert" else end - warmup)
+
+    def share_of_peak(step: int) -> float:
+        step += args.schedule == "linear_ahead"
+        return step / warmup if step < warmup else max(0.0, (end - step) / fall)
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share_of_peak)
+
+
 def clip_gradients(model: nn.Module, max_norm: float, separately: bool) -> None:
     """Clip the norm of all gradients, or those of the backbone and of the rest (docs/deviations.md, 7)."""
     named = [(name, p) for name, p in model.named_parameters() if p.grad is not None]

@@ -19,11 +19,10 @@ from accelerate.utils import DistributedType, send_to_device, set_seed
 from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
 
 from kadapter.arguments import TrainingArguments
 from kadapter.batches import Collate, Plan
-from kadapter.optimization import build_optimizer, clip_gradients, parameter_table
+from kadapter.optimization import build_optimizer, build_schedule, clip_gradients, parameter_table
 from kadapter.resume import load_checkpoint, save_checkpoint
 from kadapter.tracking import Run
 
@@ -76,8 +75,7 @@ def train(
     """
     plan = Plan.make(dataset, args, accelerator.num_processes, group_by_length)
     optimizer = build_optimizer(model, args)
-    warmup = int(args.warmup_proportion * plan.total_steps) if args.warmup_proportion else args.warmup_steps
-    schedule = get_linear_schedule_with_warmup(optimizer, warmup, plan.total_steps)
+    schedule = build_schedule(optimizer, args, plan.total_steps)
     _announce(model, dataset, plan)
     _tell_deepspeed(accelerator, args)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -90,7 +88,8 @@ def train(
         model.train()
         while not progress.complete and (step := next(steps, None)):
             indices, batches = step
-            loss = _accumulate(accelerator, model, batches, plan.items[np.concatenate(indices)].sum())
+            divisors = plan.divisors(indices, accelerator.process_index)
+            loss = _accumulate(accelerator, model, batches, divisors, args)
             _update(accelerator, model, optimizer, schedule, args)
             progress.step += 1
             losses.add(progress.step, loss, indices)
@@ -100,7 +99,7 @@ def train(
             # With several processes the signal is shared where they meet anyway.
             stopped = _any(accelerator, stop) if logs or accelerator.num_processes == 1 else False
             if logs or evaluates or saves or stopped:
-                scalars = {"loss": losses.finish(), "lr": schedule.get_last_lr()[0]}
+                scalars = {"loss": losses.finish(), "lr": float(schedule.get_last_lr()[0])}
                 bar.set_postfix(loss=f"{scalars['loss']:.4f}", lr=f"{scalars['lr']:.1e}")
                 run.scalars(progress.step, scalars)
             if evaluates and evaluate_dev is not None:
@@ -130,6 +129,8 @@ def _tell_deepspeed(accelerator: Accelerator, args: TrainingArguments) -> None:
     """DeepSpeed clips (one norm of all) and steps by itself; the loss is normalised here already."""
     plugin = accelerator.state.deepspeed_plugin if accelerator.distributed_type == DistributedType.DEEPSPEED else None
     if plugin is not None:
+        if args.original_accumulation:
+            raise ValueError("--original_accumulation does not go with DeepSpeed, which clips by itself; leave it out.")
         plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": args.per_gpu_train_batch_size,
             "gradient_accumulation_steps": 1,
@@ -169,15 +170,21 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
 
 
-def _accumulate(accelerator: Accelerator, model: nn.Module, batches: list[dict], items: float) -> torch.Tensor:
-    """Gradients of one optimizer step: the mean over all its items, whatever the micro-batches and processes."""
+def _accumulate(
+    accelerator: Accelerator, model: nn.Module, batches: list[dict], divisors: list[float], args: TrainingArguments
+) -> torch.Tensor:
+    """Gradients of one optimizer step, from micro-batches whose summed losses are divided by `divisors`."""
     total = torch.zeros((), device=accelerator.device)
-    for i, batch in enumerate(batches):
+    for i, (batch, divisor) in enumerate(zip(batches, divisors, strict=True)):
         last = i == len(batches) - 1
-        accelerator.sync_gradients = last
-        with contextlib.nullcontext() if last else accelerator.no_sync(model):
-            loss = model(**send_to_device(batch, accelerator.device), num_items=items / accelerator.num_processes).loss
+        complete = last or args.original_accumulation
+        accelerator.sync_gradients = complete
+        with contextlib.nullcontext() if complete else accelerator.no_sync(model):
+            loss = model(**send_to_device(batch, accelerator.device), num_items=divisor).loss
             accelerator.backward(loss)
+        if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by `_update`
+            scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
+            clip_gradients(model, scale * args.max_grad_norm, args.clip_separately)
         total += loss.detach()
     return total
 

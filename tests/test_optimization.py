@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from tiny import SIZES
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup
 
 from kadapter import BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
 from kadapter.arguments import TrainingArguments
-from kadapter.optimization import UncorrectedAdamW, build_optimizer, clip_gradients, parameter_table
+from kadapter.batches import Plan
+from kadapter.heads import HeadOutput
+from kadapter.optimization import UncorrectedAdamW, build_optimizer, build_schedule, clip_gradients, parameter_table
+from kadapter.training import _accumulate
 
 
 def test_adam_without_correction_is_the_formula_of_bert():
@@ -93,3 +97,55 @@ def test_the_table_of_a_model_without_parts_is_one_line():
 def test_a_warm_up_share_beyond_the_training_is_refused():
     with pytest.raises(ValueError, match=r"--warmup_proportion is 1\.5; it must be in \[0, 1\)"):
         TrainingArguments(warmup_proportion=1.5)
+
+
+def rates(make, steps):
+    """The learning rate of each step, the peak being 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule, found = make(optimizer), []
+    for _ in range(steps):
+        found.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_the_rate_moves_as_that_of_transformers_or_as_in_either_original():
+    def ours(**options):
+        return rates(lambda optimizer: build_schedule(optimizer, TrainingArguments(**options), 10), 10)
+
+    linear = rates(lambda optimizer: get_linear_schedule_with_warmup(optimizer, 4, 10), 11)
+    assert ours(warmup_steps=4) == ours(warmup_proportion=0.4) == linear[:10]
+    assert ours(warmup_steps=4, schedule="linear_ahead") == linear[1:]
+    longer = rates(lambda optimizer: get_linear_schedule_with_warmup(optimizer, 0, 40), 10)
+    assert ours(schedule_steps=40) == longer
+    # adapter-bert optimization.py: polynomial_decay from step 0, replaced by step / warmup as long as that is below 1
+    decay = [1 - step / 10 for step in range(10)]
+    assert ours(warmup_steps=4, schedule="bert") == pytest.approx([0, 0.25, 0.5, 0.75, *decay[4:]])
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_micro_batches_are_averaged_and_clipped_together_or_as_in_the_original_each_for_itself(original):
+    class Squares(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+
+        def forward(self, x, num_items):
+            return HeadOutput(((self.weight - x) ** 2).sum() / num_items)
+
+    x = torch.tensor([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    indices = [np.array([0, 1]), np.array([2])]
+    options = {"lengths": np.ones(3), "batch_size": 2, "accumulation": 2, "world": 1, "seed": 0}
+    plan = Plan(items=np.ones(3), group_by_length=False, mean_of_means=original, **options)
+    args = TrainingArguments(original_accumulation=original, max_grad_norm=1.0)
+    model, batches = Squares(), [{"x": x[batch]} for batch in indices]
+    loss = _accumulate(Accelerator(cpu=True), model, batches, plan.divisors(indices, rank=0), args)
+    if original:
+        first = -2 * x[:2].mean(0) / 2
+        expected = first / first.norm() - 2 * x[2] / 2  # the first, of norm 2, was clipped to 1
+        assert loss.item() == pytest.approx((5 + 4) / 2)
+    else:
+        expected = -2 * x.mean(0)
+        assert loss.item() == pytest.approx(14 / 3)
+    np.testing.assert_allclose(model.weight.grad, expected, rtol=1e-5)
