@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, HfApi, ModelCardData
+from huggingface_hub.errors import EntryNotFoundError
 
 from kadapter.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD
 from kadapter.configuration import AdapterConfig, KAdapterConfig
@@ -46,9 +47,11 @@ USE_ADAPTER = """from kadapter import KAdapterModel
 
 model = KAdapterModel.from_pretrained("{base}")
 model.load_adapter("{title}", "{name}")  # this folder, or user/name on the hub"""
-USE_MODEL = """from kadapter import TaskModel
+USE_MODEL = """from kadapter import {model}
 
-model = TaskModel.from_pretrained("{title}")  # this folder, or user/name on the hub"""
+model = {model}.from_pretrained("{title}")  # this folder, or user/name on the hub"""
+ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD)
+MODEL_FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json")
 
 
 def write_card(
@@ -91,7 +94,9 @@ def write_card(
         what=f"Knowledge adapter `{adapter}`" if adapter else "A model with knowledge adapters" if names else "A model",
         base=base,
         shape=_shape({name: config.adapter_config(name) for name in names}),
-        use=(USE_ADAPTER if adapter else USE_MODEL).format(base=base, title=title, name=adapter),
+        use=(USE_ADAPTER if adapter else USE_MODEL).format(
+            base=base, title=title, name=adapter, model="TaskModel" if config.head else "KAdapterModel"
+        ),
         data=f"`{data[0]}`: {', '.join(f'{split} {n:,}' for split, n in data[1].items())} examples"
         if data
         else UNKNOWN,
@@ -101,14 +106,33 @@ def write_card(
         file.write(f"---\n{header.to_yaml()}\n---\n\n{text}")
 
 
-def push_adapter(
-    folder: str | os.PathLike, repo_id: str, private: bool | None = None, token: str | bool | None = None, **commit: Any
+def push(
+    folder: str | os.PathLike,
+    repo_id: str,
+    files: Sequence[str],
+    private: bool | None = None,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    **commit: Any,
 ) -> None:
-    """Upload an adapter's own files to the hub; a repository that is not there is made."""
+    """Upload those files of a folder, patterns of names, and its card; repository and branch are made if need be.
+
+    A card that was written by hand there is not replaced by one of ours.
+    """
     api = HfApi(token=token)
     name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    files = [ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD, CARD]
-    api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=files, **commit)
+    if revision is not None:
+        api.create_branch(name, branch=revision, exist_ok=True)
+    ours = MARKER in (Path(folder) / CARD).read_text(encoding="utf-8")
+    wanted = [*files] if ours and _has_card_of_its_own(api, name, revision) else [*files, CARD]
+    api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=wanted, revision=revision, **commit)
+
+
+def _has_card_of_its_own(api: HfApi, name: str, revision: str | None) -> bool:
+    try:
+        return MARKER not in Path(api.hf_hub_download(name, CARD, revision=revision)).read_text(encoding="utf-8")
+    except EntryNotFoundError:
+        return False
 
 
 def _base(config: KAdapterConfig) -> tuple[str, bool]:

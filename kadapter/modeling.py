@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from transformers.utils import ModelOutput
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.bottleneck import insert_bottlenecks
+from kadapter.card import CARD, MODEL_FILES, push, write_card
 from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
 from kadapter.parts import NamedParts
@@ -28,7 +30,7 @@ from kadapter.parts import NamedParts
 logger = logging.getLogger(__name__)
 
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
-PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision", "tags")
+PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision")
 
 
 @dataclass
@@ -68,12 +70,25 @@ class KAdapterPreTrainedModel(PreTrainedModel):
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> None:
-        """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads."""
+        """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads.
+
+        A card is written where there is none.
+        """
         with checkpoint.atomic_folder(save_directory) as folder:
             super().save_pretrained(folder, push_to_hub=False, **kwargs)
+        place = Path(save_directory)
+        if kwargs.get("is_main_process", True) and not (place / CARD).exists():
+            write_card(place, place.name, self.config)
         if push_to_hub:
             hub = {name: kwargs[name] for name in PUSH_ARGUMENTS if name in kwargs}
-            self.push_to_hub(kwargs.get("repo_id", Path(save_directory).name), **hub)
+            push(place, kwargs.get("repo_id", place.name), MODEL_FILES, **hub)
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **hub: Any) -> None:  # type: ignore[override]
+        """Upload the model and a card of its own; `hub`: private, token, commit_message, revision, create_pr."""
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / repo_id.rpartition("/")[2]
+            self.save_pretrained(place, max_shard_size=max_shard_size)
+            push(place, repo_id, MODEL_FILES, **hub)
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:  # type: ignore[override]
         super().set_attn_implementation(attn_implementation, **kwargs)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from kadapter import checkpoint
 from kadapter.adapter import KnowledgeAdapter
 from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
-from kadapter.card import CARD, push_adapter, write_card
+from kadapter.card import ADAPTER_FILES, CARD, push, write_card
 from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig
 from kadapter.fusion import Fusion
 from kadapter.original import read_adapter
@@ -88,7 +88,7 @@ class NamedParts(nn.Module):
         if not (Path(folder) / CARD).exists():
             write_card(folder, Path(folder).name, self.config, name)
         if push_to_hub:
-            push_adapter(folder, repo_id or Path(folder).name, **hub)
+            push(folder, repo_id or Path(folder).name, ADAPTER_FILES, **hub)
 
     def _new_adapter(self, name: str) -> KnowledgeAdapter:
         config = self.config

@@ -1,13 +1,16 @@
 """Cards beside saved models, and the hub: names instead of folders, read from a cache as the hub's library keeps it."""
 
+from fnmatch import fnmatch
+
 import huggingface_hub
 import pytest
 import torch
 from conftest import load_script
 from huggingface_hub import ModelCard
+from huggingface_hub.errors import EntryNotFoundError
 from tiny import assert_same, build, features, weights
 
-from kadapter import KAdapterModel, TaskModel
+from kadapter import HeadConfig, KAdapterModel, TaskModel
 from kadapter.card import MARKER, write_card
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
@@ -64,8 +67,14 @@ def test_a_name_or_revision_that_is_not_there_is_told(hub, tiny_backbone_config)
     assert list(model.adapters) == ["bio"]
 
 
-def test_an_adapter_is_pushed_with_its_own_files_alone(tmp_path, monkeypatch, tiny_backbone_config):
-    calls = []
+@pytest.fixture
+def pushed(monkeypatch, tmp_path):
+    """What would go to the hub, a tuple a call; `pushed.card` is the card that is there already."""
+
+    class Calls(list):
+        card = None
+
+    calls = Calls()
 
     class Api:
         def __init__(self, token=None):
@@ -75,21 +84,54 @@ def test_an_adapter_is_pushed_with_its_own_files_alone(tmp_path, monkeypatch, ti
             calls.append((repo_id, options))
             return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
 
+        def create_branch(self, repo_id, **options):
+            calls.append((repo_id, options))
+
+        def hf_hub_download(self, repo_id, filename, revision):
+            if calls.card is None:
+                raise EntryNotFoundError("no card")
+            (tmp_path / filename).write_text(calls.card)
+            return str(tmp_path / filename)
+
         def upload_folder(self, *, repo_id, folder_path, allow_patterns, **options):
-            files = sorted(path.name for path in folder_path.iterdir() if path.name in allow_patterns)
+            names = [path.name for path in folder_path.iterdir()]
+            files = sorted(name for name in names if any(fnmatch(name, pattern) for pattern in allow_patterns))
             calls.append((repo_id, files, options))
 
     monkeypatch.setattr("kadapter.card.HfApi", Api)
+    return calls
+
+
+def test_an_adapter_is_pushed_with_its_own_files_alone(tmp_path, pushed, tiny_backbone_config):
     folder = tmp_path / "bio"
     folder.mkdir()
     (folder / "events.out.tfevents").write_text("of a run")
     options = {"private": True, "token": "t", "commit_message": "first"}
     build(tiny_backbone_config, ("bio",)).save_adapter(folder, "bio", push_to_hub=True, repo_id="ann/bio", **options)
     files = ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-    assert calls == [
+    assert pushed == [
         ("token", "t"),
         ("ann/bio", {"private": True, "exist_ok": True}),
-        ("ann/bio", files, {"commit_message": "first"}),
+        ("ann/bio", files, {"revision": None, "commit_message": "first"}),
+    ]
+
+
+@pytest.mark.parametrize("card", [None, MARKER, "by hand"])
+def test_a_model_is_pushed_with_a_card_of_ours_unless_one_was_written_by_hand_there(
+    tmp_path, pushed, tiny_backbone_config, card
+):
+    model, pushed.card = build(tiny_backbone_config, ("bio",)), card
+    model.save_pretrained(tmp_path / "model", push_to_hub=True, repo_id="me/it", commit_message="x", revision="v2")
+    model.push_to_hub("me/it", token="t")
+    files = [*(["README.md"] if card != "by hand" else []), "config.json", "model.safetensors"]
+    assert pushed == [
+        ("token", None),
+        ("me/it", {"private": None, "exist_ok": True}),
+        ("me/it", {"branch": "v2", "exist_ok": True}),
+        ("me/it", files, {"revision": "v2", "commit_message": "x"}),
+        ("token", "t"),
+        ("me/it", {"private": None, "exist_ok": True}),
+        ("me/it", files, {"revision": None}),
     ]
 
 
@@ -158,3 +200,14 @@ def test_a_backbone_from_the_hub_is_the_base_model(tmp_path, tiny_backbone_confi
     assert card.data.base_model == "roberta-large"
     assert 'KAdapterModel.from_pretrained("roberta-large")' in card.text
     assert 'model.load_adapter("bio", "bio")' in card.text
+
+
+def test_a_saved_model_has_a_card_that_loads_it(tmp_path, tiny_backbone_config):
+    encoder = build(tiny_backbone_config, ("bio",))
+    encoder.save_pretrained(tmp_path / "encoder")
+    TaskModel.from_encoder(encoder, HeadConfig("classification", 2)).save_pretrained(tmp_path / "task")
+    for name, model in (("encoder", "KAdapterModel"), ("task", "TaskModel")):
+        card = ModelCard.load(tmp_path / name / "README.md")
+        assert f'from kadapter import {model}\n\nmodel = {model}.from_pretrained("{name}")' in card.text
+        assert "| bio | " in card.text
+    assert KAdapterModel.from_pretrained(tmp_path / "encoder")

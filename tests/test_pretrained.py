@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import TINY_ADAPTER
 from tiny import MASK, TEXT, assert_same, build, features, weights
-from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, RobertaModel
+from transformers import AutoModel, BertConfig, BertModel, RobertaModel
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel, modeling
 
@@ -98,12 +98,3 @@ def test_where_and_how_to_download_is_passed_on(tiny_model, tmp_path, monkeypatc
     KAdapterModel.from_pretrained(tmp_path / "plain", **options)
     for name in ("AutoConfig", "AutoModel"):
         assert options.items() <= seen[name].items()
-
-
-def test_saving_may_push_to_the_hub(tiny_model, tmp_path, monkeypatch):
-    pushed = []
-    monkeypatch.setattr(PreTrainedModel, "push_to_hub", lambda self, repo, **options: pushed.append((repo, options)))
-    tiny_model.save_pretrained(tmp_path / "model", push_to_hub=True)
-    tiny_model.save_pretrained(tmp_path / "model", push_to_hub=True, repo_id="me/it", private=True, commit_message="x")
-    assert pushed == [("model", {}), ("me/it", {"private": True, "commit_message": "x"})]
-    assert torch.equal(features(KAdapterModel.from_pretrained(tmp_path / "model")), features(tiny_model))
