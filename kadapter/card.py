@@ -13,7 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from kadapter.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD
 from kadapter.configuration import AdapterConfig, KAdapterConfig
-from kadapter.data.jsonio import atomic_writer
+from kadapter.data.files import atomic_writer
 
 CARD = "README.md"
 MARKER = (

@@ -10,8 +10,6 @@ import json
 import os
 import pickle
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,61 +24,13 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from kadapter.configuration import AdapterConfig
+from kadapter.data.files import atomic_folder
 
 State = dict[str, torch.Tensor]
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PRETRAINING_HEAD = "pretraining_head.safetensors"
-
-
-# -- atomic writing ---------------------------------------------------------------------------------------------
-
-
-def sync(path: Path) -> None:
-    """Make sure that a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def atomic_folder(target: str | os.PathLike) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place when the block ends well.
-
-    A new folder appears by one rename. Into an existing one the files are moved over one by one; its JSON files
-    go first and come back last, so that at no moment a mixture of old and new loads. A block that writes nothing
-    (a process that is not the main one) changes nothing. Permissions follow the umask.
-    """
-    target = Path(target)
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{target} is a file; give a folder to write.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", suffix=".tmp", dir=target.parent))
-    try:
-        yield folder
-        files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.suffix == ".json")
-        if not files:
-            return
-        os.umask(mask := os.umask(0))  # the only way to read it
-        for path in files:
-            path.chmod(0o666 & ~mask)  # safetensors and mkdtemp keep others out
-            sync(path)
-        folder.chmod(0o777 & ~mask)
-        if not target.exists():
-            folder.rename(target)
-        else:
-            for path in files:
-                if path.suffix == ".json":
-                    (target / path.relative_to(folder)).unlink(missing_ok=True)
-            for path in files:
-                (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target / path.relative_to(folder))
-        sync(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- strict reading ---------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from kadapter.adapter import KnowledgeAdapter
 from kadapter.bottleneck import insert_bottlenecks
 from kadapter.card import CARD, MODEL_FILES, push, write_card
 from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
+from kadapter.data.files import atomic_folder
 from kadapter.fusion import Fusion
 from kadapter.parts import NamedParts
 
@@ -74,7 +75,7 @@ class KAdapterPreTrainedModel(PreTrainedModel):
 
         A card is written where there is none.
         """
-        with checkpoint.atomic_folder(save_directory) as folder:
+        with atomic_folder(save_directory) as folder:
             super().save_pretrained(folder, push_to_hub=False, **kwargs)
         place = Path(save_directory)
         if kwargs.get("is_main_process", True) and not (place / CARD).exists():

@@ -19,7 +19,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 
-from kadapter.checkpoint import fill, read_state_dict, sync
+from kadapter.checkpoint import fill, read_state_dict
+from kadapter.data.files import sync
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from kadapter import checkpoint
 from kadapter.configuration import BottleneckConfig, HeadConfig, KAdapterConfig
+from kadapter.data.files import atomic_folder
 from kadapter.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
 from kadapter.modeling import KAdapterModel, KAdapterPreTrainedModel
 
@@ -92,7 +93,7 @@ class TaskModel(KAdapterPreTrainedModel):
         weights = {name: state[name] for name in self.task_names()}
         values = {"backbone": self.config.backbone_config.model_type, "bottleneck": self.config.bottleneck}
         values |= {"adapters": list(self.encoder.adapters), "head": self.config.head}
-        with checkpoint.atomic_folder(folder) as path:
+        with atomic_folder(folder) as path:
             save_file(checkpoint.plain(weights), path / TASK_WEIGHTS, metadata={"format": "pt"})
             (path / TASK_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

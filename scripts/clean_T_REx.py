@@ -26,7 +26,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kadapter.data.jsonio import atomic_writer, read_lines, read_records, write_json, write_jsonl
+from kadapter.data.files import atomic_writer
+from kadapter.data.jsonio import read_lines, read_records, write_json, write_jsonl
 from kadapter.data.trex import clean_document
 
 

@@ -41,6 +41,7 @@ from kadapter import (
 )
 from kadapter import checkpoint as ck
 from kadapter.adapter import KnowledgeAdapter
+from kadapter.data.files import atomic_folder
 from kadapter.data.labels import read_labels
 from kadapter.data.multiple_choice import CHOICES
 
@@ -221,7 +222,7 @@ def _check_known_to_original(config: Any, source: Path) -> None:
 
 
 def _write(output: Path, files: dict[str, ck.State], config: RobertaConfig | None = None) -> None:
-    with ck.atomic_folder(output) as folder:
+    with atomic_folder(output) as folder:
         for name, state in files.items():
             # torch 1.3.1, which the original runs on, cannot read the zip format.
             torch.save(state, folder / name, _use_new_zipfile_serialization=False)

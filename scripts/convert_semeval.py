@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.jsonio import atomic_writer, read_lines
+from kadapter.data.files import atomic_writer
+from kadapter.data.jsonio import read_lines
 from kadapter.data.semeval import LABELS, read_semeval
 
 

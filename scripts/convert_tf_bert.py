@@ -20,6 +20,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from kadapter import checkpoint
+from kadapter.data.files import atomic_folder
 from kadapter.data.jsonio import read_lines
 
 CONFIG, VOCABULARY = "bert_config.json", "vocab.txt"
@@ -85,7 +86,7 @@ def convert(source: Path, output: Path, names: Iterable[str], read: Callable[[st
     tokenizer = BertTokenizer(
         vocab=vocabulary, do_lower_case=not cased, model_max_length=config.max_position_embeddings
     )
-    with checkpoint.atomic_folder(output) as folder:
+    with atomic_folder(output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     for reason, count in sorted(left_out.items()):

@@ -15,6 +15,7 @@ from tiny import HIDDEN, adapter, assert_same, features, released, weights
 
 from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, load_original, original
 from kadapter import checkpoint as ck
+from kadapter.data.files import atomic_folder
 
 
 class Malicious:
@@ -185,7 +186,7 @@ def test_a_save_that_fails_at_the_last_file_leaves_the_old_model(tmp_path, tiny_
     tiny_model.freeze("none")
     with torch.no_grad():
         tiny_model.fusion.task_dense.bias.add_(1)
-    monkeypatch.setattr(ck, "sync", no_space)
+    monkeypatch.setattr("kadapter.data.files.sync", no_space)
     with pytest.raises(OSError, match="No space left"):
         tiny_model.save_pretrained(tmp_path / "it")
     assert torch.equal(features(KAdapterModel.from_pretrained(tmp_path / "it")), expected)
@@ -210,7 +211,7 @@ def test_a_save_that_is_killed_leaves_nothing_that_loads_but_what_was_there(tmp_
         ck.save_adapter(adapter().state_dict(), TINY_ADAPTER, target)
     child = os.fork()  # a process of its own, without the seconds that its imports would take
     if not child:
-        with ck.atomic_folder(target) as folder:
+        with atomic_folder(target) as folder:
             (folder / ck.ADAPTER_CONFIG).write_text("{}")
             (folder / ck.ADAPTER_WEIGHTS).write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -223,6 +224,9 @@ def test_a_save_that_is_killed_leaves_nothing_that_loads_but_what_was_there(tmp_
         assert not target.exists()
         with pytest.raises(FileNotFoundError):
             original.read_adapter(target)
+    assert len(os.listdir(tmp_path)) == 1 + present
+    ck.save_adapter(adapter().state_dict(), TINY_ADAPTER, target)
+    assert os.listdir(tmp_path) == ["it"]  # what the killed one left is gone
 
 
 @pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kadapter.data import files
 from kadapter.data.jsonio import read_json, read_records, write_json, write_json_list, write_jsonl
 
 
@@ -131,24 +132,28 @@ def test_one_value_is_read_whole_or_refused_with_its_place(tmp_path: Path, text:
         read_json(write(tmp_path / "a.json", text))
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next_but_not_what_another_still_writes(tmp_path):
-    target = tmp_path / "rows.jsonl"
-    script = """
+@pytest.mark.parametrize("kind", ["atomic_writer", "scratch_folder"])
+def test_what_a_killed_writer_left_is_removed_by_the_next_but_not_what_another_still_writes(tmp_path, kind):
+    target = tmp_path / "rows"
+    script = f"""
 import sys, time
-from kadapter.data.jsonio import atomic_writer
-with atomic_writer(sys.argv[1]) as file:
-    file.write("half")
-    file.flush()
+from pathlib import Path
+from kadapter.data.files import {kind}
+with {kind}(Path(sys.argv[1])) as held:
     print("writing", flush=True)
     time.sleep(60)
 """
     process = subprocess.Popen([sys.executable, "-c", script, str(target)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "writing\n"
-    write_jsonl(target, [1])
-    assert len(list(tmp_path.glob(".rows.jsonl.*.tmp"))) == 1
+
+    def write_again():
+        with getattr(files, kind)(target):
+            pass
+        return len(list(tmp_path.glob(".rows.*.tmp")))
+
+    assert write_again() == 1
     process.kill()
     process.communicate()
-    assert len(list(tmp_path.glob(".rows.jsonl.*.tmp"))) == 1
-    write_jsonl(target, [1, 2])
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
-    assert target.read_text() == "1\n2\n"
+    assert len(list(tmp_path.glob(".rows.*.tmp"))) == 1
+    assert write_again() == 0
+    assert not list(tmp_path.glob(".*"))

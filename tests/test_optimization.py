@@ -16,7 +16,8 @@ from kadapter.optimization import UncorrectedAdamW, build_optimizer, build_sched
 from kadapter.training import _accumulate
 
 
-def test_adam_without_correction_is_the_formula_of_bert():
+@pytest.mark.parametrize("fused", [False, True])
+def test_adam_without_correction_is_the_formula_of_bert(fused):
     random = np.random.default_rng(0)
     start, gradients = random.standard_normal((3, 4)), random.standard_normal((10, 3, 4))
     rates = np.linspace(1e-2, 1e-3, 10)
@@ -25,7 +26,7 @@ def test_adam_without_correction_is_the_formula_of_bert():
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         p = p - rate * (m / (np.sqrt(v) + 1e-6) + 0.01 * p)
     parameter = nn.Parameter(torch.tensor(start, dtype=torch.float32))
-    optimizer = UncorrectedAdamW([parameter], lr=1.0, weight_decay=0.01)
+    optimizer = UncorrectedAdamW([parameter], lr=1.0, eps=1e-6, weight_decay=0.01, fused=fused)
     for rate, g in zip(rates, gradients, strict=True):
         optimizer.param_groups[0]["lr"] = rate
         parameter.grad = torch.tensor(g, dtype=torch.float32)

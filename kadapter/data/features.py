@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
+from kadapter.data.files import scratch_folder
 from kadapter.data.jsonio import split_path
 
 logger = logging.getLogger(__name__)
@@ -132,9 +132,7 @@ def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int
 
 def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, encode: Callable, workers: int) -> None:
     """Make a store aside and rename it, so that a killed run leaves none that is half made."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", suffix=".tmp", dir=folder.parent))
-    try:
+    with scratch_folder(folder) as scratch:
         try:
             examples = datasets.Dataset.from_generator(
                 _restarted,
@@ -163,8 +161,6 @@ def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, 
         del features, kept, examples
         if not folder.is_dir():  # another process may have been faster
             (scratch / "store").rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _counts(features: datasets.Dataset, column: str) -> dict[str, int]:

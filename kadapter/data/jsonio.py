@@ -5,16 +5,14 @@ same kind of message: one sentence with the file, the record and the mend.
 """
 
 import codecs
-import fcntl
-import glob
 import json
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
+
+from kadapter.data.files import atomic_writer
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
@@ -281,36 +279,6 @@ def _shorten(value: Any) -> str:
     """The value as JSON, cut to a length that fits a message."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-@contextmanager
-def atomic_writer(path: str | Path) -> Iterator[TextIO]:
-    """A text file that takes the name `path` only once it is completely on disk."""
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the path of a file to write.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are private to the user, and the output should follow the umask.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    _remove_left_behind(path)
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the process ends, however it ends
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _remove_left_behind(path: Path) -> None:
-    """Delete what killed processes left of this file: temporary files that nobody holds."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError), temporary.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            temporary.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> None:
