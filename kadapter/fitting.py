@@ -45,7 +45,7 @@ def fit(
         adapter_alone: keep the one adapter, with the head beside it, instead of the whole model.
 
     Returns:
-        What metrics.json holds: {"best": {...}, "dev": {...}, "test": {...}}.
+        What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
     collate = Collator(
         tokenizer.pad_token_id if task.pad_token_id is None else task.pad_token_id,
@@ -62,7 +62,7 @@ def fit(
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "parameters": model.num_parameters(),
     }
-    progress, report = Progress(), dict[str, Any]()
+    progress, report = Progress(), dict[str, Any](metric=task.metric)
     if args.do_train:
         module, progress = train(
             accelerator,
@@ -78,7 +78,7 @@ def fit(
             save_best=partial(save, folder=best),
         )
         save(module, folder=run.folder)
-        report = {"steps": progress.step, "seconds": round(progress.seconds, 3), **sizes}
+        report |= {"steps": progress.step, "seconds": round(progress.seconds, 3), **sizes}
         report["peak_memory_mib"] = progress.peak_memory_mib
         if progress.best_step:
             report["best"] = {"step": progress.best_step, task.metric: progress.best_score}

@@ -2,12 +2,13 @@
 
     python scripts/results_table.py proc_data --split test --metrics precision recall f1 --output proc_data/table
     python scripts/results_table.py proc_data --beside openentity        # and what the paper and its README report
-    python scripts/results_table.py glue/RTE --split dev --metrics accuracy --resources --output glue/RTE
+    python scripts/results_table.py glue --split dev --metrics main --resources --output glue/table
 
-A run is a folder with args.json and metrics.json. Runs whose arguments differ in nothing but the seed make a row.
-Writes table.md, table.json, scores.png and, where runs were evaluated while training, curves.png; with --resources also
-what each trained, how long it took and what memory, and parameters.png: the score by the number of trained parameters,
-as figure 1 of Houlsby et al., 2019. Published numbers stand in published.json.
+A run is a folder with args.json and metrics.json. Runs whose arguments differ in nothing but the seed make a row,
+called by its --comment where all have one. "main" is the metric that each task is judged by. Writes table.md,
+table.json, scores.png and, where runs were evaluated while training, curves.png; with --resources also what each
+trained, how long it took and what memory, and parameters.png: the score by the number of trained parameters, a panel a
+task, as figure 1 of Houlsby et al., 2019. Published numbers stand in published.json.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ IGNORED = {
 }
 
 
+MAIN = "main"
 RESOURCES = {"trained_parameters": "trained", "seconds": "seconds", "peak_memory_mib": "MiB"}
 PUBLISHED = Path(__file__).with_name("published.json")
 
@@ -48,6 +50,8 @@ class Row:
     """Runs of one setting, or a published result."""
 
     label: str
+    task: str = ""
+    comment: str = ""
     published: bool = False
     seeds: list[int] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
@@ -77,19 +81,27 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
     for path in paths:
         arguments = json.loads((path / "args.json").read_text(encoding="utf-8"))["arguments"]
         report = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        lacking = [metric for metric in metrics if metric not in report.get(split, {})]
+        names = {metric: report.get("metric", MAIN) if metric == MAIN else metric for metric in metrics}
+        lacking = [name for name in names.values() if name not in report.get(split, {})]
         if lacking:
             raise ValueError(
                 f"{path / 'metrics.json'} has no {split} {lacking}; run it with --do_eval, or choose "
                 "another --split or --metrics."
             )
         key = json.dumps({name: value for name, value in arguments.items() if name not in IGNORED}, sort_keys=True)
-        row = rows.setdefault(key, Row(path.name.replace(f"_seed-{arguments['seed']}", "")))
+        label, task = path.name.replace(f"_seed-{arguments['seed']}", ""), arguments.get("task_name", "")
+        row = rows.setdefault(key, Row(label, task, arguments.get("comment", "")))
         row.seeds.append(arguments["seed"])
-        row.scores.append({metric: report[split][metric] for metric in metrics})
+        row.scores.append({metric: report[split][name] for metric, name in names.items()})
         row.resources.append({name: report[name] for name in RESOURCES if name in report})
-        row.curves.append(_curve(path / "results.jsonl", metrics[-1]))
-    return _short_labels(list(rows.values()))
+        row.curves.append(_curve(path / "results.jsonl", names[metrics[-1]]))
+    for found in _by_task(list(rows.values())).values():
+        _shorten_labels(found)
+    return list(rows.values())
+
+
+def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    return {task: [row for row in rows if row.task == task] for task in dict.fromkeys(row.task for row in rows)}
 
 
 def published(task: str, split: str, metrics: Sequence[str]) -> list[Row]:
@@ -103,7 +115,7 @@ def published(task: str, split: str, metrics: Sequence[str]) -> list[Row]:
     if not set(metrics) <= set(known):
         raise ValueError(f"published for {task}, {split}: {known or 'nothing'}; choose these by --split and --metrics.")
     scores = [{metric: entry[metric] / 100 for metric in metrics} for entry in entries]
-    return [Row(entry["label"], True, [], [score]) for entry, score in zip(entries, scores, strict=True)]
+    return [Row(entry["label"], published=True, scores=[score]) for entry, score in zip(entries, scores, strict=True)]
 
 
 def _curve(path: Path, metric: str) -> list[tuple[int, float]]:
@@ -115,27 +127,36 @@ def _curve(path: Path, metric: str) -> list[tuple[int, float]]:
     ]
 
 
-def _short_labels(rows: list[Row]) -> list[Row]:
-    """Leave out of the names what all of them share."""
+def _shorten_labels(rows: list[Row]) -> None:
+    """Call runs by their comments, or leave out of the names what all of them share."""
+    if all(row.comment for row in rows) and len({row.comment for row in rows}) == len(rows):
+        for row in rows:
+            row.label = row.comment
+        return
     parts = [row.label.split("_") for row in rows]
     shared = set.intersection(*map(set, parts)) if len(rows) > 1 else set()
     for row, names in zip(rows, parts, strict=True):
         row.label = " ".join(name for name in dict.fromkeys(names) if name not in shared) or row.label
-    return rows
+
+
+def full_labels(rows: Sequence[Row]) -> list[str]:
+    """Labels with the task before them, where there are several."""
+    several = len({row.task for row in rows if not row.published}) > 1
+    return [f"{row.task} {row.label}" if several else row.label for row in rows]
 
 
 def markdown(rows: Sequence[Row], metrics: Sequence[str], resources: bool = False) -> str:
     """Per cent, mean ± sample standard deviation over seeds; what runs took, as means."""
     columns = [*metrics, *(RESOURCES.values() if resources else ())]
     lines = ["| run | seeds | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
-    for row in rows:
+    for row, label in zip(rows, full_labels(rows), strict=True):
         cells = [f"{100 * row.mean(metric):.2f}" for metric in metrics]
         if len(row.scores) > 1:
             cells = [f"{cell} ± {100 * row.deviation(metric):.2f}" for cell, metric in zip(cells, metrics, strict=True)]
         for name in RESOURCES if resources else ():
             known = [found[name] for found in row.resources if name in found]
             cells.append(f"{np.mean(known):,.0f}" if known else "–")
-        lines.append(f"| {row.label} | {len(row.seeds) or '–'} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label} | {len(row.seeds) or '–'} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -153,7 +174,7 @@ def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: P
         if len(rows) * len(metrics) <= 16:
             for x, mean in zip(at, means, strict=True):
                 axes.text(x, 1, f"{mean:.0f}", ha="center", va="bottom", color="white", fontsize=8)
-    labels = [textwrap.fill(row.label, 16) for row in rows]
+    labels = [textwrap.fill(label, 16) for label in full_labels(rows)]
     axes.set_xticks(range(len(rows)), labels, fontsize=10 if len(rows) < 6 else 7)
     axes.set_ylabel("per cent")
     axes.set_ylim(0, 100)
@@ -167,13 +188,13 @@ def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: P
 def plot_curves(rows: Sequence[Row], metric: str, path: Path) -> None:
     """The dev score while training: mean over seeds, and the range between the lowest and the highest."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for row in rows:
+    for row, label in zip(rows, full_labels(rows), strict=True):
         shortest = min((len(curve) for curve in row.curves), default=0)
         if not shortest:
             continue
         values = 100 * np.array([[score for _, score in curve[:shortest]] for curve in row.curves])
         steps = [step for step, _ in row.curves[0][:shortest]]
-        (line,) = axes.plot(steps, values.mean(0), marker="o", markersize=3, label=row.label)
+        (line,) = axes.plot(steps, values.mean(0), marker="o", markersize=3, label=label)
         axes.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set_xlabel("step")
     axes.set_ylabel(f"dev {metric}, per cent")
@@ -185,17 +206,23 @@ def plot_curves(rows: Sequence[Row], metric: str, path: Path) -> None:
 
 
 def plot_parameters(rows: Sequence[Row], metric: str, path: Path) -> None:
-    """The score by the number of trained parameters, with the deviation over seeds."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for row in rows:
-        trained = [found["trained_parameters"] for found in row.resources if "trained_parameters" in found]
-        if trained:
+    """The score by the number of trained parameters, with the deviation over seeds; a panel a task."""
+    tasks = _by_task([row for row in rows if any("trained_parameters" in found for found in row.resources)])
+    colours = {label: f"C{i}" for i, label in enumerate(dict.fromkeys(row.label for row in rows))}
+    figure, panels = plt.subplots(
+        1, len(tasks), figsize=(max(6, 3 * len(tasks)), 3.6), squeeze=False, layout="constrained"
+    )
+    for axes, (task, found) in zip(panels[0], tasks.items(), strict=True):
+        for row in found:
+            trained = next(one["trained_parameters"] for one in row.resources if "trained_parameters" in one)
             spread = 100 * row.deviation(metric) if len(row.scores) > 1 else None
-            axes.errorbar(trained[0], 100 * row.mean(metric), spread, fmt="o", capsize=3, label=row.label)
-    axes.set_xscale("log")
-    axes.set(xlabel="trained parameters", ylabel=f"{metric}, per cent")
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+            point = {"fmt": "o", "capsize": 3, "label": row.label, "color": colours[row.label]}
+            axes.errorbar(trained, 100 * row.mean(metric), spread, **point)
+        axes.set_xscale("log")
+        axes.set(xlabel="trained parameters", title=task)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0, 0].set_ylabel(f"{metric}, per cent")
+    panels[0, 0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -205,7 +232,10 @@ def main(argv: list[str] | None = None) -> list[Row]:
     parser.add_argument("runs", nargs="+", help="folders with runs in or below them")
     parser.add_argument("--split", default="test")
     parser.add_argument(
-        "--metrics", nargs="+", default=["precision", "recall", "f1"], help="the last one is drawn as curves"
+        "--metrics",
+        nargs="+",
+        default=["precision", "recall", "f1"],
+        help='"main" is what each task is judged by; the last one is drawn as curves',
     )
     parser.add_argument("--output", help="folder for table.md, table.json and the plots; default: print only")
     parser.add_argument("--title", default="")
@@ -217,12 +247,12 @@ def main(argv: list[str] | None = None) -> list[Row]:
     rows += published(args.beside, args.split, args.metrics) if args.beside else []
     values = [
         {
-            "run": row.label,
+            "run": label,
             "seeds": row.seeds,
             "published": row.published,
             **{metric: {"mean": row.mean(metric), "deviation": row.deviation(metric)} for metric in args.metrics},
         }
-        for row in rows
+        for row, label in zip(rows, full_labels(rows), strict=True)
     ]
     table = markdown(rows, args.metrics, args.resources)
     print(table if args.format == "markdown" else json.dumps(values, indent=2))
@@ -234,7 +264,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
         plot_scores(rows, args.metrics, args.title, output / "scores.png")
         if any(row.curves and row.curves[0] for row in rows):
             plot_curves(rows, args.metrics[-1], output / "curves.png")
-        if args.resources:
+        if args.resources and any("trained_parameters" in one for row in rows for one in row.resources):
             plot_parameters(rows, args.metrics[-1], output / "parameters.png")
     return rows
 

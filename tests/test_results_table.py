@@ -91,3 +91,27 @@ def test_what_runs_trained_and_took_stands_beside_their_scores(runs, tmp_path, c
     assert fac.endswith("| 20,000 | 12 | 100 |")
     assert none.endswith("| 300 | 12 | 100 |")
     assert (tmp_path / "out" / "parameters.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_several_tasks_are_each_judged_by_their_own_metric_and_have_a_panel_each(tmp_path, capsys):
+    for task, score in (("CoLA", 0.3), ("RTE", 0.6)):
+        for comment in ("size 8", "size 64"):
+            arguments = {"task_name": task, "comment": comment}
+            write_run(tmp_path / task / comment, 1, comment, score, arguments)
+    for path in tmp_path.rglob("metrics.json"):
+        report = json.loads(path.read_text())
+        metric = "precision" if "CoLA" in str(path) else "f1"
+        path.write_text(json.dumps({**report, "metric": metric, "trained_parameters": 300}))
+    TABLE.main([str(tmp_path), "--metrics", "main", "--resources", "--output", str(tmp_path / "out")])
+    rows = [line.split(" | ")[::2] for line in capsys.readouterr().out.strip().splitlines()[2:]]
+    assert sorted(row[:2] for row in rows) == [
+        ["| CoLA size 64", "40.00"],
+        ["| CoLA size 8", "40.00"],
+        ["| RTE size 64", "60.00"],
+        ["| RTE size 8", "60.00"],
+    ]
+    assert (tmp_path / "out" / "parameters.png").read_bytes()[:4] == b"\x89PNG"
+    path = next(tmp_path.rglob("metrics.json"))
+    path.write_text(json.dumps({"test": {}}))
+    with pytest.raises(ValueError, match=r"has no test \['main'\]"):
+        TABLE.main([str(tmp_path), "--metrics", "main"])
