@@ -52,6 +52,7 @@ class Row:
     label: str
     task: str = ""
     comment: str = ""
+    main: str = ""  # the metric that the task is judged by
     published: bool = False
     seeds: list[int] = field(default_factory=list)
     scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
@@ -81,7 +82,7 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
     for path in paths:
         arguments = json.loads((path / "args.json").read_text(encoding="utf-8"))["arguments"]
         report = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
-        names = {metric: report.get("metric", MAIN) if metric == MAIN else metric for metric in metrics}
+        names = {metric: report.get("metric", metric) if metric == MAIN else metric for metric in metrics}
         lacking = [name for name in names.values() if name not in report.get(split, {})]
         if lacking:
             raise ValueError(
@@ -90,7 +91,7 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
             )
         key = json.dumps({name: value for name, value in arguments.items() if name not in IGNORED}, sort_keys=True)
         label, task = path.name.replace(f"_seed-{arguments['seed']}", ""), arguments.get("task_name", "")
-        row = rows.setdefault(key, Row(label, task, arguments.get("comment", "")))
+        row = rows.setdefault(key, Row(label, task, arguments.get("comment", ""), report.get("metric", MAIN)))
         row.seeds.append(arguments["seed"])
         row.scores.append({metric: report[split][name] for metric, name in names.items()})
         row.resources.append({name: report[name] for name in RESOURCES if name in report})
@@ -210,7 +211,7 @@ def plot_parameters(rows: Sequence[Row], metric: str, path: Path) -> None:
     tasks = _by_task([row for row in rows if any("trained_parameters" in found for found in row.resources)])
     colours = {label: f"C{i}" for i, label in enumerate(dict.fromkeys(row.label for row in rows))}
     figure, panels = plt.subplots(
-        1, len(tasks), figsize=(max(6, 3 * len(tasks)), 3.6), squeeze=False, layout="constrained"
+        1, len(tasks), figsize=(max(6, 3 * len(tasks)), 3.6), sharex=True, squeeze=False, layout="constrained"
     )
     for axes, (task, found) in zip(panels[0], tasks.items(), strict=True):
         for row in found:
@@ -219,10 +220,14 @@ def plot_parameters(rows: Sequence[Row], metric: str, path: Path) -> None:
             point = {"fmt": "o", "capsize": 3, "label": row.label, "color": colours[row.label]}
             axes.errorbar(trained, 100 * row.mean(metric), spread, **point)
         axes.set_xscale("log")
-        axes.set(xlabel="trained parameters", title=task)
+        name = found[0].main if metric == MAIN else metric
+        axes.set(xlabel="trained parameters", title=f"{task}, {name}" if task else name)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel(f"{metric}, per cent")
-    panels[0, 0].legend(frameon=False, fontsize=8)
+    panels[0, 0].set_ylabel("per cent")
+    points = {
+        label: point for axes in panels[0] for point, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(points.values(), points, loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
