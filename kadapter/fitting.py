@@ -91,7 +91,7 @@ def fit(
         for split in [name for name in data if name != "train"]:
             metrics = _final_evaluation(run, task, split, data[split], partial(evaluate, split, module), place)
             report |= {split: metrics} if metrics else {}
-    run.metrics(report)
+    report = run.metrics(report)
     run.close()
     if accelerator.is_main_process:
         write_cards(run.folder, model, data_args, data, report, adapter_alone)

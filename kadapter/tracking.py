@@ -185,10 +185,17 @@ class Run:
         if self.accelerator.is_main_process:
             write_jsonl(self.folder / f"predictions_{split}.jsonl", rows)
 
-    def metrics(self, metrics: Mapping[str, Any]) -> None:
-        """metrics.json, whose presence says that the run is complete."""
+    def metrics(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """metrics.json, whose presence says that the run is complete; what it holds.
+
+        What another call found stays: an evaluation alone does not know what training took.
+        """
+        path = self.folder / "metrics.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self.accelerator.wait_for_everyone()  # all have read it
         if self.accelerator.is_main_process:
-            write_json(self.folder / "metrics.json", dict(metrics))
+            write_json(path, {**before, **metrics})
+        return {**before, **metrics}
 
     def close(self) -> None:
         if self.writer is not None:

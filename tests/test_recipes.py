@@ -129,6 +129,10 @@ def test_a_finished_run_is_not_trained_again(run):
     assert again["best"] == report["best"]
     assert again["dev"] == report["dev"]
     assert len(results(folder)) == 3  # two of training, one of the end
+    evaluated, same = run(FAC, "--do_train", "False")
+    assert same == folder
+    assert evaluated == again == json.loads((folder / "metrics.json").read_text())
+    assert evaluated["steps"] == 6
 
 
 def test_other_arguments_are_refused_in_the_same_folder(run):
