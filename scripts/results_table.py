@@ -180,7 +180,7 @@ def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: P
     axes.set_ylabel("per cent")
     axes.set_ylim(0, 100)
     axes.set_title(title)
-    axes.legend(frameon=False, ncols=len(metrics))
+    figure.legend(loc="outside lower right", frameon=False, ncols=len(metrics))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
