@@ -253,6 +253,7 @@ def test_the_baseline_trains_the_head_alone(run):
     assert all(name.startswith("head.") for name in load_file(folder / "checkpoint-6" / "trained.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_broken_run_goes_on_with_the_masks_of_an_unbroken_one(run, monkeypatch):
     flags = ("--per_gpu_train_batch_size", "16", "--gradient_accumulation_steps", "2")  # several epochs
     _, whole = run(MLM, "--comment", "whole", *flags)
