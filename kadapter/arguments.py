@@ -229,6 +229,8 @@ class TrainingArguments:
                 raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
         if not 0 <= self.warmup_proportion < 1:
             raise ValueError(f"--warmup_proportion is {self.warmup_proportion}; it must be in [0, 1).")
+        if self.schedule_steps < 0:
+            raise ValueError(f"--schedule_steps is {self.schedule_steps}; it must be 0 or more.")
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other; choose one.")
         if self.eval_steps is None:

@@ -58,11 +58,8 @@ def fit(
     evaluate = partial(_evaluate, task, data, partial(predict, accelerator, **options))
     save = partial(save_model, accelerator, tokenizer=tokenizer, adapter_alone=adapter_alone)
     module: torch.nn.Module = model.to(accelerator.device)
-    sizes = {
-        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "parameters": model.num_parameters(),
-    }
     progress, report = Progress(), dict[str, Any](metric=task.metric)
+    sizes = _sizes(model)  # before parameters are sharded
     if args.do_train:
         module, progress = train(
             accelerator,
@@ -78,10 +75,7 @@ def fit(
             save_best=partial(save, folder=best),
         )
         save(module, folder=run.folder)
-        report |= {"steps": progress.step, "seconds": round(progress.seconds, 3), **sizes}
-        report["peak_memory_mib"] = progress.peak_memory_mib
-        if progress.best_step:
-            report["best"] = {"step": progress.best_step, task.metric: progress.best_score}
+        report |= sizes | _training_report(progress, task.metric)
     if args.do_eval:
         if best.is_dir():
             load_model(accelerator.unwrap_model(module), best, adapter_alone)
@@ -96,6 +90,18 @@ def fit(
     if accelerator.is_main_process:
         write_cards(run.folder, model, data_args, data, report, adapter_alone)
     return report
+
+
+def _sizes(model: TaskModel) -> dict[str, int]:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return {"trained_parameters": trained, "parameters": model.num_parameters()}
+
+
+def _training_report(progress: Progress, metric: str) -> dict[str, Any]:
+    """What training took, and where the best model was found."""
+    seconds, memory = round(progress.seconds, 3), progress.peak_memory_mib
+    report: dict[str, Any] = {"steps": progress.step, "seconds": seconds, "peak_memory_mib": memory}
+    return report | ({"best": {"step": progress.best_step, metric: progress.best_score}} if progress.best_step else {})
 
 
 def write_cards(

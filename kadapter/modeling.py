@@ -163,21 +163,15 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         taps = sorted({tap for adapter in adapters.values() for tap in adapter.taps})
         if position_ids is None and any(adapter.config.attend_padding for adapter in adapters.values()):
             position_ids = self._position_ids_of_the_original(input_ids, inputs_embeds)
-        inputs = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "inputs_embeds": inputs_embeds,
-            "token_type_ids": token_type_ids if "token_type_ids" in self._backbone_takes else None,
-            "position_ids": position_ids,
-            "use_cache": False if "use_cache" in self._backbone_takes else None,
-        }
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
-            states = self.backbone(
-                **{key: value for key, value in inputs.items() if value is not None},
-                output_hidden_states=True if all_states else (taps or False),  # a list keeps only those states
-                output_attentions=config.output_attentions if output_attentions is None else output_attentions,
-                return_dict=True,
-            )
+        states = self._backbone_states(
+            output_hidden_states=True if all_states else (taps or False),  # a list keeps only those states
+            output_attentions=config.output_attentions if output_attentions is None else output_attentions,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+        )
         tapped = {tap: states.hidden_states[tap] for tap in taps}
         last = states.last_hidden_state
         self._check_shapes([*tapped.values(), last])
@@ -197,6 +191,16 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def _backbone_states(self, token_type_ids: torch.Tensor | None, **inputs: Any) -> Any:
+        """The backbone's output for those inputs that it has a use for; without a graph where it is frozen."""
+        if "token_type_ids" in self._backbone_takes:
+            inputs["token_type_ids"] = token_type_ids
+        if "use_cache" in self._backbone_takes:
+            inputs["use_cache"] = False
+        given = {name: value for name, value in inputs.items() if value is not None}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
+            return self.backbone(**given, return_dict=True)
 
     def _check_shapes(self, states: list[torch.Tensor]) -> None:
         shapes = [list(state.shape) for state in states]

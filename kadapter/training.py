@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -99,9 +99,7 @@ def train(
             # With several processes the signal is shared where they meet anyway.
             stopped = _any(accelerator, stop) if logs or accelerator.num_processes == 1 else False
             if logs or evaluates or saves or stopped:
-                scalars = {"loss": losses.finish(), "lr": float(schedule.get_last_lr()[0])}
-                bar.set_postfix(loss=f"{scalars['loss']:.4f}", lr=f"{scalars['lr']:.1e}")
-                run.scalars(progress.step, scalars)
+                _log(run, bar, progress.step, losses.finish(), float(schedule.get_last_lr()[0]))
             if evaluates and evaluate_dev is not None:
                 _evaluate(model, evaluate_dev, metric, save_best, run, progress, plan.steps_per_epoch)
                 progress.complete = 0 < args.patience <= progress.evaluations_without_gain
@@ -110,12 +108,21 @@ def train(
                 progress.peak_memory_mib = max(progress.peak_memory_mib, _peak_memory(accelerator.device))
                 save_checkpoint(accelerator, run.folder, model, schedule, progress, args.max_save_checkpoints)
             if stopped:
-                run.close()
-                logger.warning("stopped by SIGTERM after step %d; the same command goes on from here", progress.step)
-                raise SystemExit(TERMINATED)
+                _stop(run, progress.step)
     if progress.complete:
         logger.info("no better %s in %d evaluations: stopped early", metric, args.patience)
     return model, progress
+
+
+def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float) -> None:
+    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
+    run.scalars(step, {"loss": loss, "lr": rate})
+
+
+def _stop(run: Run, step: int) -> NoReturn:
+    run.close()
+    logger.warning("stopped by SIGTERM after step %d; the same command goes on from here", step)
+    raise SystemExit(TERMINATED)
 
 
 def _peak_memory(device: torch.device) -> int:

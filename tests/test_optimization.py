@@ -100,6 +100,11 @@ def test_a_warm_up_share_beyond_the_training_is_refused():
         TrainingArguments(warmup_proportion=1.5)
 
 
+def test_a_schedule_that_would_never_train_is_refused():
+    with pytest.raises(ValueError, match="--schedule_steps is -1; it must be 0 or more"):
+        TrainingArguments(schedule_steps=-1)
+
+
 def rates(make, steps):
     """The learning rate of each step, the peak being 1."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
