@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.glue import glue_source, glue_task
-from kadapter.metrics import glue_scores
-from kadapter.recipe import finetune
-from kadapter.reports import label_rows, write_glue
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.glue import glue_source, glue_task
+from kadapter.tasks.metrics import glue_scores
+from kadapter.tasks.reports import label_rows, write_glue
+from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import finetune
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 DEFAULTS = {
     "model_name_or_path": "bert-base-uncased",

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from kadapter import RobertawithAdapter
-from kadapter.arguments import TaskArguments, flag, parse
+from kadapter.training.arguments import TaskArguments, flag, parse
 
 
 @dataclass(frozen=True, kw_only=True)

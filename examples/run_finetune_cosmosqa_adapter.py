@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.multiple_choice import CHOICES, cosmosqa_source
-from kadapter.recipe import finetune
-from kadapter.reports import choice_rows, write_choices
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.multiple_choice import CHOICES, cosmosqa_source
+from kadapter.tasks.reports import choice_rows, write_choices
+from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import finetune
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 READERS = ("read_examples_origin", "read_examples_add_evidence")
 

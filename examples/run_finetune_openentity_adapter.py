@@ -13,14 +13,14 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.entity_typing import OPENENTITY_LABELS, typing_source
 from kadapter.data.labels import read_labels
-from kadapter.metrics import entity_typing_scores
-from kadapter.recipe import finetune
-from kadapter.reports import typing_rows
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.entity_typing import OPENENTITY_LABELS, typing_source
+from kadapter.tasks.metrics import entity_typing_scores
+from kadapter.tasks.reports import typing_rows
+from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import finetune
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,13 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
-from kadapter.data.semeval import LABELS, semeval_source
-from kadapter.metrics import semeval_scores
-from kadapter.recipe import finetune
-from kadapter.reports import relation_rows, write_per_class
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.metrics import semeval_scores
+from kadapter.tasks.reports import relation_rows, write_per_class
+from kadapter.tasks.semeval import LABELS, semeval_source
+from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import finetune
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,14 +14,14 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
 from kadapter.data.labels import TACRED_LABELS, read_labels
-from kadapter.data.relations import relation_source
-from kadapter.metrics import tacred_scores
-from kadapter.recipe import finetune
-from kadapter.reports import relation_rows, write_per_class
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.metrics import tacred_scores
+from kadapter.tasks.relations import relation_source
+from kadapter.tasks.reports import relation_rows, write_per_class
+from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import finetune
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.entity_typing import typing_source
 from kadapter.data.labels import read_labels
-from kadapter.data.relations import relation_source
-from kadapter.metrics import entity_typing_scores, relation_scores
-from kadapter.recipe import pretrain
-from kadapter.reports import relation_rows, typing_rows
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.entity_typing import typing_source
+from kadapter.tasks.metrics import entity_typing_scores, relation_scores
+from kadapter.tasks.relations import relation_source
+from kadapter.tasks.reports import relation_rows, typing_rows
+from kadapter.training.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import pretrain
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

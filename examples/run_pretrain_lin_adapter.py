@@ -10,12 +10,12 @@ Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder tha
 from dataclasses import dataclass
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.dependencies import dependency_source
-from kadapter.metrics import head_scores
-from kadapter.recipe import pretrain
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.tasks.dependencies import dependency_source
+from kadapter.tasks.metrics import head_scores
+from kadapter.training.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import pretrain
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

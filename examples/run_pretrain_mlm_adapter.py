@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from kadapter import HeadConfig
-from kadapter.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
-from kadapter.data.masking import Masking, text_source
-from kadapter.language_model import start_from_backbone
-from kadapter.metrics import masked_lm_scores
-from kadapter.recipe import backbone_config, load_tokenizer, pretrain
-from kadapter.task import Task
-from kadapter.tracking import start_accelerator
+from kadapter.models.language_model import start_from_backbone
+from kadapter.tasks.masking import Masking, text_source
+from kadapter.tasks.metrics import masked_lm_scores
+from kadapter.training.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
+from kadapter.training.recipe import backbone_config, load_tokenizer, pretrain
+from kadapter.training.task import Task
+from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

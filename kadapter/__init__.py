@@ -4,12 +4,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kadapter.adapter import KnowledgeAdapter, TransformerAdapter
     from kadapter.configuration import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig
-    from kadapter.modeling import KAdapterModel, RobertawithAdapter
-    from kadapter.original import load_original
-    from kadapter.task_model import TaskModel
+    from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
+    from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
+    from kadapter.models.task_model import TaskModel
+    from kadapter.storage.original import load_original
 
+# Public name -> the module that defines it.
+_MODULES = {
+    "AdapterConfig": "configuration",
+    "BottleneckConfig": "configuration",
+    "HeadConfig": "configuration",
+    "KAdapterConfig": "configuration",
+    "KAdapterModel": "models.modeling",
+    "KnowledgeAdapter": "models.adapter",
+    "RobertawithAdapter": "models.modeling",
+    "TaskModel": "models.task_model",
+    "TransformerAdapter": "models.adapter",
+    "load_original": "storage.original",
+}
 __all__ = [
     "AdapterConfig",
     "BottleneckConfig",
@@ -26,11 +39,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The public names on first use: scripts that only prepare data do not wait seconds for torch and transformers."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    names = ("configuration", "adapter", "modeling", "original", "task_model")
-    modules = [import_module(f"{__name__}.{module}") for module in names]  # all, so that AutoModel knows ours
-    return next(getattr(module, name) for module in modules if hasattr(module, name))
+    import_module(f"{__name__}.models.modeling")  # always, so that AutoModel knows ours
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

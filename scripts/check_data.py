@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer
 
-from kadapter.data.check import TASKS, SplitReport, check_folder, find_corpus, findings
+from kadapter.tasks.check import TASKS, SplitReport, check_folder, find_corpus, findings
 
 SHOWN = 20  # bad records of a file that are printed
 

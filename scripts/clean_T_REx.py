@@ -26,9 +26,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kadapter.data.files import atomic_writer
 from kadapter.data.jsonio import read_lines, read_records, write_json, write_jsonl
 from kadapter.data.trex import clean_document
+from kadapter.storage.files import atomic_writer
 
 
 def find_files(raw: Path) -> list[tuple[str, int, int]]:

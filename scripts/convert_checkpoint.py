@@ -40,10 +40,10 @@ from kadapter import (
     original,
 )
 from kadapter import checkpoint as ck
-from kadapter.adapter import KnowledgeAdapter
-from kadapter.data.files import atomic_folder
 from kadapter.data.labels import read_labels
-from kadapter.data.multiple_choice import CHOICES
+from kadapter.models.adapter import KnowledgeAdapter
+from kadapter.storage.files import atomic_folder
+from kadapter.tasks.multiple_choice import CHOICES
 
 ADAPTER_NAMES = ("fac", "lin")  # what the original's models call their adapters, in the order of its fusion
 NESTED_HEAD = "multiple_choice"  # CosmosQA's, whose fusion is nested in the original

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
-from kadapter.data.multiple_choice import CHOICES, TEXT_KEYS
+from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS
 
 SPLITS = ("train", "valid", "test")
 LABELS = {str(i) for i in range(CHOICES)}

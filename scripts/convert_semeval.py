@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.files import atomic_writer
 from kadapter.data.jsonio import read_lines
-from kadapter.data.semeval import LABELS, read_semeval
+from kadapter.storage.files import atomic_writer
+from kadapter.tasks.semeval import LABELS, read_semeval
 
 
 def find_file(source: Path, name: str) -> Any:

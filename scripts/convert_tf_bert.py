@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from kadapter import checkpoint
-from kadapter.data.files import atomic_folder
 from kadapter.data.jsonio import read_lines
+from kadapter.storage import checkpoint
+from kadapter.storage.files import atomic_folder
 
 CONFIG, VOCABULARY = "bert_config.json", "vocab.txt"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

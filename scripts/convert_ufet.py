@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.entity_typing import OPENENTITY_LABELS
 from kadapter.data.jsonio import check_keys, read_records, write_json_list
+from kadapter.tasks.entity_typing import OPENENTITY_LABELS
 
 SPLITS = ("train", "dev", "test")
 LISTS = ("left_context_token", "right_context_token", "y_str")

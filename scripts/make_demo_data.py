@@ -37,7 +37,7 @@ from demo_world import (
 )
 
 from kadapter.data.jsonio import write_jsonl
-from kadapter.data.semeval import OTHER, RELATIONS
+from kadapter.tasks.semeval import OTHER, RELATIONS
 
 MARKERS = ("@", "#", "^")
 

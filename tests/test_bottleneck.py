@@ -11,8 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel
 
 from kadapter import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.bottleneck import BottleneckAdapter
-from kadapter.optimization import parameter_table
+from kadapter.models.bottleneck import BottleneckAdapter
+from kadapter.training.optimization import parameter_table
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2")
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from conftest import DEMO_BACKBONE, load_script
 
-from kadapter.data.check import TASKS, check_folder, find_corpus
-from kadapter.data.glue import TASKS as GLUE_TASKS
+from kadapter.tasks.check import TASKS, check_folder, find_corpus
+from kadapter.tasks.glue import TASKS as GLUE_TASKS
 
 CHECK = load_script("scripts/check_data.py")
 FOLDERS = {

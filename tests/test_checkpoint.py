@@ -13,9 +13,10 @@ from conftest import TINY_ADAPTER
 from safetensors.torch import save_file
 from tiny import HIDDEN, adapter, assert_same, features, released, weights
 
-from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, load_original, original
-from kadapter import checkpoint as ck
-from kadapter.data.files import atomic_folder
+from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, load_original
+from kadapter.storage import checkpoint as ck
+from kadapter.storage import original
+from kadapter.storage.files import atomic_folder
 
 
 class Malicious:
@@ -169,7 +170,9 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, tiny_model, monkeypat
     expected = {path.name: path.read_bytes() for path in target.glob("*")}
     with torch.no_grad():
         tiny_model.adapters["fac"].adapter[0].down_project.weight.zero_()
-    module = "transformers.modeling_utils.safe_save_file" if what == "model" else "kadapter.checkpoint.save_file"
+    module = (
+        "transformers.modeling_utils.safe_save_file" if what == "model" else "kadapter.storage.checkpoint.save_file"
+    )
     monkeypatch.setattr(module, no_space)
     with pytest.raises(OSError, match="No space left"):
         save(target)
@@ -186,7 +189,7 @@ def test_a_save_that_fails_at_the_last_file_leaves_the_old_model(tmp_path, tiny_
     tiny_model.freeze("none")
     with torch.no_grad():
         tiny_model.fusion.task_dense.bias.add_(1)
-    monkeypatch.setattr("kadapter.data.files.sync", no_space)
+    monkeypatch.setattr("kadapter.storage.files.sync", no_space)
     with pytest.raises(OSError, match="No space left"):
         tiny_model.save_pretrained(tmp_path / "it")
     assert torch.equal(features(KAdapterModel.from_pretrained(tmp_path / "it")), expected)

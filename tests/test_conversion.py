@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from tiny import MASK, TEXT, assert_same, build, features, released, weights
 from transformers import BertConfig, RobertaModel
 
-from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel, original
-from kadapter import checkpoint as ck
+from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel
+from kadapter.storage import checkpoint as ck
+from kadapter.storage import original
 
 SCRIPT = load_script("scripts/convert_checkpoint.py")
 EXAMPLE = load_script("examples/run_example.py")

@@ -12,12 +12,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizer, Pr
 
 from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel
 from kadapter.configuration import IGNORE, is_causal
-from kadapter.data.dependencies import encode_dependencies
 from kadapter.data.encoding import Template, encode_texts, marker, tokenize_pieces
-from kadapter.data.entity_typing import encode_entity_typing
-from kadapter.data.multiple_choice import encode_choices
-from kadapter.data.relations import encode_relations
-from kadapter.recipe import check_length
+from kadapter.tasks.dependencies import encode_dependencies
+from kadapter.tasks.entity_typing import encode_entity_typing
+from kadapter.tasks.multiple_choice import encode_choices
+from kadapter.tasks.relations import encode_relations
+from kadapter.training.recipe import check_length
 
 RECIPES = {
     name: load_script(f"examples/run_{name}.py")

@@ -6,7 +6,7 @@ import pytest
 from conftest import load_script
 
 from kadapter.data.labels import read_labels
-from kadapter.data.relations import read_relations
+from kadapter.tasks.relations import read_relations
 
 FEWREL = load_script("scripts/convert_fewrel.py")
 WORDS = ["Ann", "Lee", "left", "Oslo", "for", "Lee", "Bay", "."]

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 from kadapter import KAdapterModel, TaskModel
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Collator, encode_texts
-from kadapter.data.glue import TASKS, encode_glue, glue_task, read_glue
-from kadapter.metrics import glue_scores
+from kadapter.tasks.glue import TASKS, encode_glue, glue_task, read_glue
+from kadapter.tasks.metrics import glue_scores
 
 GLUE = load_script("examples/run_classifier.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")

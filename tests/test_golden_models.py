@@ -5,7 +5,7 @@ import torch
 from conftest import golden_config, golden_state, slow
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel, load_original
-from kadapter.fusion import Fusion
+from kadapter.models.fusion import Fusion
 
 
 def assert_equal(ours, reference, tolerance=1e-5):

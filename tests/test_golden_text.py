@@ -4,15 +4,15 @@ import pytest
 from conftest import golden_json
 from transformers import RobertaTokenizer
 
-from kadapter.data.dependencies import encode_dependencies, read_dependencies
 from kadapter.data.encoding import tokenize_pieces
-from kadapter.data.entity_typing import OPENENTITY_LABELS, collect_labels, encode_entity_typing, read_entity_typing
 from kadapter.data.jsonio import write_json_list
-from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
-from kadapter.data.relations import encode_relations, read_relations
-from kadapter.data.semeval import LABELS as SEMEVAL_LABELS
-from kadapter.data.semeval import MARKERS as SEMEVAL_MARKERS
-from kadapter.data.semeval import read_semeval
+from kadapter.tasks.dependencies import encode_dependencies, read_dependencies
+from kadapter.tasks.entity_typing import OPENENTITY_LABELS, collect_labels, encode_entity_typing, read_entity_typing
+from kadapter.tasks.multiple_choice import encode_choices, read_cosmosqa
+from kadapter.tasks.relations import encode_relations, read_relations
+from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
+from kadapter.tasks.semeval import MARKERS as SEMEVAL_MARKERS
+from kadapter.tasks.semeval import read_semeval
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from tiny import assert_same, build, features, weights
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel
-from kadapter.card import MARKER, write_card
+from kadapter.storage.card import MARKER, write_card
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
@@ -98,7 +98,7 @@ def pushed(monkeypatch, tmp_path):
             files = sorted(name for name in names if any(fnmatch(name, pattern) for pattern in allow_patterns))
             calls.append((repo_id, files, options))
 
-    monkeypatch.setattr("kadapter.card.HfApi", Api)
+    monkeypatch.setattr("kadapter.storage.card.HfApi", Api)
     return calls
 
 

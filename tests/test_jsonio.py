@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kadapter.data import files
 from kadapter.data.jsonio import read_json, read_records, write_json, write_json_list, write_jsonl
+from kadapter.storage import files
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -138,7 +138,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_but_not_what_another_s
     script = f"""
 import sys, time
 from pathlib import Path
-from kadapter.data.files import {kind}
+from kadapter.storage.files import {kind}
 with {kind}(Path(sys.argv[1])) as held:
     print("writing", flush=True)
     time.sleep(60)

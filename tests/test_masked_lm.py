@@ -16,14 +16,15 @@ from tokenizers import normalizers
 from torch.nn.functional import cross_entropy
 from transformers import AlbertConfig, AutoModelForMaskedLM, BertConfig, ElectraConfig, RobertaConfig
 
-from kadapter import HeadConfig, KAdapterModel, TaskModel, training
-from kadapter.arguments import TrainingArguments
-from kadapter.batches import Plan
+from kadapter import HeadConfig, KAdapterModel, TaskModel
 from kadapter.data.encoding import Collator
 from kadapter.data.features import load_features
-from kadapter.data.masking import Masking, encode_text, read_text, text_source
-from kadapter.language_model import pretrained_head, start_from_backbone
-from kadapter.metrics import masked_lm_scores
+from kadapter.models.language_model import pretrained_head, start_from_backbone
+from kadapter.tasks.masking import Masking, encode_text, read_text, text_source
+from kadapter.tasks.metrics import masked_lm_scores
+from kadapter.training import loop as training
+from kadapter.training.arguments import TrainingArguments
+from kadapter.training.batches import Plan
 
 MLM = load_script("examples/run_pretrain_mlm_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import golden_json
 
-from kadapter.data.semeval import LABELS as SEMEVAL_LABELS
-from kadapter.metrics import entity_typing_scores, per_class_scores, semeval_scores, tacred_scores
+from kadapter.tasks.metrics import entity_typing_scores, per_class_scores, semeval_scores, tacred_scores
+from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
 
 
 @pytest.fixture(scope="module")

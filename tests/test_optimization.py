@@ -9,11 +9,17 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup
 
 from kadapter import BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.arguments import TrainingArguments
-from kadapter.batches import Plan
-from kadapter.heads import HeadOutput
-from kadapter.optimization import UncorrectedAdamW, build_optimizer, build_schedule, clip_gradients, parameter_table
-from kadapter.training import _accumulate
+from kadapter.models.heads import HeadOutput
+from kadapter.training.arguments import TrainingArguments
+from kadapter.training.batches import Plan
+from kadapter.training.loop import _accumulate
+from kadapter.training.optimization import (
+    UncorrectedAdamW,
+    build_optimizer,
+    build_schedule,
+    clip_gradients,
+    parameter_table,
+)
 
 
 @pytest.mark.parametrize("fused", [False, True])

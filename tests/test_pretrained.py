@@ -6,7 +6,8 @@ from conftest import TINY_ADAPTER
 from tiny import MASK, TEXT, assert_same, build, features, weights
 from transformers import AutoModel, BertConfig, BertModel, RobertaModel
 
-from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel, modeling
+from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel
+from kadapter.models import modeling
 
 
 @pytest.mark.parametrize(

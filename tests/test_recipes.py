@@ -9,8 +9,9 @@ import torch
 from conftest import load_script, slow
 from safetensors.torch import load_file
 
-from kadapter import RobertawithAdapter, TaskModel, training
+from kadapter import RobertawithAdapter, TaskModel
 from kadapter.data.jsonio import write_json_list
+from kadapter.training import loop as training
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 LIN = load_script("examples/run_pretrain_lin_adapter.py")

@@ -1,4 +1,4 @@
-"""Who may import whom: the library's layers stay what they are."""
+"""Who may import whom: six floors, and imports only run down (docs/development.md)."""
 
 import ast
 import subprocess
@@ -10,59 +10,46 @@ from conftest import ROOT
 import kadapter
 
 LIBRARY = ROOT / "kadapter"
-MODELS = {"adapter", "fusion", "heads", "modeling", "original", "parts", "task_model"}
+# Floor by floor from the ground: what stands on one floor does not know its neighbour there.
+FLOORS = (("configuration",), ("storage",), ("models", "data"), ("training",), ("tasks",), ("inference",))
+HEIGHT = {package: height for height, floor in enumerate(FLOORS) for package in floor}
+MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.parent != LIBRARY or path.stem != "__init__")
 
 
 def imports(path):
-    """Modules of kadapter that a file imports, without the package's name."""
+    """Full names of what a file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "kadapter" else [node.module]
-            )
-            found |= {name.removeprefix("kadapter.") for name in names if name.startswith("kadapter.")}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return found
 
 
-def of(name):
-    return imports(LIBRARY / f"{name}.py")
+def package(name):
+    """Of "kadapter.models.heads.HEADS" the floor's part, "models"."""
+    return name.split(".")[1]
 
 
-def ours(names):
-    modules = {".".join(path.relative_to(LIBRARY).with_suffix("").parts) for path in LIBRARY.rglob("*.py")}
-    return names & modules
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: ".".join(path.relative_to(LIBRARY).with_suffix("").parts))
+def test_imports_only_run_down(path):
+    own = path.relative_to(LIBRARY).with_suffix("").parts[0]
+    below = {name for name, height in HEIGHT.items() if height < HEIGHT[own]}
+    theirs = {package(name) for name in imports(path) if name.startswith("kadapter.")}
+    assert theirs <= below | {own}
 
 
-def test_configuration_stands_on_nothing_of_ours_and_adapters_on_it_alone():
-    assert not ours(of("configuration"))
-    assert ours(of("adapter")) == ours(of("bottleneck")) == {"configuration"}
-    assert ours(of("heads")) == {"configuration"}
-
-
-@pytest.mark.parametrize("path", sorted((LIBRARY / "data").glob("*.py")), ids=lambda path: path.stem)
-def test_data_imports_no_model(path):
-    allowed = {"configuration", *(f"data.{other.stem}" for other in (LIBRARY / "data").glob("*.py"))}
-    assert ours(imports(path)) <= allowed
-
-
-def test_metrics_import_no_model_and_the_loop_knows_no_task_head_or_metric():
-    assert ours(of("metrics")) <= {"configuration"}
-    assert not of("training") & (MODELS | {"metrics", "task", "recipe", "fitting", "reports"})
-    assert not of("batches") & MODELS
-
-
-def test_nothing_of_the_library_imports_examples_or_scripts():
-    for path in LIBRARY.rglob("*.py"):
-        assert not {name.split(".")[0] for name in imports(path)} & {"examples", "scripts"}, path
+def test_every_part_of_the_library_has_its_floor():
+    assert {path.relative_to(LIBRARY).with_suffix("").parts[0] for path in MODULES} <= HEIGHT.keys()
+    assert not [name for path in MODULES for name in imports(path) if name.split(".")[0] in ("examples", "scripts")]
 
 
 def test_no_recipe_imports_another():
     recipes = {path.stem for path in (ROOT / "examples").glob("*.py")}
     for path in (ROOT / "examples").glob("*.py"):
-        assert not imports(path) & recipes
+        assert not {name.split(".")[0] for name in imports(path)} & recipes
 
 
 def test_preparing_data_does_not_wait_for_torch():

@@ -8,11 +8,11 @@ import zipfile
 import pytest
 from conftest import load_script
 
-from kadapter.data.entity_typing import OPENENTITY_LABELS, read_entity_typing
 from kadapter.data.labels import TACRED_LABELS, read_labels
-from kadapter.data.multiple_choice import TEXT_KEYS, read_cosmosqa
-from kadapter.data.relations import read_relations
-from kadapter.data.semeval import LABELS, read_semeval
+from kadapter.tasks.entity_typing import OPENENTITY_LABELS, read_entity_typing
+from kadapter.tasks.multiple_choice import TEXT_KEYS, read_cosmosqa
+from kadapter.tasks.relations import read_relations
+from kadapter.tasks.semeval import LABELS, read_semeval
 
 UFET = load_script("scripts/convert_ufet.py")
 TACRED = load_script("scripts/convert_tacred.py")

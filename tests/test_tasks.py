@@ -10,12 +10,12 @@ from conftest import load_script, slow
 from safetensors.torch import load_file
 
 from kadapter import TaskModel
-from kadapter.data.entity_typing import read_entity_typing
 from kadapter.data.jsonio import write_json, write_json_list, write_jsonl
 from kadapter.data.labels import TACRED_LABELS
-from kadapter.data.multiple_choice import encode_choices, read_cosmosqa
-from kadapter.data.relations import encode_relations, read_relations
-from kadapter.data.semeval import LABELS, read_semeval
+from kadapter.tasks.entity_typing import read_entity_typing
+from kadapter.tasks.multiple_choice import encode_choices, read_cosmosqa
+from kadapter.tasks.relations import encode_relations, read_relations
+from kadapter.tasks.semeval import LABELS, read_semeval
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 OPENENTITY = load_script("examples/run_finetune_openentity_adapter.py")

@@ -14,9 +14,9 @@ import pytest
 from conftest import ROOT, load_script
 
 from kadapter.data.labels import read_labels
-from kadapter.data.relations import read_relations
 from kadapter.data.subset import SubsetOptions, make_subset
 from kadapter.data.trex import clean_document
+from kadapter.tasks.relations import read_relations
 
 CLEAN = load_script("scripts/clean_T_REx.py")
 SUBSET = load_script("scripts/create_subdataset-relation-classification.py")

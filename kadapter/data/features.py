@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
-from kadapter.data.files import scratch_folder
 from kadapter.data.jsonio import split_path
+from kadapter.storage.files import scratch_folder
 
 logger = logging.getLogger(__name__)
 

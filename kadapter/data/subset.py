@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kadapter.data.files import atomic_writer
 from kadapter.data.jsonio import check_keys, read_records, to_json, write_json, write_jsonl
+from kadapter.storage.files import atomic_writer
 
 KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
 Example = dict[str, Any]

@@ -17,16 +17,16 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.dependencies import dependency_source
 from kadapter.data.encoding import Feature
-from kadapter.data.entity_typing import OPENENTITY_LABELS, encode_entity_typing, typing_source
 from kadapter.data.features import Source, sequences
-from kadapter.data.glue import TASKS as GLUE_TASKS
-from kadapter.data.glue import glue_source, glue_task
 from kadapter.data.labels import TACRED_LABELS, read_labels
-from kadapter.data.multiple_choice import cosmosqa_source
-from kadapter.data.relations import relation_source
-from kadapter.data.semeval import semeval_source
+from kadapter.tasks.dependencies import dependency_source
+from kadapter.tasks.entity_typing import OPENENTITY_LABELS, encode_entity_typing, typing_source
+from kadapter.tasks.glue import TASKS as GLUE_TASKS
+from kadapter.tasks.glue import glue_source, glue_task
+from kadapter.tasks.multiple_choice import cosmosqa_source
+from kadapter.tasks.relations import relation_source
+from kadapter.tasks.semeval import semeval_source
 
 TASKS = ("fac", "lin", "et", "openentity", "figer", "tacred", "semeval", "cosmosqa", *(g.name for g in GLUE_TASKS))
 TAKES_LABELS = ("fac", "et", "openentity", "figer", "tacred")

@@ -12,7 +12,7 @@ from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 
-from kadapter.batches import Collate, columns, make_loader
+from kadapter.training.batches import Collate, columns, make_loader
 
 Predictions = list[dict[str, np.ndarray]]
 

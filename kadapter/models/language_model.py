@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
 
-from kadapter.checkpoint import untold
 from kadapter.configuration import HeadConfig
-from kadapter.heads import MaskedLMHead
-from kadapter.task_model import TaskModel
+from kadapter.models.heads import MaskedLMHead
+from kadapter.models.task_model import TaskModel
+from kadapter.storage.checkpoint import untold
 
 logger = logging.getLogger(__name__)
 

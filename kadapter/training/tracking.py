@@ -26,8 +26,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from tensorboardX import SummaryWriter
 
-from kadapter.arguments import TrainingArguments
 from kadapter.data.jsonio import write_json, write_jsonl
+from kadapter.training.arguments import TrainingArguments
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from kadapter.arguments import TrainingArguments
-from kadapter.bottleneck import norm_names
+from kadapter.models.bottleneck import norm_names
+from kadapter.training.arguments import TrainingArguments
 
 
 class UncorrectedAdamW(torch.optim.AdamW):

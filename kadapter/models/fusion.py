@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from kadapter.adapter import Projection
+from kadapter.models.adapter import Projection
 
 
 class Fusion(nn.Module):

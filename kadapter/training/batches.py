@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from kadapter.arguments import TrainingArguments
+from kadapter.training.arguments import TrainingArguments
 
 Collate = Callable[..., dict[str, torch.Tensor]]  # of examples and, in training, `epoch`
 

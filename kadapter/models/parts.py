@@ -10,13 +10,13 @@ from typing import Any, Self
 from torch import nn
 from transformers import PreTrainedModel
 
-from kadapter import checkpoint
-from kadapter.adapter import KnowledgeAdapter
-from kadapter.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
-from kadapter.card import ADAPTER_FILES, CARD, push, write_card
 from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig
-from kadapter.fusion import Fusion
-from kadapter.original import read_adapter
+from kadapter.models.adapter import KnowledgeAdapter
+from kadapter.models.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
+from kadapter.models.fusion import Fusion
+from kadapter.storage import checkpoint
+from kadapter.storage.card import ADAPTER_FILES, CARD, push, write_card
+from kadapter.storage.original import read_adapter
 
 
 class NamedParts(nn.Module):

@@ -15,17 +15,17 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
-from kadapter import checkpoint
-from kadapter.arguments import DataArguments, TrainingArguments
-from kadapter.card import write_card
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Collator
-from kadapter.evaluation import Predictions, predict
-from kadapter.original import load_original, original_name
-from kadapter.task import Task
-from kadapter.task_model import TaskModel
-from kadapter.tracking import Run
-from kadapter.training import Progress, train
+from kadapter.models.task_model import TaskModel
+from kadapter.storage import checkpoint
+from kadapter.storage.card import write_card
+from kadapter.storage.original import load_original, original_name
+from kadapter.training.arguments import DataArguments, TrainingArguments
+from kadapter.training.evaluation import Predictions, predict
+from kadapter.training.loop import Progress, train
+from kadapter.training.task import Task
+from kadapter.training.tracking import Run
 
 
 def fit(

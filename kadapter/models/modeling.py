@@ -19,14 +19,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from kadapter import checkpoint
-from kadapter.adapter import KnowledgeAdapter
-from kadapter.bottleneck import insert_bottlenecks
-from kadapter.card import CARD, MODEL_FILES, push, write_card
 from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
-from kadapter.data.files import atomic_folder
-from kadapter.fusion import Fusion
-from kadapter.parts import NamedParts
+from kadapter.models.adapter import KnowledgeAdapter
+from kadapter.models.bottleneck import insert_bottlenecks
+from kadapter.models.fusion import Fusion
+from kadapter.models.parts import NamedParts
+from kadapter.storage import checkpoint
+from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
+from kadapter.storage.files import atomic_folder
 
 logger = logging.getLogger(__name__)
 

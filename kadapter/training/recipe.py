@@ -16,20 +16,20 @@ from accelerate import Accelerator
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from kadapter.arguments import (
+from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
+from kadapter.data.features import Source, load_features
+from kadapter.models.modeling import KAdapterModel
+from kadapter.models.task_model import TaskModel
+from kadapter.training.arguments import (
     DataArguments,
     ModelArguments,
     PretrainingArguments,
     TaskArguments,
     TrainingArguments,
 )
-from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
-from kadapter.data.features import Source, load_features
-from kadapter.fitting import fit
-from kadapter.modeling import KAdapterModel
-from kadapter.task import Task
-from kadapter.task_model import TaskModel
-from kadapter.tracking import Run, run_name
+from kadapter.training.fitting import fit
+from kadapter.training.task import Task
+from kadapter.training.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import nn
 
-from kadapter.checkpoint import fill, read_state_dict
-from kadapter.data.files import sync
+from kadapter.storage.checkpoint import fill, read_state_dict
+from kadapter.storage.files import sync
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from datasets import Dataset
 from scipy.special import softmax
 
 from kadapter.configuration import IGNORE
-from kadapter.data.files import atomic_writer
-from kadapter.data.glue import MAX_SIMILARITY
 from kadapter.data.jsonio import read_records, write_json, write_jsonl
-from kadapter.evaluation import Predictions
-from kadapter.metrics import per_class_scores
+from kadapter.storage.files import atomic_writer
+from kadapter.tasks.glue import MAX_SIMILARITY
+from kadapter.tasks.metrics import per_class_scores
+from kadapter.training.evaluation import Predictions
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError
 
-from kadapter.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD
 from kadapter.configuration import AdapterConfig, KAdapterConfig
-from kadapter.data.files import atomic_writer
+from kadapter.storage.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD
+from kadapter.storage.files import atomic_writer
 
 CARD = "README.md"
 MARKER = (

@@ -24,7 +24,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from kadapter.configuration import AdapterConfig
-from kadapter.data.files import atomic_folder
+from kadapter.storage.files import atomic_folder
 
 State = dict[str, torch.Tensor]
 

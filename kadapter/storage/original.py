@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from transformers.utils import cached_file
 
-from kadapter.checkpoint import (
+from kadapter.configuration import AdapterConfig
+from kadapter.storage.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     State,
@@ -22,7 +23,6 @@ from kadapter.checkpoint import (
     read_own_adapter,
     read_state_dict,
 )
-from kadapter.configuration import AdapterConfig
 
 ORIGINAL_WEIGHTS = "pytorch_model.bin"
 ORIGINAL_BACKBONE = "pytorch_pretrained_model.bin"  # beside ORIGINAL_WEIGHTS of the original's task models

@@ -16,7 +16,7 @@ import numpy as np
 
 from kadapter.data.features import Source
 from kadapter.data.jsonio import check_unique, checked, read_lines
-from kadapter.data.relations import RELATION_SCHEMA, encode_relations
+from kadapter.tasks.relations import RELATION_SCHEMA, encode_relations
 
 MARKERS = ("@", "^")  # around e1 and around e2, as in the original (utils_glue.py)
 RELATIONS = (

@@ -20,11 +20,11 @@ from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 
-from kadapter.arguments import TrainingArguments
-from kadapter.batches import Collate, Plan
-from kadapter.optimization import build_optimizer, build_schedule, clip_gradients, parameter_table
-from kadapter.resume import load_checkpoint, save_checkpoint
-from kadapter.tracking import Run
+from kadapter.training.arguments import TrainingArguments
+from kadapter.training.batches import Collate, Plan
+from kadapter.training.optimization import build_optimizer, build_schedule, clip_gradients, parameter_table
+from kadapter.training.resume import load_checkpoint, save_checkpoint
+from kadapter.training.tracking import Run
 
 logger = logging.getLogger(__name__)
 

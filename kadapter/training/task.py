@@ -12,7 +12,7 @@ from datasets import Dataset
 from kadapter.configuration import HeadConfig
 from kadapter.data.encoding import Augment
 from kadapter.data.features import Source
-from kadapter.evaluation import Predictions
+from kadapter.training.evaluation import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from kadapter import checkpoint
 from kadapter.configuration import BottleneckConfig, HeadConfig, KAdapterConfig
-from kadapter.data.files import atomic_folder
-from kadapter.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
-from kadapter.modeling import KAdapterModel, KAdapterPreTrainedModel
+from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
+from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
+from kadapter.storage import checkpoint
+from kadapter.storage.files import atomic_folder
 
 TASK_CONFIG = "task_config.json"
 TASK_WEIGHTS = "task_model.safetensors"
