@@ -37,11 +37,11 @@ from kadapter import (
     RobertawithAdapter,
     TaskModel,
     load_original,
-    original,
 )
 from kadapter import checkpoint as ck
 from kadapter.data.labels import read_labels
 from kadapter.models.adapter import KnowledgeAdapter
+from kadapter.storage import original
 from kadapter.storage.files import atomic_folder
 from kadapter.tasks.multiple_choice import CHOICES
 
