@@ -38,9 +38,9 @@ from kadapter import (
     TaskModel,
     load_original,
 )
-from kadapter import checkpoint as ck
 from kadapter.data.labels import read_labels
 from kadapter.models.adapter import KnowledgeAdapter
+from kadapter.storage import checkpoint as ck
 from kadapter.storage import original
 from kadapter.storage.files import atomic_folder
 from kadapter.tasks.multiple_choice import CHOICES
