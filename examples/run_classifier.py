@@ -12,19 +12,11 @@ accuracy 85.78, within 2 (the original's README). Measured here: docs/results.md
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from kadapter import HeadConfig
-from kadapter.tasks.glue import glue_source, glue_task
-from kadapter.tasks.metrics import glue_scores
-from kadapter.tasks.reports import label_rows, write_glue
-from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.tasks.glue import glue_task
+from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
-from kadapter.training.task import Task
-from kadapter.training.tracking import start_accelerator
 
 DEFAULTS = {
     "model_name_or_path": "bert-base-uncased",
@@ -51,7 +43,7 @@ class ClassifierArguments:
     do_predict: bool = flag("predict the test split, and write test_results.tsv and the files for GLUE's server", False)
 
 
-def with_the_originals(model_args: ModelArguments, given: ClassifierArguments) -> ModelArguments:
+def with_the_originals(model_args: TaskArguments, given: ClassifierArguments) -> TaskArguments:
     """Model and tokenizer as the original's flags name them; raises ValueError where they are TensorFlow's."""
     model, config, vocabulary = map(_place, (given.init_checkpoint, given.bert_config_file, given.vocab_file))
     if model and config and model != config:
@@ -76,33 +68,17 @@ def _place(value: str) -> str:
     return str(path.parent) if path.is_file() else value
 
 
-def score(predictions, features, task):
-    logits = np.array([p["logits"] for p in predictions])
-    predicted = logits.argmax(1) if task.labels else logits[:, 0]
-    return glue_scores(predicted, np.array(features["labels"]), task.scores)
-
-
 def main(argv=None):
-    groups = [TaskArguments, DataArguments, TrainingArguments, ClassifierArguments]
-    model_args, data_args, args, given = parse(__doc__, groups, argv, **DEFAULTS)
-    glue = glue_task(args.task_name)
-    model_args = with_the_originals(model_args, given)
-    source = glue_source(glue, data_args.data_dir)
-    if given.do_predict:
-        args = replace(args, do_eval=True)
-        for test in (source.path(data_args.data_dir, split) for split in source.files if split.startswith("test")):
+    args = parse_recipe(__doc__, TaskArguments, ClassifierArguments, argv, **DEFAULTS)
+    task = glue_task(args.training.task_name).for_folder(args.data.data_dir)
+    args = replace(args, model=with_the_originals(args.model, args.own))
+    splits = [split for split in task.splits if args.own.do_predict or not split.startswith("test")]
+    if args.own.do_predict:
+        args = replace(args, training=replace(args.training, do_eval=True))
+        for test in (task.path(args.data.data_dir, split) for split in splits if split.startswith("test")):
             if not test.is_file():
                 raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_predict out.")
-    task = Task(
-        source=source,
-        head=HeadConfig("classification", len(glue.labels) or 1, glue.labels or None),
-        score=partial(score, task=glue),
-        rows=partial(label_rows, labels=glue.labels),
-        metric=glue.scores[0],
-        report=partial(write_glue, labels=glue.labels, server_files=glue.server_files()),
-    )
-    splits = [split for split in source.files if given.do_predict or not split.startswith("test")]
-    return finetune(start_accelerator(args), task, (model_args, data_args, args, given), splits)
+    return finetune(task, args, splits)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,10 @@ test 81.83 (the original's README; paper, table 3), about 8 hours on one 16 GB P
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 
-import numpy as np
-
-from kadapter import HeadConfig
-from kadapter.tasks.multiple_choice import CHOICES, cosmosqa_source
-from kadapter.tasks.reports import choice_rows, write_choices
-from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.tasks.multiple_choice import CosmosQA
+from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
-from kadapter.training.task import Task
-from kadapter.training.tracking import start_accelerator
 
 READERS = ("read_examples_origin", "read_examples_add_evidence")
 
@@ -34,34 +27,24 @@ class CosmosArguments:
     original_padding: bool = flag("pad with id 0, as the original (it matters with --attend_padding alone)", False)
 
 
-def score(predictions, features):
-    chosen = np.array([p["logits"].argmax() for p in predictions])
-    return {"accuracy": float((chosen == np.array(features["labels"])).mean())}
-
-
 def main(argv=None):
-    groups = [TaskArguments, DataArguments, TrainingArguments, CosmosArguments]
     defaults = {"task_name": "cosmosqa", "fusion_mode": "nested_concat", "adam_epsilon": 1e-6}
-    model_args, data_args, args, cosmos = parse(__doc__, groups, argv, **defaults)
-    if cosmos.train_steps > 0:
-        args = replace(args, max_steps=-(-cosmos.train_steps // args.gradient_accumulation_steps))
-    source = cosmosqa_source(evidence=cosmos.preprocess_type == READERS[1])
-    if cosmos.do_test:
-        args = replace(args, do_eval=True)
-        if not (test := source.path(data_args.data_dir, "test")).is_file():
-            raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_test out.")
-    valid = source.path(data_args.data_dir, "dev")
-    task = Task(
-        source=source,
-        pad_token_id=0 if cosmos.original_padding else None,
-        head=HeadConfig("multiple_choice", CHOICES),
-        score=score,
-        rows=choice_rows,
-        metric="accuracy",
-        report=partial(write_choices, errors_of=valid if cosmos.print_error_analysis else None),
+    args = parse_recipe(__doc__, TaskArguments, CosmosArguments, argv, **defaults)
+    folder, training = args.data.data_dir, args.training
+    if args.own.train_steps > 0:
+        steps = -(-args.own.train_steps // training.gradient_accumulation_steps)
+        training = replace(training, max_steps=steps)
+    task = CosmosQA(
+        evidence=args.own.preprocess_type == READERS[1],
+        original_padding=args.own.original_padding,
+        errors_of=folder if args.own.print_error_analysis else "",
     )
-    splits = ("train", "dev", "test") if cosmos.do_test else ("train", "dev")
-    return finetune(start_accelerator(args), task, (model_args, data_args, args, cosmos), splits)
+    if args.own.do_test:
+        training = replace(training, do_eval=True)
+        if not (test := task.path(folder, "test")).is_file():
+            raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_test out.")
+    splits = [split for split in task.splits if split != "test" or args.own.do_test]
+    return finetune(task, replace(args, training=training), splits)
 
 
 if __name__ == "__main__":

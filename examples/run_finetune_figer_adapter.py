@@ -8,42 +8,14 @@ Published for RoBERTa-large with both adapters, test: accuracy 61.81, macro F1 8
 Measured here: docs/results.md.
 """
 
-from functools import partial
-
-import numpy as np
-
-from kadapter import HeadConfig
-from kadapter.data.jsonio import split_path
-from kadapter.tasks.entity_typing import collect_labels, typing_source
-from kadapter.tasks.metrics import entity_typing_scores
-from kadapter.tasks.reports import typing_rows
-from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, parse
+from kadapter.tasks.entity_typing import Figer
+from kadapter.training.arguments import Nothing, TaskArguments, parse_recipe
 from kadapter.training.recipe import finetune
-from kadapter.training.task import Task
-from kadapter.training.tracking import start_accelerator
-
-
-def score(predictions, features):
-    logits, labels = np.stack([p["logits"] for p in predictions]), np.array(features["labels"])
-    in_loop = entity_typing_scores(logits, labels, top_if_none=True)
-    return {**entity_typing_scores(logits, labels), **{f"top_{name}": value for name, value in in_loop.items()}}
 
 
 def main(argv=None):
-    arguments = parse(__doc__, [TaskArguments, DataArguments, TrainingArguments], argv, task_name="figer")
-    _, data_args, args = arguments
-    accelerator = start_accelerator(args)
-    with accelerator.main_process_first():
-        train, *others = [split_path(data_args.data_dir, split) for split in ("train", "dev", "test")]
-        labels = collect_labels(data_args.data_dir, train, others)
-    task = Task(
-        source=typing_source(labels),
-        head=HeadConfig("entity_typing", len(labels), tuple(labels)),
-        score=score,
-        rows=partial(typing_rows, labels=labels),
-        metric="f1",
-    )
-    return finetune(accelerator, task, arguments)
+    args = parse_recipe(__doc__, TaskArguments, Nothing, argv, task_name="figer")
+    return finetune(Figer.with_collected_labels(args.data.data_dir), args)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,10 @@ P 79.0, R 76.3, F1 77.6 (the original's README), about 2 hours on one 16 GB P100
 """
 
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
-
-from kadapter import HeadConfig
-from kadapter.data.labels import read_labels
-from kadapter.tasks.entity_typing import OPENENTITY_LABELS, typing_source
-from kadapter.tasks.metrics import entity_typing_scores
-from kadapter.tasks.reports import typing_rows
-from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.tasks.entity_typing import OpenEntity
+from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
-from kadapter.training.task import Task
-from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +21,9 @@ class TypingArguments:
     labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "")
 
 
-def score(predictions, features):
-    return entity_typing_scores(np.stack([p["logits"] for p in predictions]), np.array(features["labels"]))
-
-
 def main(argv=None):
-    groups = [TaskArguments, DataArguments, TrainingArguments, TypingArguments]
-    arguments = parse(__doc__, groups, argv, task_name="entity_type")
-    *_, args, typing_args = arguments
-    labels = read_labels(typing_args.labels) if typing_args.labels else list(OPENENTITY_LABELS)
-    task = Task(
-        source=typing_source(labels),
-        head=HeadConfig("entity_typing", len(labels), tuple(labels)),
-        score=score,
-        rows=partial(typing_rows, labels=labels),
-        metric="f1",
-    )
-    return finetune(start_accelerator(args), task, arguments)
+    args = parse_recipe(__doc__, TaskArguments, TypingArguments, argv, task_name="entity_type")
+    return finetune(OpenEntity.for_folder(args.data.data_dir, args.own.labels), args)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,11 @@ them, a tenth of train is held out. The original reads this task but publishes n
 docs/results.md.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 
-import numpy as np
-
-from kadapter import HeadConfig
-from kadapter.tasks.metrics import semeval_scores
-from kadapter.tasks.reports import relation_rows, write_per_class
-from kadapter.tasks.semeval import LABELS, semeval_source
-from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.tasks.semeval import Semeval
+from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
-from kadapter.training.task import Task
-from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +24,9 @@ class SemevalArguments:
     report_per_class: bool = flag("print and write a table of scores by relation", False)
 
 
-def score(predictions, features):
-    return semeval_scores(np.array([p["logits"].argmax() for p in predictions]), np.array(features["labels"]), LABELS)
-
-
 def main(argv=None):
-    groups = [TaskArguments, DataArguments, TrainingArguments, SemevalArguments]
-    arguments = parse(__doc__, groups, argv, task_name="semeval", max_seq_length=184)
-    _, data_args, args, semeval = arguments
-    task = Task(
-        source=semeval_source(data_args.data_dir, dev_share=semeval.dev_share, seed=semeval.split_seed),
-        head=HeadConfig("relation", len(LABELS), LABELS),
-        score=score,
-        rows=partial(relation_rows, labels=LABELS),
-        metric="macro_f1",
-        report=partial(write_per_class, labels=LABELS) if semeval.report_per_class else None,
-    )
-    return finetune(start_accelerator(args), task, arguments)
+    args = parse_recipe(__doc__, TaskArguments, SemevalArguments, argv, task_name="semeval", max_seq_length=184)
+    return finetune(Semeval.for_folder(args.data.data_dir, **asdict(args.own)), args)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,10 @@ docs/results.md.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
-
-from kadapter import HeadConfig
-from kadapter.data.labels import TACRED_LABELS, read_labels
-from kadapter.tasks.metrics import tacred_scores
-from kadapter.tasks.relations import relation_source
-from kadapter.tasks.reports import relation_rows, write_per_class
-from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
+from kadapter.tasks.relations import Tacred
+from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
-from kadapter.training.task import Task
-from kadapter.training.tracking import start_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +26,17 @@ class TacredArguments:
     report_per_class: bool = flag("print and write a table of scores by relation", False)
 
 
-def score(predictions, features, negative):
-    return tacred_scores(np.array([p["logits"].argmax() for p in predictions]), np.array(features["labels"]), negative)
-
-
 def main(argv=None):
-    groups = [TaskArguments, DataArguments, TrainingArguments, TacredArguments]
-    arguments = parse(__doc__, groups, argv, task_name="tacred", max_seq_length=184)
-    *_, args, tacred = arguments
-    labels = read_labels(tacred.labels) if tacred.labels else list(TACRED_LABELS)
-    if tacred.negative not in labels:
-        raise ValueError(f"--negative is {tacred.negative!r}, which is not among the {len(labels)} labels.")
-    kept = {"negative": tacred.negative, "negative_sample": tacred.negative_sample}
-    task = Task(
-        source=relation_source(labels, train=kept, keep_markers=not tacred.original_truncation),
-        head=HeadConfig("relation", len(labels), tuple(labels)),
-        score=partial(score, negative=labels.index(tacred.negative)),
-        rows=partial(relation_rows, labels=labels),
-        metric="f1",
-        report=partial(write_per_class, labels=labels) if tacred.report_per_class else None,
+    args = parse_recipe(__doc__, TaskArguments, TacredArguments, argv, task_name="tacred", max_seq_length=184)
+    task = Tacred.for_folder(
+        args.data.data_dir,
+        args.own.labels,
+        negative=args.own.negative,
+        negative_sample=args.own.negative_sample,
+        keep_markers=not args.own.original_truncation,
+        report_per_class=args.own.report_per_class,
     )
-    return finetune(start_accelerator(args), task, arguments)
+    return finetune(task, args)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from transformers.models.auto.modeling_auto import (
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
+KINDS_WITH_LABELS = ("relation", "entity_typing", "classification")  # whose outputs are labels of an example
 HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm")
 
 
@@ -178,7 +179,7 @@ class HeadConfig:
     Args:
         kind: one of `HEAD_KINDS`.
         num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length), for
-            "multiple_choice" the number of choices, for "masked_lm" the vocabulary; 1 makes "classification" a
+            "masked_lm" the vocabulary, for "multiple_choice" 1, a score for each choice; 1 makes "classification" a
             regression.
         labels: names of the labels in order, where they have names.
         dropout: probability before `out_proj`; None takes the backbone's.
@@ -217,7 +218,9 @@ class KAdapterConfig(PreTrainedConfig):
         fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), either of
             these "nested_", "gate" (a learned softmax over adapters) or "attention" (see `Fusion`).
         bottleneck: a `BottleneckConfig` (or its dictionary) for adapters inside the backbone, else None.
-        head: a `HeadConfig` (or its dictionary) for a task model, else None.
+        head: a `HeadConfig` (or its dictionary) for a task model, else None. Its labels are `id2label` too.
+        task: what a task model was trained for: {"name", "options", "max_seq_length"}, where that is known; the labels
+            are the head's.
 
     Raises:
         ValueError: an unknown fusion mode, a name unfit for a parameter, a tap outside the backbone, a backbone that
@@ -234,6 +237,7 @@ class KAdapterConfig(PreTrainedConfig):
     fusion_mode: str = "concat"
     bottleneck: Any = None
     head: Any = None
+    task: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.backbone_config = _backbone_config(self.backbone_config)
@@ -257,6 +261,9 @@ class KAdapterConfig(PreTrainedConfig):
         if self.head is not None:
             head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
             self.head = head.to_dict()
+            if head.kind in KINDS_WITH_LABELS:
+                names = head.labels or tuple(f"LABEL_{i}" for i in range(head.num_labels))
+                self.id2label, self.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
 
     @staticmethod
     def _adapter(name: str, value: AdapterConfig | Mapping[str, Any], depth: int) -> dict[str, Any]:

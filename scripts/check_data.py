@@ -3,10 +3,10 @@
     python scripts/check_data.py openentity data/OpenEntity
     python scripts/check_data.py fac data/trex-rc --tokenizer roberta-large --plot lengths.png
 
-TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), openentity, figer, tacred, semeval,
-cosmosqa, or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit
-code is 1 where there are any or a split is missing. What is legal but should be known is said below the table. With
---tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), mlm (plain text), openentity, figer,
+tacred, semeval, cosmosqa, or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI. Bad records are
+listed, and the exit code is 1 where there are any or a split is missing. What is legal but should be known is said
+below the table. With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer
 
-from kadapter.tasks.check import TASKS, SplitReport, check_folder, find_corpus, findings
+from kadapter.tasks import TASKS
+from kadapter.tasks.check import SplitReport, check_folder, findings
 
 SHOWN = 20  # bad records of a file that are printed
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=TASKS, metavar="TASK")
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--labels", type=Path, help="labels, where they are not the task's own (Re-TACRED)")
+    parser.add_argument("--labels", default="", help="labels, where they are not the task's own (Re-TACRED)")
     parser.add_argument("--tokenizer", help="folder or hub name, to measure lengths")
     parser.add_argument("--max_seq_length", type=int, help="default: the recipe's")
     parser.add_argument("--plot", type=Path, help="PNG with a histogram of the lengths; needs --tokenizer")
@@ -75,14 +76,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
     try:
-        corpus = find_corpus(args.task, args.folder, args.labels)
+        task = TASKS[args.task].for_folder(args.folder, args.labels)
         tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
-        reports = check_folder(corpus, args.folder, tokenizer)
+        reports = check_folder(task, args.folder, tokenizer)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    size = args.max_seq_length or corpus.max_seq_length
+    size = args.max_seq_length or task.max_seq_length
     print(table(reports, size))
-    for finding in findings(corpus, reports, size):
+    for finding in findings(task, reports, size):
         print(f"note: {finding}")
     for report in reports.values():
         for fault in report.faults[:SHOWN]:

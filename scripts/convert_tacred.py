@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.data.jsonio import check_keys, read_json, read_records, write_json, write_json_list
-from kadapter.data.labels import TACRED_LABELS
-from kadapter.tasks.relations import SPAN_KEYS, read_relations
+from kadapter.tasks.relations import SPAN_KEYS, TACRED_LABELS, read_relations
 
 SIZES = {"train": 68_124, "dev": 22_631, "test": 15_509}
 RETACRED_SIZES = {"train": 58_465, "dev": 19_584, "test": 13_418}

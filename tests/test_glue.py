@@ -14,9 +14,10 @@ from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from kadapter import KAdapterModel, TaskModel
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Collator, encode_texts
-from kadapter.tasks.glue import TASKS, encode_glue, glue_task, read_glue
-from kadapter.tasks.metrics import glue_scores
+from kadapter.data.collation import Collator
+from kadapter.data.encoding import encode_texts
+from kadapter.tasks.glue import GLUE as ALL
+from kadapter.tasks.glue import encode_glue, glue_scores, glue_task, read_glue
 
 GLUE = load_script("examples/run_classifier.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
@@ -75,7 +76,7 @@ def write(path, task, count, labelled=True, text=None):
     lines = ["\t".join(names)] if header else []
     random = np.random.default_rng(count)
     for row in range(count):
-        label = known.labels[row % len(known.labels)] if known.labels else f"{row % 6:.3f}"
+        label = known.LABELS[row % len(known.LABELS)] if known.LABELS else f"{row % 6:.3f}"
         texts = [" ".join(random.choice(WORDS, 3)) for _ in known.texts]
         texts[0] = text or ("red " * (row % 3) + texts[0])
         cells = dict.fromkeys(names, "x") | {"index": str(row), "id": str(row)}
@@ -86,8 +87,9 @@ def write(path, task, count, labelled=True, text=None):
 
 
 def write_task(folder, task, count=12):
-    for split, name in glue_task(task).files(folder).items():
-        write(folder / name, task, count, labelled=not split.startswith("test"))
+    known = glue_task(task).for_folder(folder)
+    for split in known.splits:
+        write(known.path(folder, split), task, count, labelled=not split.startswith("test"))
     return folder
 
 
@@ -133,12 +135,12 @@ def test_every_task_is_read_with_and_without_labels_and_quotes_are_text(tmp_path
     known = glue_task(task)
     write(tmp_path / "train.tsv", task, 4, text=QUOTED)
     write(tmp_path / "test.tsv", task, 4, labelled=False, text=QUOTED)
-    train, test = (list(read_glue(tmp_path / f"{split}.tsv", task, split == "train")) for split in ("train", "test"))
+    train, test = (list(read_glue(tmp_path / f"{split}.tsv", known, split == "train")) for split in ("train", "test"))
     assert len(train) == len(test) == 4
     assert {row["texts"][0] for row in train + test} == {QUOTED}
     assert {len(row["texts"]) for row in train} == {len(known.texts)}
     assert [row["label"] for row in train] == [
-        known.labels[i % len(known.labels)] if known.labels else f"{i:.3f}" for i in range(4)
+        known.LABELS[i % len(known.LABELS)] if known.LABELS else f"{i:.3f}" for i in range(4)
     ]
     assert [row["label"] for row in test] == [""] * 4
     assert [row["index"] for row in test] == [0, 1, 2, 3]
@@ -149,16 +151,17 @@ def test_microsofts_own_files_of_mrpc_are_read_in_their_encoding(tmp_path):
     write(tmp_path / "msr_paraphrase_train.txt", "MRPC", 3)
     path = tmp_path / "msr_paraphrase_train.txt"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
-    files = glue_task("MRPC").files(tmp_path)
-    assert files == {"train": "msr_paraphrase_train.txt", "dev": "dev.tsv", "test": "test.tsv"}
-    assert [row["label"] for row in read_glue(path, "MRPC")] == ["0", "1", "0"]
+    task = glue_task("MRPC").for_folder(tmp_path)
+    names = [task.path(tmp_path, split).name for split in task.splits]
+    assert names == ["msr_paraphrase_train.txt", "dev.tsv", "test.tsv"]
+    assert [row["label"] for row in task.read(path, "train")] == ["0", "1", "0"]
     (tmp_path / "train.tsv").touch()
-    assert glue_task("MRPC").files(tmp_path)["train"] == "train.tsv"
+    assert task.path(tmp_path, "train").name == "train.tsv"
 
 
 def test_a_test_file_with_labels_keeps_them(tmp_path):
     write(tmp_path / "a.tsv", "RTE", 2)
-    rows = read_glue(tmp_path / "a.tsv", "RTE", labelled=False)
+    rows = read_glue(tmp_path / "a.tsv", glue_task("RTE"), labelled=False)
     assert [row["label"] for row in rows] == ["entailment", "not_entailment"]
 
 
@@ -166,7 +169,7 @@ def test_rows_that_end_early_are_dropped_in_train_and_refused_in_test(tmp_path, 
     write(tmp_path / "train.tsv", "QQP", 3)
     with (tmp_path / "train.tsv").open("a") as file:
         file.write("7\t8\t9\tthe cat\n\n")
-    rows = list(read_glue(tmp_path / "train.tsv", "QQP"))
+    rows = list(read_glue(tmp_path / "train.tsv", glue_task("QQP")))
     features = encode_glue(rows, bert_tokenizer, 16, ("0", "1"))
     assert [feature["dropped"] for feature in features] == ["", "", "", "columns are missing"]
     assert {frozenset(feature) for feature in features} == {frozenset(features[0])}
@@ -174,7 +177,7 @@ def test_rows_that_end_early_are_dropped_in_train_and_refused_in_test(tmp_path, 
     with (tmp_path / "test.tsv").open("a") as file:
         file.write("7\tthe cat\n")
     with pytest.raises(ValueError, match=r"test\.tsv, line 3: 2 columns are too few; complete the row"):
-        list(read_glue(tmp_path / "test.tsv", "QQP", labelled=False))
+        list(read_glue(tmp_path / "test.tsv", glue_task("QQP"), labelled=False))
 
 
 @pytest.mark.parametrize(
@@ -202,13 +205,13 @@ def test_rows_that_end_early_are_dropped_in_train_and_refused_in_test(tmp_path, 
 def test_bad_files_are_refused_with_line_value_and_mend(tmp_path, task, text, message):
     (tmp_path / "a.tsv").write_text(text)
     with pytest.raises(ValueError, match=r"a\.tsv(, | )" + message):
-        list(read_glue(tmp_path / "a.tsv", task))
+        list(read_glue(tmp_path / "a.tsv", glue_task(task)))
 
 
 def test_a_test_index_that_is_no_number_is_refused(tmp_path):
     (tmp_path / "test.tsv").write_text("index\tsentence\none\ta\n")
     with pytest.raises(ValueError, match="line 2: the index 'one' is no number"):
-        list(read_glue(tmp_path / "test.tsv", "SST-2", labelled=False))
+        list(read_glue(tmp_path / "test.tsv", glue_task("SST-2"), labelled=False))
 
 
 def test_an_unknown_task_is_refused_and_case_does_not_matter():
@@ -217,7 +220,17 @@ def test_an_unknown_task_is_refused_and_case_does_not_matter():
         ValueError, match="--task_name is 'SQuAD'; choose one of CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI"
     ):
         glue_task("SQuAD")
-    assert [task.name for task in TASKS] == ["CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI"]
+    assert [task.name for task in ALL] == [
+        "CoLA",
+        "SST-2",
+        "MRPC",
+        "STS-B",
+        "QQP",
+        "MNLI",
+        "QNLI",
+        "RTE",
+        "WNLI",
+    ]
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------
@@ -283,7 +296,7 @@ def rows(path):
 @pytest.mark.parametrize("task", ["CoLA", "STS-B", "MNLI"])
 def test_the_recipe_trains_reports_and_predicts(classify, task):
     report, folder = classify(task, "--do_predict")
-    known = glue_task(task)
+    known = glue_task(task).for_folder("")
     assert set(known.scores) <= set(report["dev"])
     assert ("dev_mismatched" in report) == (task == "MNLI")
     for split, name in known.server_files().items():

@@ -7,12 +7,11 @@ from transformers import RobertaTokenizer
 from kadapter.data.encoding import tokenize_pieces
 from kadapter.data.jsonio import write_json_list
 from kadapter.tasks.dependencies import encode_dependencies, read_dependencies
-from kadapter.tasks.entity_typing import OPENENTITY_LABELS, collect_labels, encode_entity_typing, read_entity_typing
+from kadapter.tasks.entity_typing import OPENENTITY_LABELS, Figer, encode_entity_typing, read_entity_typing
 from kadapter.tasks.multiple_choice import encode_choices, read_cosmosqa
 from kadapter.tasks.relations import encode_relations, read_relations
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
-from kadapter.tasks.semeval import MARKERS as SEMEVAL_MARKERS
-from kadapter.tasks.semeval import read_semeval
+from kadapter.tasks.semeval import Semeval, read_semeval
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +87,9 @@ def test_dependency_labels_point_from_first_sub_word_to_first_sub_word(roberta, 
 def test_figer_examples_are_encoded_as_in_the_original(roberta, cases, expected, tmp_path):
     case = cases["figer"]
     path = written(tmp_path, case["examples"])
-    labels = collect_labels(tmp_path, path)
-    assert labels == case["labels"]
+    path.rename(path := path.with_name("train.json"))
+    labels = Figer.with_collected_labels(tmp_path).labels
+    assert list(labels) == case["labels"]
     features = encode_entity_typing(list(read_entity_typing(path, labels)), roberta, case["max_seq_length"], labels)
     found = [
         {"input_ids": f["input_ids"], "start": f["positions"][0], "labels": f["labels"].tolist()} for f in features
@@ -121,7 +121,7 @@ def test_cosmosqa_examples_are_encoded_as_in_the_original(roberta, cases, expect
 def test_semeval_examples_are_marked_as_in_the_original(roberta, tmp_path):
     (tmp_path / "train.txt").write_text('1\t"Hello <e2>world</e2> from <e1>Oslo</e1> ."\nOther\nComment:\n\n')
     examples = list(read_semeval(tmp_path / "train.txt", SEMEVAL_LABELS))
-    (feature,) = encode_relations(examples, roberta, 24, SEMEVAL_LABELS, SEMEVAL_MARKERS, bare=False)
+    (feature,) = encode_relations(examples, roberta, 24, SEMEVAL_LABELS, Semeval.markers, bare=False)
     # The original tokenizes one text with " @ " and " ^ " in it, so that the markers carry a space, as in Ġ@ (787).
     pieces = ["Hello ", "world", " from ", "Oslo", " ."]
     before, second, between, first, after = tokenize_pieces(roberta, pieces)

@@ -17,14 +17,13 @@ from torch.nn.functional import cross_entropy
 from transformers import AlbertConfig, AutoModelForMaskedLM, BertConfig, ElectraConfig, RobertaConfig
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel
-from kadapter.data.encoding import Collator
-from kadapter.data.features import load_features
+from kadapter.data.collation import Collator
+from kadapter.data.features import Encoding, load_features
 from kadapter.models.language_model import pretrained_head, start_from_backbone
-from kadapter.tasks.masking import Masking, encode_text, read_text, text_source
-from kadapter.tasks.metrics import masked_lm_scores
+from kadapter.tasks.masked_lm import MaskedLM, Masking, encode_text, masked_lm_scores, read_text
 from kadapter.training import loop as training
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Plan
+from kadapter.training.batches import Feed, Plan
 
 MLM = load_script("examples/run_pretrain_mlm_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
@@ -40,8 +39,7 @@ def blocks(tokenizer, path, size, **options):
 
 
 def store(world, tokenizer, split, line_by_line=False):
-    source = text_source(line_by_line, share=0.15)
-    return load_features(source, world / "text", split, tokenizer, encode_options={"max_seq_length": 32})
+    return load_features(MaskedLM(line_by_line=line_by_line), world / "text", split, Encoding(tokenizer, 32))
 
 
 # -- blocks and masks -------------------------------------------------------------------------------------------
@@ -105,8 +103,10 @@ def test_a_mask_depends_on_seed_epoch_and_block_alone(tokenizer):
 def test_batches_of_any_number_of_workers_are_equal_and_epochs_differ(world, tokenizer):
     data = store(world, tokenizer, "train")
     collate = Collator(tokenizer.pad_token_id, augment=Masking.of(tokenizer, 0.15, 7))
-    plan = Plan.make(data, TrainingArguments(per_gpu_train_batch_size=len(data), num_train_epochs=2), 1, True)
-    alone, shared = ([batch for _, (batch,) in plan.steps(data, collate, 0, 0, workers)] for workers in (0, 2))
+    feeds = [Feed(data, collate, num_workers=workers) for workers in (0, 2)]
+    args = TrainingArguments(per_gpu_train_batch_size=len(data), num_train_epochs=2)
+    plan = Plan.make(feeds[0], args, len(data), world=1)
+    alone, shared = ([step.batches[0] for step in plan.steps(feed, begin=0, rank=0)] for feed in feeds)
     assert len(alone) == 2
     for one, other in zip(alone, shared, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -141,9 +141,10 @@ def test_a_file_without_text_is_refused(tmp_path, text, message):
 def test_a_block_of_special_tokens_is_dropped_and_counted(tokenizer, tmp_path, caplog):
     path = tmp_path / "train.txt"
     path.write_text("</s></s>\nwords here\n")
-    options = {"cache_dir": tmp_path / "c", "encode_options": {"max_seq_length": 16}}
     with caplog.at_level("WARNING"):
-        data = load_features(text_source(line_by_line=True, share=0.15), tmp_path, "train", tokenizer, **options)
+        data = load_features(
+            MaskedLM(line_by_line=True), tmp_path, "train", Encoding(tokenizer, 16), cache_dir=tmp_path
+        )
     assert data["record"] == [2]
     assert "1 of 2 examples dropped: they hold nothing but special tokens" in caplog.text
 
@@ -200,10 +201,8 @@ def test_a_backbone_without_such_a_head_starts_with_a_fresh_one(tiny_backbone, c
     assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
 
 
-def test_scores_leave_padding_out():
-    scores = masked_lm_scores(
-        [np.array([4.0, 5.0, 9.0]), np.array([7.0])], [np.array([1.0, 2.0, 99.0]), np.array([6.0])], [[4, 6], [7]]
-    )
+def test_scores_are_those_of_all_hidden_tokens():
+    scores = masked_lm_scores(np.array([4, 5, 7]), np.array([1.0, 2.0, 6.0], dtype=np.float32), np.array([4, 6, 7]))
     assert scores == pytest.approx({"accuracy": 2 / 3, "perplexity": math.exp(3), "log_likelihood": -3.0})
 
 

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from conftest import golden_json
 
-from kadapter.tasks.metrics import entity_typing_scores, per_class_scores, semeval_scores, tacred_scores
+from kadapter.tasks.entity_typing import entity_typing_scores
+from kadapter.tasks.relations import tacred_scores
+from kadapter.tasks.scores import per_class_scores
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
+from kadapter.tasks.semeval import semeval_scores
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup
 from kadapter import BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
 from kadapter.models.heads import HeadOutput
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Plan
+from kadapter.training.batches import Plan, Step
 from kadapter.training.loop import _accumulate
 from kadapter.training.optimization import (
     UncorrectedAdamW,
@@ -152,7 +152,8 @@ def test_micro_batches_are_averaged_and_clipped_together_or_as_in_the_original_e
     plan = Plan(items=np.ones(3), group_by_length=False, mean_of_means=original, **options)
     args = TrainingArguments(original_accumulation=original, max_grad_norm=1.0)
     model, batches = Squares(), [{"x": x[batch]} for batch in indices]
-    loss = _accumulate(Accelerator(cpu=True), model, batches, plan.divisors(indices, rank=0), args)
+    step = Step(indices, plan.divisors(indices, rank=0), batches)
+    loss = _accumulate(Accelerator(cpu=True), model, step, args)
     if original:
         first = -2 * x[:2].mean(0) / 2
         expected = first / first.norm() - 2 * x[2] / 2  # the first, of norm 2, was clipped to 1

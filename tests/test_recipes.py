@@ -212,8 +212,8 @@ def test_padding_to_max_length_and_bfloat16_and_checkpointing_run(run):
 
 
 def test_the_peak_of_memory_is_that_of_the_training_not_of_a_later_start(run, monkeypatch):
-    monkeypatch.setattr(training, "_peak_memory", lambda device: 700)
+    monkeypatch.setattr(training, "peak_memory_mib", lambda device: 700)
     assert run(TYPING)[0]["peak_memory_mib"] == 700
-    monkeypatch.setattr(training, "_peak_memory", lambda device: 90)
+    monkeypatch.setattr(training, "peak_memory_mib", lambda device: 90)
     report, folder = run(TYPING, "--do_eval")
     assert report["peak_memory_mib"] == json.loads((folder / "metrics.json").read_text())["peak_memory_mib"] == 700

@@ -8,10 +8,10 @@ import zipfile
 import pytest
 from conftest import load_script
 
-from kadapter.data.labels import TACRED_LABELS, read_labels
+from kadapter.data.labels import read_labels
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS, read_entity_typing
 from kadapter.tasks.multiple_choice import TEXT_KEYS, read_cosmosqa
-from kadapter.tasks.relations import read_relations
+from kadapter.tasks.relations import TACRED_LABELS, read_relations
 from kadapter.tasks.semeval import LABELS, read_semeval
 
 UFET = load_script("scripts/convert_ufet.py")

@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 
 from kadapter import TaskModel
 from kadapter.data.jsonio import write_json, write_json_list, write_jsonl
-from kadapter.data.labels import TACRED_LABELS
 from kadapter.tasks.entity_typing import read_entity_typing
 from kadapter.tasks.multiple_choice import encode_choices, read_cosmosqa
-from kadapter.tasks.relations import encode_relations, read_relations
+from kadapter.tasks.relations import TACRED_LABELS, encode_relations, read_relations
 from kadapter.tasks.semeval import LABELS, read_semeval
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")

@@ -9,17 +9,39 @@ the last token of what they are about: the closing marker, the last sub-word, th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
 
-Feature = dict[str, Any]
-Augment = Callable[[Feature, int], Feature]
+class Feature(TypedDict, total=False):
+    """An example as the models take it. A sequence is a list or an array of integers.
+
+    input_ids, token_type_ids: a sequence of tokens, or a group of sequences, such as the choices of a question; token
+        types only where they say anything.
+    positions: what the head reads, counted in the sequence, or in each sequence of a group; empty: all of it.
+    labels: as the head takes them: a number, one a class, one a position, one a token.
+    record: number of the example in its file.
+    items: how many terms the loss has here (1 by default; words, hidden tokens).
+    length: tokens of the longest sequence.
+    dropped: why the example cannot be used, "" where it can.
+    note: what was done to an example that is used, "" for nothing.
+    index, block: of a task alone: GLUE's row number, the block within a text.
+    """
+
+    input_ids: Any
+    token_type_ids: Any
+    positions: Any
+    labels: Any
+    record: int
+    items: int
+    length: int
+    dropped: str
+    note: str
+    index: int
+    block: int
 
 
 def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -196,58 +218,3 @@ def encode_texts(
         feature["note"] = "the texts were cut to max_seq_length" if kept != pieces else ""
         features.append(feature)
     return features
-
-
-class Collator:
-    """Pads features into a batch of tensors.
-
-    Args:
-        pad_token_id: id of padding (its attention mask is 0).
-        max_length: None pads to the longest of the batch, a number to that length (`--pad_to_max_length`).
-        multiple: round dynamic lengths up to this, which suits GPUs.
-        augment: what an epoch of training makes of each feature first.
-    """
-
-    def __init__(
-        self, pad_token_id: int, max_length: int | None = None, multiple: int = 1, augment: Augment | None = None
-    ):
-        self.pad_token_id, self.max_length, self.multiple, self.augment = pad_token_id, max_length, multiple, augment
-
-    def __call__(self, features: Sequence[Mapping[str, Any]], epoch: int | None = None) -> dict[str, torch.Tensor]:
-        """ids, mask [batch, seq], or [batch, choices, seq]; positions [batch, n]; labels as the head takes them.
-
-        Where examples have different numbers of positions, those that lack some get position 0 with label IGNORE.
-        `epoch` is that of training, None at evaluation.
-        """
-        if self.augment is not None and epoch is not None:
-            features = [self.augment(dict(feature), epoch) for feature in features]
-        ids = [feature["input_ids"] for feature in features]
-        choices = len(ids[0]) if isinstance(ids[0][0], list) else 0
-        rows = [row for choice in ids for row in choice] if choices else ids
-        longest = max(map(len, rows))
-        size = self.max_length or -(-longest // self.multiple) * self.multiple
-        shape = (len(ids), choices, size) if choices else (len(ids), size)
-        batch = {
-            "input_ids": _padded(rows, size, self.pad_token_id).view(shape),
-            "attention_mask": _padded([[1] * len(row) for row in rows], size, 0).view(shape),
-        }
-        if "token_type_ids" in features[0]:
-            types = [feature["token_type_ids"] for feature in features]
-            types = [row for choice in types for row in choice] if choices else types
-            batch["token_type_ids"] = _padded(types, size, 0).view(shape)
-        labels = [feature["labels"] for feature in features]
-        positions = [feature["positions"] for feature in features]
-        widest, ragged = max(map(len, positions)), len(set(map(len, positions))) > 1
-        if widest:
-            batch["positions"] = _padded(positions, widest, 0) if ragged else torch.tensor(positions)
-        # A head without positions reads the sequence, a label a token; else labels are an example's or a position's.
-        width = widest if ragged else 0 if widest else size
-        batch["labels"] = _padded(labels, width, IGNORE) if width else torch.tensor(labels)
-        return batch
-
-
-def _padded(rows: Sequence[Sequence[int]], size: int, value: int) -> torch.Tensor:
-    out = torch.full((len(rows), size), value, dtype=torch.long)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.as_tensor(row)
-    return out

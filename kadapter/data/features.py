@@ -1,20 +1,25 @@
 """The feature store: examples read, checked and tokenized once, then memory-mapped.
 
-A store is named by everything that it depends on: the file's content, the reader, the tokenizer, the encoding
-and its options. So a changed file, tokenizer or length makes a new one, and an unchanged one is found again.
+A store is named by everything that it depends on: the file's content, the code of reader and encoder with its options,
+the tokenizer, and the versions of what tokenizes and stores. So a changed file, tokenizer or length makes a new one,
+and an unchanged one is found again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import datasets
 import numpy as np
@@ -22,46 +27,59 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
-from kadapter.data.jsonio import split_path
 from kadapter.storage.files import scratch_folder
 
 logger = logging.getLogger(__name__)
 
-VERSION = 5  # raise it when an encoding changes, so that old stores are not found again
 DROPPED = "dropped"  # column of the reason why an example cannot be used; "" where it can
 NOTE = "note"  # column of what was done to an example that is used; "" for nothing
-
 COUNTS = "counts.json"
-Reader = Callable[..., Iterator[dict[str, Any]]]
-Encoder = Callable[..., list[Feature]]
+EXAMPLES_A_WORKER = 5_000  # fewer are tokenized sooner than a further process starts
+OnError = Callable[[ValueError], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """How the files of a data folder are read and become features.
+class Source(Protocol):
+    """How the files of a data folder are read and become features: the part of a task that the store knows.
 
-    read: `read(path, **read_options)` yields checked examples with their record numbers.
-    schema: the examples' columns.
-    encode: `encode(examples, tokenizer, max_seq_length, **encode_options)` turns a list of them into features.
-    files: split -> name of its file, where that is not the split's own with .jsonl or .json.
-    split_options: split -> further options of `read` there.
+    schema: the examples' columns, on disk between reading and encoding.
     """
 
-    read: Reader
-    schema: datasets.Features
-    encode: Encoder
-    read_options: Mapping[str, Any] = field(default_factory=dict)
-    encode_options: Mapping[str, Any] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    @property
+    def schema(self) -> datasets.Features: ...
 
     def path(self, folder: str | Path, split: str) -> Path:
         """The split's file, whether it is there or not."""
-        return split_path(folder, self.files.get(split, split))
+        ...
 
-    def options(self, split: str) -> dict[str, Any]:
-        """All options of `read` for that split."""
-        return {**self.read_options, **self.split_options.get(split, {})}
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        """Checked examples with their record numbers; a bad one goes to `on_error`, or raises."""
+        ...
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        """Features of those examples, in their order."""
+        ...
+
+    def key(self, path: Path, split: str) -> Mapping[str, Any]:
+        """All that reading and encoding depend on beside the file, tokenizer and length: JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How texts become tokens.
+
+    causal: the backbone's states know only what stands before them.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_seq_length: int
+    causal: bool = False
 
 
 def default_cache() -> Path:
@@ -72,20 +90,19 @@ def load_features(
     source: Source,
     folder: str | Path,
     split: str,
-    tokenizer: PreTrainedTokenizerBase,
+    encoding: Encoding,
     *,
-    encode_options: Mapping[str, Any],
     cache_dir: str | Path | None = None,
-    num_workers: int = 1,
+    num_workers: int | None = None,
     overwrite: bool = False,
 ) -> datasets.Dataset:
-    """Features of a split: columns input_ids, positions, labels, record, items, length.
+    """Features of a split: the columns of `Feature`.
 
     Args:
         folder: the data folder.
-        encode_options: what `source.encode` needs beside the source's own options, max_seq_length above all.
         cache_dir: where stores live; None takes the folder of datasets (HF_DATASETS_CACHE).
-        num_workers: processes that tokenize; the order of examples does not depend on it.
+        num_workers: processes that tokenize; None takes as many as there are cores, fewer where that does not pay.
+            The order of examples does not depend on it.
         overwrite: make the store anew.
 
     Raises:
@@ -94,29 +111,50 @@ def load_features(
     path = source.path(folder, split)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
-    options = {"reader": source.options(split), "encoder": {**encode_options, **source.encode_options}}
-    place = Path(cache_dir or default_cache()) / _store_name(path, source, options, tokenizer)
+    place = Path(cache_dir or default_cache()) / store_name(source, path, split, encoding)
     if overwrite:
         shutil.rmtree(place, ignore_errors=True)
     if not place.is_dir():
-        read = partial(source.read, path, **options["reader"])
-        encode = partial(_encode, encoder=source.encode, tokenizer=tokenizer, options=options["encoder"])
-        _build(place, path, read, source.schema, encode, num_workers)
+        _build(place, path, partial(source.read, path, split), source, encoding, num_workers)
     store = datasets.load_from_disk(str(place))
     _report(path, store, json.loads((place / COUNTS).read_text(encoding="utf-8")))
     return store
 
 
-def _store_name(path: Path, source: Source, options: dict, tokenizer: PreTrainedTokenizerBase) -> str:
+def store_name(source: Source, path: Path, split: str, encoding: Encoding) -> str:
+    """The name of the store for that file and everything else that its features depend on."""
+    kind = type(source)
     key = {
-        "version": VERSION,
-        "file": _digest(path),
-        "reader": source.read.__name__,
-        "encoder": source.encode.__name__,
-        "options": options,
-        "tokenizer": _tokenizer_digest(tokenizer),
+        "source": f"{kind.__module__}.{kind.__qualname__}",
+        "code": code_digest(kind),
+        "options": source.key(path, split),
+        "schema": str(source.schema),
+        "split": split,
+        "file": file_digest(path),
+        "tokenizer": tokenizer_digest(encoding.tokenizer),
+        "max_seq_length": encoding.max_seq_length,
+        "causal": encoding.causal,
+        "versions": {name: version(name) for name in ("datasets", "tokenizers", "transformers")},
     }
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@cache
+def code_digest(kind: type) -> str:
+    """Of the source files that define a class of sources and its bases, and of all that encodes in this package."""
+    modules = {base.__module__ for base in kind.__mro__ if base is not object}
+    files = {file for name in modules if (file := _source_file(name))} | {*map(str, Path(__file__).parent.glob("*.py"))}
+    code = [(Path(file).name, file_digest(Path(file))) for file in files]
+    return hashlib.sha256(json.dumps(sorted(code)).encode()).hexdigest()
+
+
+def _source_file(module: str) -> str | None:
+    """None for what was typed in or is built in."""
+    try:
+        file = inspect.getsourcefile(sys.modules[module])
+    except TypeError:
+        return None
+    return file if file and os.path.isfile(file) else None
 
 
 def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int]]) -> None:
@@ -130,24 +168,26 @@ def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int
         raise ValueError(f"{path}: no example is left to use ({dropped}); raise --max_seq_length or mend the file.")
 
 
-def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, encode: Callable, workers: int) -> None:
+def _build(
+    folder: Path, path: Path, read: Callable, source: Source, encoding: Encoding, num_workers: int | None
+) -> None:
     """Make a store aside and rename it, so that a killed run leaves none that is half made."""
     with scratch_folder(folder) as scratch:
         try:
             examples = datasets.Dataset.from_generator(
                 _restarted,
-                features=schema,
+                features=source.schema,
                 gen_kwargs={"read": read},
                 cache_dir=str(scratch / "examples"),
                 fingerprint=folder.name,
             )
         except datasets.exceptions.DatasetGenerationError as error:
             raise (error.__cause__ or error) from None  # the reader's own words
-        columns = examples.column_names
+        workers = num_workers or min(_cores(), -(-len(examples) // EXAMPLES_A_WORKER))
         features = examples.map(
-            encode,
+            partial(_encode, source=source, encoding=encoding),
             batched=True,
-            remove_columns=columns,
+            remove_columns=examples.column_names,
             num_proc=workers if workers > 1 else None,
             desc=f"tokenizing {path.name}",
             cache_file_name=str(scratch / "features.arrow"),
@@ -172,18 +212,24 @@ def _restarted(read: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[st
     yield from read()
 
 
-def _encode(batch: dict[str, list], encoder: Encoder, tokenizer: PreTrainedTokenizerBase, options: dict) -> dict:
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _encode(batch: dict[str, list], source: Source, encoding: Encoding) -> dict:
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    features = encoder(rows, tokenizer, **options)
+    features = source.encode(rows, encoding.tokenizer, encoding.max_seq_length, encoding.causal)
     if "record" not in features[0]:  # else the encoder made other examples of these, such as blocks of text
         for row, feature in zip(rows, features, strict=True):
             feature["record"] = row["record"]
     for feature in features:
-        feature.setdefault(DROPPED, "")
-        feature.setdefault(NOTE, "")
+        feature.setdefault("dropped", "")
+        feature.setdefault("note", "")
         feature.setdefault("items", 1)  # what the loss counts: one an example, or more (words)
         feature["length"] = max(map(len, sequences(feature)))
-    return {name: [_compact(feature[name]) for feature in features] for name in features[0]}
+    rows = [dict(feature) for feature in features]
+    return {name: [_compact(row[name]) for row in rows] for name in rows[0]}
 
 
 def _compact(value: Any) -> Any:
@@ -202,16 +248,28 @@ def sequences(feature: Feature) -> list[list[int]]:
 
 def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:
     """Stands for an example that cannot be used; labels and positions only give the columns their types."""
-    return {"input_ids": [0], "positions": positions, "labels": labels, DROPPED: reason}
+    return {"input_ids": [0], "positions": positions, "labels": labels, "dropped": reason}
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content; read once as long as the file does not change."""
+    status = path.stat()
+    return _file_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _file_digest(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of all that decides about ids; how a call padded or truncated stays with a tokenizer and is left out."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    if backend is not None:
+        values = json.loads(backend.to_str())
+        text = json.dumps({**values, "padding": None, "truncation": None}, sort_keys=True)
+    else:
+        text = json.dumps(sorted(tokenizer.get_vocab().items()))
     special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
     return hashlib.sha256((text + json.dumps(special, sort_keys=True)).encode()).hexdigest()

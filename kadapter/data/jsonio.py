@@ -17,7 +17,7 @@ from kadapter.storage.files import atomic_writer
 _BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
-to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder for every call
+to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps makes an encoder for every call
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 20  # bytes read at a time
 _LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
@@ -284,7 +284,7 @@ def _shorten(value: Any) -> str:
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value, indented for reading, replacing the file in one step."""
     with atomic_writer(path) as stream:
-        json.dump(value, stream, ensure_ascii=False, indent=2)
+        json.dump(value, stream, ensure_ascii=False, allow_nan=False, indent=2)
         stream.write("\n")
 
 

@@ -5,52 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-# TACRED's relations in the original's order (utils_glue.py), which saved heads depend on.
-TACRED_LABELS = (
-    "per:siblings",
-    "per:parents",
-    "org:member_of",
-    "per:origin",
-    "per:alternate_names",
-    "per:date_of_death",
-    "per:title",
-    "org:alternate_names",
-    "per:countries_of_residence",
-    "org:stateorprovince_of_headquarters",
-    "per:city_of_death",
-    "per:schools_attended",
-    "per:employee_of",
-    "org:members",
-    "org:dissolved",
-    "per:date_of_birth",
-    "org:number_of_employees/members",
-    "org:founded",
-    "org:founded_by",
-    "org:political/religious_affiliation",
-    "org:website",
-    "org:top_members/employees",
-    "per:children",
-    "per:cities_of_residence",
-    "per:cause_of_death",
-    "org:shareholders",
-    "per:age",
-    "per:religion",
-    "no_relation",
-    "org:parents",
-    "org:subsidiaries",
-    "per:country_of_birth",
-    "per:stateorprovince_of_death",
-    "per:city_of_birth",
-    "per:stateorprovinces_of_residence",
-    "org:country_of_headquarters",
-    "per:other_family",
-    "per:stateorprovince_of_birth",
-    "per:country_of_death",
-    "per:charges",
-    "org:city_of_headquarters",
-    "per:spouse",
-)
-
 
 def read_labels(path: str | Path) -> list[str]:
     """Label names in order from a JSON list, or from `{name: id}` with ids 0, 1, 2, ... (`relations.json`)."""

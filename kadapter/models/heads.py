@@ -1,14 +1,15 @@
 """Heads and losses: pretraining of adapters and the tasks.
 
 Shapes: B = batch, S = sequence, N = positions that a head reads, H = width, C = labels.
-Parameter names are the original's. A head declares which features it reads (`reads`): the states at marked
-positions, or all of them; the model fuses only those. `predictions` gives what is kept of an output at evaluation.
+R = sequences: B, or more where an example is a group of them. Parameter names are the original's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -34,17 +35,73 @@ class HeadOutput(ModelOutput):
     losses: torch.Tensor | None = None
 
 
-def _normalized(total: torch.Tensor, mean_over: torch.Tensor | int, num_items: float | None) -> torch.Tensor:
-    """Sum of losses -> mean over this batch, or over `num_items` when the caller knows the whole step's count."""
-    return total / (mean_over if num_items is None else num_items)
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of an output at evaluation.
+
+    values: [B, ...]; with sizes [B, longest, ...].
+    sizes: [B], how many of an example's values count where they are filled up; None where all do.
+    """
+
+    values: torch.Tensor
+    sizes: torch.Tensor | None = None
 
 
-class MarkerHead(nn.Module):
-    """States at the first marker of each mention, side by side, or at the first token -> labels."""
+class Head(nn.Module, ABC):
+    """What all heads share: `compute` gives the logits, `summed_loss` what they cost; the mean loss is taken here.
 
-    reads = "positions"
+    reads: "positions", the states at marked positions, or "sequence", all of them; the model fuses only those.
+    """
+
+    reads: ClassVar[str] = "positions"
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        num_items: float | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """Logits, and the mean loss where there are labels.
+
+        Args:
+            features: [R, N, H] states at N positions of R sequences, or [R, S, H].
+            labels: as the head takes them; those that are IGNORE do not count.
+            num_items: what the summed loss is divided by where the caller knows the count of a whole step, over
+                micro-batches and processes; None means this batch's own.
+            inputs: attention_mask [R, S], group_sizes [B] (how many sequences each example has) and embeddings [C, E],
+                for those heads that need them.
+        """
+        output = self.compute(features, **inputs)
+        if labels is not None:
+            total, count = self.summed_loss(output, labels)
+            output.loss = total / (count if num_items is None else num_items)
+        return output
+
+    @abstractmethod
+    def compute(self, features: torch.Tensor, **inputs: Any) -> HeadOutput:
+        """The output without a loss."""
+
+    @abstractmethod
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        """The sum over all items with a label, and their count."""
+
+    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        """What evaluation keeps of an output, by name."""
+        assert output.logits is not None
+        return {"logits": Kept(output.logits)}
+
+
+def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of `logits` [..., C] and `labels` [...]: the sum over those that count, and their number."""
+    total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction="sum", ignore_index=IGNORE)
+    return total, (labels != IGNORE).sum()
+
+
+class MarkerHead(Head):
+    """States at the first marker of each mention, side by side, or at the first token -> labels [B, C]."""
+
     mentions = 1
-    summed_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of logits and labels
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
         super().__init__()
@@ -52,24 +109,12 @@ class MarkerHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, config.num_labels)
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-    ) -> HeadOutput:
-        """`features` [B, mentions, H] -> `logits` [B, C], and the mean loss where there are `labels`."""
-        logits = self.out_proj(self.dropout(self.hidden(features.flatten(1))))
-        if labels is None:
-            return HeadOutput(logits=logits)
-        return HeadOutput(_normalized(self.summed_loss(logits.float(), labels), len(labels), num_items), logits)
+    def compute(self, features: torch.Tensor, **inputs: Any) -> HeadOutput:
+        """`features` [B, mentions, H]."""
+        return HeadOutput(logits=self.out_proj(self.dropout(self.hidden(features.flatten(1)))))
 
     def hidden(self, features: torch.Tensor) -> torch.Tensor:
         return self.dense(features)
-
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
-        return {"logits": output.logits}
 
 
 class RelationHead(MarkerHead):
@@ -77,9 +122,9 @@ class RelationHead(MarkerHead):
 
     mentions = 2
 
-    @staticmethod
-    def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits, labels, reduction="sum")
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        assert output.logits is not None
+        return _cross_entropy(output.logits, labels)
 
 
 class EntityTypingHead(MarkerHead):
@@ -88,9 +133,11 @@ class EntityTypingHead(MarkerHead):
     Binary cross-entropy, the mean over all labels of an example; `labels` [B, C] of 0 and 1.
     """
 
-    @staticmethod
-    def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / logits.shape[-1]
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        assert output.logits is not None
+        logits = output.logits.float()
+        total = F.binary_cross_entropy_with_logits(logits, labels.float(), reduction="sum") / logits.shape[-1]
+        return total, len(labels)
 
 
 class ClassificationHead(MarkerHead):
@@ -102,15 +149,16 @@ class ClassificationHead(MarkerHead):
     def hidden(self, features: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.dense(features))
 
-    @staticmethod
-    def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if logits.shape[-1] > 1:
-            return F.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORE)
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        assert output.logits is not None
+        if output.logits.shape[-1] > 1:
+            return _cross_entropy(output.logits, labels)
         known = labels != IGNORE
-        return F.mse_loss(logits[known, 0], labels[known].float(), reduction="sum")
+        total = F.mse_loss(output.logits[known, 0].float(), labels[known].float(), reduction="sum")
+        return total, known.sum()
 
 
-class DependencyHead(nn.Module):
+class DependencyHead(Head):
     """All states -> position of each word's governor (lin-adapter.py); C is max_seq_length."""
 
     reads = "sequence"
@@ -131,68 +179,63 @@ class DependencyHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, config.num_labels)
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-    ) -> HeadOutput:
-        """`features` [B, S, H]; `labels` [B, S] positions or -100 -> cross-entropy over labelled words."""
+    def compute(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
+        """`features` [B, S, H] -> `logits` [B, S, C], `attention` [B, S, S]."""
         mask = create_bidirectional_mask(self.attention_config, features, attention_mask)
         context, attention = self.self_attention(features, mask)
-        logits = self.out_proj(self.dropout(self.dense(context)))
-        output = HeadOutput(logits=logits, attention=attention[:, 0])
-        if labels is not None:
-            total = F.cross_entropy(
-                logits.float().flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORE
-            )
-            output.loss = _normalized(total, (labels != IGNORE).sum(), num_items)
-        return output
+        return HeadOutput(logits=self.out_proj(self.dropout(self.dense(context))), attention=attention[:, 0])
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
-        """For each position the governor's, by the classifier and by the most attended: [B, S] each."""
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        """`labels` [B, S] positions -> cross-entropy over labelled words."""
+        assert output.logits is not None
+        return _cross_entropy(output.logits, labels)
+
+    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        """For each token the governor's position, by the classifier and by the most attended."""
         assert output.logits is not None
         assert output.attention is not None
-        return {"predicted": output.logits.argmax(-1), "attended": output.attention.argmax(-1)}
+        lengths = batch["attention_mask"].sum(1)
+        found = {"predicted": output.logits, "attended": output.attention}
+        return {name: Kept(scores.argmax(-1), lengths) for name, scores in found.items()}
 
 
-class MultipleChoiceHead(nn.Module):
-    """State at the first token of each choice -> one score (run_finetune_cosmosqa_adapter.py)."""
+class MultipleChoiceHead(Head):
+    """State at the first token of each choice -> one score (run_finetune_cosmosqa_adapter.py).
 
-    reads = "positions"
+    Examples may have different numbers of choices.
+    """
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
         super().__init__()
-        self.choices = config.num_labels
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden_size, 1)
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-    ) -> HeadOutput:
-        """`features` [B * C, 1, H]; `labels` [B] -> cross-entropy over the choices, `logits` [B, C]."""
-        logits = self.classifier(self.dropout(features[:, 0])).view(-1, self.choices)
-        if labels is None:
-            return HeadOutput(logits=logits)
-        total = F.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORE)
-        return HeadOutput(_normalized(total, len(labels), num_items), logits)
+    def compute(self, features: torch.Tensor, group_sizes: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
+        """`features` [R, 1, H] of all choices -> `logits` [B, most choices], -inf where an example has fewer."""
+        if group_sizes is None:
+            raise ValueError(
+                "a multiple-choice head needs to know which sequences belong together; give input_ids of shape "
+                "[batch, choices, sequence], or group_sizes."
+            )
+        scores = self.classifier(self.dropout(features[:, 0]))[:, 0]
+        present = torch.arange(int(group_sizes.max()), device=scores.device) < group_sizes[:, None]
+        return HeadOutput(logits=scores.new_full(present.shape, -torch.inf).masked_scatter(present, scores))
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
-        return {"logits": output.logits}
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        """`labels` [B], number of the right choice -> cross-entropy over an example's choices."""
+        assert output.logits is not None
+        return _cross_entropy(output.logits, labels)
+
+    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        assert output.logits is not None
+        return {"logits": Kept(output.logits, batch["group_sizes"])}
 
 
-class MaskedLMHead(nn.Module):
+class MaskedLMHead(Head):
     """States at hidden tokens -> these tokens; the last layer's weights are the input embeddings (E wide).
 
     The head of BERT and RoBERTa, so that a pretrained one can be taken over (`language_model.py`).
     """
-
-    reads = "positions"
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float, embedding_size: int):
         super().__init__()
@@ -200,30 +243,27 @@ class MaskedLMHead(nn.Module):
         self.layer_norm = nn.LayerNorm(embedding_size)
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
 
-    def forward(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-        *,
-        embeddings: torch.Tensor,
-    ) -> HeadOutput:
-        """`features` [B, N, H], `embeddings` [C, E] -> `logits` [B, N, C]; `labels` [B, N] tokens, or IGNORE."""
-        logits = F.linear(self.layer_norm(F.gelu(self.dense(features))), embeddings, self.bias)
-        output = HeadOutput(logits=logits)
-        if labels is not None:
-            losses = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none", ignore_index=IGNORE)
-            output.loss, output.losses = _normalized(losses.sum(), (labels != IGNORE).sum(), num_items), losses
-        return output
+    def compute(self, features: torch.Tensor, embeddings: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
+        """`features` [B, N, H], `embeddings` [C, E] -> `logits` [B, N, C]."""
+        assert embeddings is not None
+        return HeadOutput(logits=F.linear(self.layer_norm(F.gelu(self.dense(features))), embeddings, self.bias))
 
-    def predictions(self, output: HeadOutput) -> dict[str, torch.Tensor | None]:
-        """For each position the likeliest token and the loss, [B, N] each."""
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        """`labels` [B, N] tokens; the output's `losses` [B, N] are each position's own."""
         assert output.logits is not None
-        return {"predicted": output.logits.argmax(-1), "losses": output.losses}
+        logits = output.logits.float().transpose(1, 2)
+        output.losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORE)
+        return output.losses.sum(), (labels != IGNORE).sum()
+
+    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        """For each hidden token the likeliest one and the loss."""
+        assert output.logits is not None
+        assert output.losses is not None
+        counts = (batch["labels"] != IGNORE).sum(1)
+        return {"predicted": Kept(output.logits.argmax(-1), counts), "losses": Kept(output.losses, counts)}
 
 
-HEADS: dict[str, type[nn.Module]] = {
+HEADS: dict[str, type[Head]] = {
     "relation": RelationHead,
     "dependency": DependencyHead,
     "entity_typing": EntityTypingHead,
@@ -233,7 +273,7 @@ HEADS: dict[str, type[nn.Module]] = {
 }
 
 
-def build_head(config: HeadConfig, hidden_size: int, dropout: float, embedding_size: int) -> nn.Module:
+def build_head(config: HeadConfig, hidden_size: int, dropout: float, embedding_size: int) -> Head:
     """The head that `config.kind` names; `dropout` is used where the configuration leaves it open."""
     tied = {"embedding_size": embedding_size} if config.kind == "masked_lm" else {}
     return HEADS[config.kind](config, hidden_size, dropout if config.dropout is None else config.dropout, **tied)

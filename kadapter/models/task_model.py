@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -134,37 +132,34 @@ class TaskModel(KAdapterPreTrainedModel):
         positions: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items: float | None = None,
+        group_sizes: torch.Tensor | None = None,
     ) -> HeadOutput:
         """Features where the head reads them, then the head.
 
         Args:
-            input_ids, attention_mask, token_type_ids: [B, S]; or [B, choices, S], each choice a sequence of its own.
-            positions: [B, N] positions that the head reads, or [B, choices], one a choice; None for heads that read the
-                whole sequence.
+            input_ids, attention_mask, token_type_ids: [R, S], R sequences of B examples; or [B, choices, S], where all
+                examples have as many.
+            positions: [R, N] positions that the head reads (of [B, choices, S] also [B, choices] or [B, 1]); None for
+                heads that read the whole sequence.
             labels: as the head takes them; None gives no loss.
             num_items: what to divide the summed loss by, where the caller knows the count of a whole step
                 over micro-batches and processes; None means this batch's own count.
+            group_sizes: [B], how many sequences each example has, where it is not one.
         """
         if input_ids.dim() == 3:
-            choices = input_ids.shape[1]
+            examples, choices = input_ids.shape[:2]
+            group_sizes = torch.full((examples,), choices, device=input_ids.device)
+            positions = None if positions is None else positions.expand(-1, choices).reshape(-1, 1)
             input_ids = input_ids.flatten(0, 1)
             attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
             token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
-            positions = None if positions is None else positions.expand(-1, choices).reshape(-1, 1)
         features = self.encoder(
             input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, positions=positions
         ).last_hidden_state
-        tied = {"embeddings": self.get_input_embeddings().weight} if isinstance(self.head, MaskedLMHead) else {}
-        return self.head(features, attention_mask=attention_mask, labels=labels, num_items=num_items, **tied)
-
-    def predictions(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> list[dict[str, np.ndarray]]:
-        """What evaluation keeps of an output, one dictionary an example; without the padding of sequences."""
-        head: Any = self.head
-        kept = {name: value.float().cpu().numpy() for name, value in head.predictions(output).items()}
-        ends: list[int | None] = [None] * len(batch["input_ids"])
-        if head.reads == "sequence":
-            ends = batch["attention_mask"].sum(1).tolist()
-        return [{name: value[i, :end] for name, value in kept.items()} for i, end in enumerate(ends)]
+        inputs = {"attention_mask": attention_mask, "group_sizes": group_sizes}
+        if isinstance(self.head, MaskedLMHead):
+            inputs["embeddings"] = self.get_input_embeddings().weight  # type: ignore[assignment]
+        return self.head(features, labels, num_items, **inputs)
 
 
 def _pretrained_pooler(encoder: KAdapterModel) -> nn.Linear | None:

@@ -1,4 +1,4 @@
-"""Dependency heads: reader and encodings of find_head.
+"""Dependency heads, to pretrain an adapter on (K-Adapter, section 3.4): find_head.
 
 A record: {"sent": str, "tokens": [{"1": {"start", "end"}}, {"2": ...}], "pairs": [{"dependent_index",
 "governor_index"}]}; words numbered from 1, governor 0 = root, character offsets with exclusive ends.
@@ -7,28 +7,66 @@ A record: {"sent": str, "tokens": [{"1": {"start", "end"}}, {"2": ...}], "pairs"
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Features, List, Value
+import numpy as np
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
+from kadapter.configuration import IGNORE, HeadConfig
+from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Feature, Template, tokenize_pieces
-from kadapter.data.features import Source, dropped
+from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, checked, read_records
+from kadapter.tasks.scores import numbers
+from kadapter.training.task import Predictions, Scores, Task
 
 DEPENDENCY_SCHEMA = Features({"words": List(Value("string")), "heads": List(Value("int32")), "record": Value("int64")})
 
 
-def dependency_source(original_labels: bool = False) -> Source:
-    """Sentences with each word's governor; `original_labels` as in `encode_dependencies`."""
-    return Source(
-        read=read_dependencies,
-        schema=DEPENDENCY_SCHEMA,
-        encode=encode_dependencies,
-        encode_options={"original_labels": original_labels},
-    )
+@dataclass(frozen=True, kw_only=True)
+class DependencyHeads(Task):
+    """A sentence -> the position of each word's governor."""
+
+    name = "lin"
+    head = "dependency"
+    metric = "accuracy"
+    max_seq_length = 64
+    schema = DEPENDENCY_SCHEMA
+    splits = ("train", "dev")
+
+    original_labels: bool = False
+    """Label positions as the original does (docs/deviations.md, 3)."""
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_dependencies(path, on_error)
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        return encode_dependencies(examples, tokenizer, max_seq_length, self.original_labels, causal)
+
+    def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
+        return HeadConfig(self.head, max_seq_length)  # the original's classifier: one class a position
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        gold = feature_column(features, "labels").values
+        return head_scores(predictions["predicted"].values, predictions["attended"].values, gold)
+
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, Any]]:
+        """Governors of all positions: gold, predicted by the classifier, most attended."""
+        columns = (feature_column(features, "labels"), predictions["predicted"], predictions["attended"])
+        for record, *heads in zip(numbers(features, "record"), *columns, strict=True):
+            names = zip(("heads", "predicted", "attended"), heads, strict=True)
+            yield {"record": int(record), **{name: found.tolist() for name, found in names}}
 
 
 def read_dependencies(
@@ -138,3 +176,17 @@ def _original(ids: list[int], places: list[int], heads: list[int]) -> Feature:
     labels = [0] + [1 if head == 0 else places[head - 1] + 1 for head in heads] + [0]
     labels = (labels + [0] * len(ids))[: len(ids)]
     return {"input_ids": ids, "positions": [], "labels": labels, "items": len(ids)}
+
+
+def head_scores(predicted: np.ndarray, attended: np.ndarray, gold: np.ndarray) -> Scores:
+    """Share of words whose governor is found, by the classifier and by the most attended position.
+
+    Over all labelled words; the original averages over batches (lin-adapter.py: eval_accuracy,
+    att_eval_accuracy).
+
+    Args:
+        predicted, attended, gold: positions, [all tokens of all sentences].
+    """
+    counted = gold != IGNORE
+    hits, attention_hits = predicted[counted] == gold[counted], attended[counted] == gold[counted]
+    return {"accuracy": float(hits.mean()), "att_accuracy": float(attention_hits.mean())}

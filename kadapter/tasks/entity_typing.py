@@ -1,4 +1,4 @@
-"""Entity typing: reader and encoding of OpenEntity's and FIGER's form.
+"""Entity typing: a marked mention and any number of types for it (K-Adapter, section 4.1).
 
 A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end exclusive.
 """
@@ -6,18 +6,21 @@ A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from datasets import Features, List, Value
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
-from kadapter.data.features import Source
+from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, checked, read_records, write_json
 from kadapter.data.labels import read_labels
+from kadapter.tasks.scores import f1, numbers, rounded
+from kadapter.training.task import Predictions, Scores, Task
 
 # run_finetune_openentity_adapter.py: the order that its saved heads use
 OPENENTITY_LABELS = ("entity", "location", "time", "organization", "object", "event", "place", "person", "group")
@@ -33,15 +36,106 @@ TYPING_SCHEMA = Features(
 )
 
 
-def typing_source(labels: Sequence[str]) -> Source:
-    """Examples with those labels, in that order."""
-    return Source(
-        read=read_entity_typing,
-        schema=TYPING_SCHEMA,
-        encode=encode_entity_typing,
-        read_options={"labels": labels},
-        encode_options={"labels": labels},
-    )
+@dataclass(frozen=True, kw_only=True)
+class EntityTyping(Task):
+    """A marked mention -> any number of types; without labels any are read, and none is encoded."""
+
+    head = "entity_typing"
+    metric = "f1"
+    max_seq_length = 256
+    schema = TYPING_SCHEMA
+    labels_may_differ = True
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_entity_typing(path, self.labels or None, on_error)
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        return encode_entity_typing(examples, tokenizer, max_seq_length, self.labels, causal)
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        return entity_typing_scores(predictions["logits"].values, numbers(features))
+
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, Any]]:
+        """Gold and predicted types, and all logits."""
+        for logits, gold, record in zip(
+            predictions["logits"], numbers(features), numbers(features, "record"), strict=True
+        ):
+            yield {
+                "record": int(record),
+                "labels": [name for name, present in zip(self.labels, gold, strict=True) if present],
+                "predicted": [name for name, logit in zip(self.labels, logits, strict=True) if logit > 0],
+                "logits": rounded(logits),
+            }
+
+
+class OpenEntity(EntityTyping):
+    """OpenEntity's nine types."""
+
+    name = "openentity"
+    sizes: ClassVar = {"OpenEntity": {"train": 1998, "dev": 1998, "test": 1998}}
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return OPENENTITY_LABELS
+
+
+class TrexTyping(EntityTyping):
+    """Types of T-REx's entities, to pretrain an adapter on."""
+
+    name = "et"
+    splits = ("train", "dev")
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return read_labels(folder / "labels.json")
+
+
+class Figer(EntityTyping):
+    """FIGER's types, which `labels.json` in the data folder lists; its recipe collects them where it is not there."""
+
+    name = "figer"
+    sizes: ClassVar = {"FIGER as in K-Adapter": {"train": 2000000, "dev": 10000, "test": 563}}
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return read_labels(path) if (path := folder / "labels.json").is_file() else ()
+
+    @classmethod
+    def with_collected_labels(cls, folder: str | Path) -> Figer:
+        """The task with the labels of labels.json; where that is not there, it is collected and written.
+
+        The order is that of first appearance in the files, training first, as in the original (utils_glue.py), which
+        saved heads depend on. Labels of dev and test that training lacks come last.
+
+        Raises:
+            FileNotFoundError, ValueError: a file is missing or broken; then no labels are written.
+        """
+        task = cls.for_folder(folder)
+        if task.labels:
+            return task
+        paths = {split: task.path(folder, split) for split in cls.splits}
+        if not paths["train"].is_file():
+            raise FileNotFoundError(f"{paths['train']} is missing; put the data there or give another --data_dir.")
+        labels: dict[str, None] = {}
+        for split in [split for split, path in paths.items() if path.is_file()]:
+            for example in task.read(paths[split], split):
+                labels.update(dict.fromkeys(example["labels"]))
+        write_json(Path(folder) / "labels.json", list(labels))
+        return cls(labels=tuple(labels))
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        """Also, as `top_...`, those of the original's loop (docs/deviations.md, 26)."""
+        logits, labels = predictions["logits"].values, numbers(features)
+        in_loop = entity_typing_scores(logits, labels, top_if_none=True)
+        return {**entity_typing_scores(logits, labels), **{f"top_{name}": value for name, value in in_loop.items()}}
 
 
 def read_entity_typing(
@@ -80,28 +174,6 @@ def _check(record: dict[str, Any], where: str, number: int, labels: frozenset[st
     return {"sent": sent, "start": start, "end": end, "labels": record["labels"], "record": number}
 
 
-def collect_labels(data_dir: str | Path, train: Path, others: Sequence[Path] = ()) -> list[str]:
-    """FIGER's labels: `labels.json` in the data folder; where it is not, it is written.
-
-    The order is that of first appearance in the files, training first, as in the original (utils_glue.py), which
-    saved heads depend on. Labels of dev and test that training lacks come last.
-
-    Raises:
-        FileNotFoundError, ValueError: a file is missing or broken.
-    """
-    path = Path(data_dir) / "labels.json"
-    if path.is_file():
-        return read_labels(path)
-    if not train.is_file():
-        raise FileNotFoundError(f"{train} is missing; put the data there or give another --data_dir.")
-    labels: dict[str, None] = {}
-    for source in [train, *(other for other in others if other.is_file())]:
-        for example in read_entity_typing(source, None):  # checked, so that a bad file leaves no labels behind
-            labels.update(dict.fromkeys(example["labels"]))
-    write_json(path, list(labels))
-    return list(labels)
-
-
 def encode_entity_typing(
     examples: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
@@ -131,7 +203,7 @@ def encode_entity_typing(
         begin = window(len(ids), len(before), last, size)
         at = min(last, begin + size - 1) if causal else len(before)
         present = np.zeros(len(labels), dtype=np.int8)  # a byte a label: FIGER has 113 and two million examples
-        for label in example["labels"]:
+        for label in example["labels"] if labels else ():
             present[index[label]] = 1
         features.append(
             {
@@ -142,3 +214,35 @@ def encode_entity_typing(
             }
         )
     return features
+
+
+def entity_typing_scores(logits: np.ndarray, labels: np.ndarray, top_if_none: bool = False) -> dict[str, float]:
+    """Loose micro (OpenEntity's headline: precision, recall, f1), loose macro, and exact match.
+
+    A label is predicted when its logit is positive (run_finetune_openentity_adapter.py: accuracy, f1_score).
+
+    Args:
+        logits, labels: [examples, labels]; labels of 0 and 1.
+        top_if_none: where no logit is positive, predict the largest, as FIGER's loop does
+            (run_finetune_figer_adapter.py).
+    """
+    logits = np.asarray(logits)
+    predicted, gold = logits > 0, np.asarray(labels) > 0.5
+    if top_if_none:
+        none = ~predicted.any(1)
+        predicted[none, logits[none].argmax(1)] = True
+    hits, n_predicted, n_gold = (predicted & gold).sum(1), predicted.sum(1), gold.sum(1)
+    precision = float(hits.sum() / max(1, n_predicted.sum()))
+    recall = float(hits.sum() / max(1, n_gold.sum()))
+    # Examples without any (predicted or gold) label count as zero in the macro averages, as in the original.
+    macro_precision = float((hits / np.maximum(1, n_predicted)).mean())
+    macro_recall = float((hits / np.maximum(1, n_gold)).mean())
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": f1(precision, recall),
+        "macro_precision": macro_precision,
+        "macro_recall": macro_recall,
+        "macro_f1": f1(macro_precision, macro_recall),
+        "accuracy": float((predicted == gold).all(1).mean()),
+    }

@@ -1,4 +1,4 @@
-"""GLUE: its nine tasks, reader of the download's tab-separated files, encoding.
+"""GLUE: its nine tasks, from the download's tab-separated files.
 
 Quotes are text, columns go by the header's names, and CoLA's files without header by their known order. In train and
 dev a row that ends before its columns do (QQP has some) is dropped and counted; in a test file, of which the server
@@ -7,20 +7,30 @@ wants every row, it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from datasets import Features, List, Value
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from scipy.special import softmax
+from scipy.stats import rankdata
+from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
+from kadapter.configuration import IGNORE, HeadConfig
 from kadapter.data.encoding import Feature, encode_texts
-from kadapter.data.features import Source
+from kadapter.data.features import OnError
 from kadapter.data.jsonio import checked, read_lines
+from kadapter.storage.files import atomic_writer
+from kadapter.tasks.scores import numbers, rounded
+from kadapter.training.task import Predictions, Scores, Task
+
+logger = logging.getLogger(__name__)
 
 GLUE_SCHEMA = Features(
     {
@@ -34,122 +44,202 @@ GLUE_SCHEMA = Features(
 MAX_SIMILARITY = 5.0  # STS-B's numbers are 0 to 5
 
 
-@dataclass(frozen=True)
-class GlueTask:
-    """A task of GLUE.
+PAIR = ("sentence1", "sentence2")
 
-    name: as the server writes it.
-    texts, label: columns.
-    labels: in the original's order; none for STS-B, whose label is a number.
-    scores: the official ones and accuracy; the first chooses the best checkpoint.
-    header: the columns of files without header.
+
+@dataclass(frozen=True, kw_only=True)
+class Glue(Task):
+    """A task of GLUE, by its official scores; the first of them chooses the best checkpoint.
+
+    texts, label: columns of its files. header: the columns of files without header.
     """
 
-    name: str
-    texts: tuple[str, ...]
-    label: str = "label"
-    labels: tuple[str, ...] = ("0", "1")
-    scores: tuple[str, ...] = ("accuracy",)
-    header: tuple[str, ...] = ()
+    head = "classification"
+    max_seq_length = 128
+    schema = GLUE_SCHEMA
+    LABELS: ClassVar[tuple[str, ...]] = ("0", "1")  # in the original's order; none where the label is a number
+    texts: ClassVar[tuple[str, ...]] = PAIR
+    label: ClassVar[str] = "label"
+    scores: ClassVar[tuple[str, ...]] = ("accuracy",)
+    header: ClassVar[tuple[str, ...]] = ()
 
-    def files(self, data_dir: str | Path) -> dict[str, str]:
-        """Split -> its file in the task's folder."""
-        if self.name == "MNLI":
-            kinds = {"": "_matched", "_mismatched": "_mismatched"}
-            ends = {f"{split}{key}": f"{split}{kind}.tsv" for split in ("dev", "test") for key, kind in kinds.items()}
-            return {"train": "train.tsv", **ends}
-        files = {split: f"{split}.tsv" for split in ("train", "dev", "test")}
-        for split in ("train", "test"):  # Microsoft's own files, which have all columns of GLUE's
-            raw = f"msr_paraphrase_{split}.txt"
-            if (
-                self.name == "MRPC"
-                and not (Path(data_dir) / files[split]).is_file()
-                and (Path(data_dir) / raw).is_file()
-            ):
-                files[split] = raw
-        return files
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return cls.LABELS
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        return Path(folder) / f"{split}.tsv"
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_glue(path, type(self), labelled=not split.startswith("test"), on_error=on_error)
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        return encode_glue(examples, tokenizer, max_seq_length, self.labels, causal)
+
+    def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
+        return HeadConfig(self.head, len(self.labels) or 1, self.labels or None)
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        logits = predictions["logits"].values
+        return glue_scores(logits.argmax(1) if self.labels else logits[:, 0], numbers(features), self.scores)
+
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, Any]]:
+        """Gold (None where it is kept back) and predicted label, or number, and all logits."""
+        columns = (predictions["logits"], numbers(features), numbers(features, "record"))
+        for logits, gold, record in zip(*columns, strict=True):
+            known = None if gold == IGNORE else self.labels[gold] if self.labels else float(gold)
+            answers = {"label": known, "predicted": self._answer(logits)}
+            yield {"record": int(record), **answers, "logits": rounded(logits)}
+
+    def _answer(self, logits: np.ndarray) -> str | float:
+        return self.labels[int(logits.argmax())] if self.labels else round(float(logits[0].clip(0, MAX_SIMILARITY)), 3)
 
     def server_files(self) -> dict[str, str]:
-        """Test split -> name of the file that the server takes."""
-        if self.name == "MNLI":
-            return {"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"}
+        """Test split -> name of the file that GLUE's server takes."""
         return {"test": f"{self.name}.tsv"}
 
-
-PAIR = ("sentence1", "sentence2")
-ENTAILMENT = ("entailment", "not_entailment")
-F1 = ("accuracy", "f1")
-COLA_HEADER = ("source", "label", "star", "sentence")
-MNLI_LABELS = ("contradiction", "entailment", "neutral")
-TASKS = (
-    GlueTask("CoLA", ("sentence",), scores=("matthews", "accuracy"), header=COLA_HEADER),
-    GlueTask("SST-2", ("sentence",)),
-    GlueTask("MRPC", ("#1 String", "#2 String"), label="Quality", scores=F1),
-    GlueTask("STS-B", PAIR, label="score", labels=(), scores=("pearson", "spearman")),
-    GlueTask("QQP", ("question1", "question2"), label="is_duplicate", scores=F1),
-    GlueTask("MNLI", PAIR, label="gold_label", labels=MNLI_LABELS),
-    GlueTask("QNLI", ("question", "sentence"), labels=ENTAILMENT),
-    GlueTask("RTE", PAIR, labels=ENTAILMENT),
-    GlueTask("WNLI", PAIR),
-)
+    def report(self, folder: Path, split: str, predictions: Predictions, features: Dataset) -> None:
+        """`test_results.tsv`, class probabilities a line (STS-B: the number), and the file that GLUE's server takes."""
+        if split not in self.server_files():
+            return
+        with atomic_writer(folder / f"{split}_results.tsv") as file:
+            for logits in predictions["logits"].values.astype(np.float64):
+                file.write(
+                    "\t".join(str(float(value)) for value in (softmax(logits) if self.labels else logits)) + "\n"
+                )
+        with atomic_writer(folder / self.server_files()[split]) as file:
+            file.write("index\tprediction\n")
+            for logits, index in zip(predictions["logits"], numbers(features, "index"), strict=True):
+                file.write(f"{index}\t{self._answer(logits)}\n")
+        logger.info("for GLUE's server: %s", folder / self.server_files()[split])
 
 
-def glue_task(name: str) -> GlueTask:
+class CoLA(Glue):
+    name = "CoLA"
+    texts = ("sentence",)
+    metric = "matthews"
+    scores = ("matthews", "accuracy")
+    header = ("source", "label", "star", "sentence")
+
+
+class SST2(Glue):
+    name = "SST-2"
+    metric = "accuracy"
+    texts = ("sentence",)
+
+
+class MRPC(Glue):
+    name = "MRPC"
+    metric = "accuracy"
+    texts = ("#1 String", "#2 String")
+    label = "Quality"
+    scores = ("accuracy", "f1")
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        """GLUE's own file, or Microsoft's, which has all its columns."""
+        own, raw = super().path(folder, split), Path(folder) / f"msr_paraphrase_{split}.txt"
+        return raw if split != "dev" and raw.is_file() and not own.is_file() else own
+
+
+class STSB(Glue):
+    name = "STS-B"
+    metric = "pearson"
+    label = "score"
+    LABELS = ()
+    scores = ("pearson", "spearman")
+
+
+class QQP(Glue):
+    name = "QQP"
+    metric = "accuracy"
+    texts = ("question1", "question2")
+    label = "is_duplicate"
+    scores = ("accuracy", "f1")
+
+
+class MNLI(Glue):
+    name = "MNLI"
+    metric = "accuracy"
+    label = "gold_label"
+    LABELS = ("contradiction", "entailment", "neutral")
+    splits = ("train", "dev", "dev_mismatched", "test", "test_mismatched")
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        return super().path(folder, f"{split}_matched" if split in ("dev", "test") else split)
+
+    def server_files(self) -> dict[str, str]:
+        return {"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"}
+
+
+class QNLI(Glue):
+    name = "QNLI"
+    metric = "accuracy"
+    texts = ("question", "sentence")
+    LABELS = ("entailment", "not_entailment")
+
+
+class RTE(Glue):
+    name = "RTE"
+    metric = "accuracy"
+    LABELS = ("entailment", "not_entailment")
+
+
+class WNLI(Glue):
+    name = "WNLI"
+    metric = "accuracy"
+
+
+GLUE: tuple[type[Glue], ...] = (CoLA, SST2, MRPC, STSB, QQP, MNLI, QNLI, RTE, WNLI)
+
+
+def glue_task(name: str) -> type[Glue]:
     """The task of that name, whatever its case; raises ValueError where there is none."""
-    for task in TASKS:
+    for task in GLUE:
         if name.lower().replace("-", "") == task.name.lower().replace("-", ""):
             return task
-    raise ValueError(f"--task_name is {name!r}; choose one of {', '.join(task.name for task in TASKS)}.")
-
-
-def glue_source(task: GlueTask, folder: str | Path) -> Source:
-    """The task's files in that folder; the labels of test splits are kept back."""
-    files = task.files(folder)
-    return Source(
-        read=read_glue,
-        schema=GLUE_SCHEMA,
-        encode=encode_glue,
-        read_options={"task": task.name},
-        encode_options={"labels": task.labels},
-        files=files,
-        split_options={split: {"labelled": False} for split in files if split.startswith("test")},
-    )
+    raise ValueError(f"--task_name is {name!r}; choose one of {', '.join(task.name for task in GLUE)}.")
 
 
 def read_glue(
     path: str | Path,
-    task: str,
+    task: type[Glue],
     labelled: bool = True,
-    on_error: Callable[[ValueError], None] | None = None,
+    on_error: OnError | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Checked rows, the record being the line.
 
     Args:
-        task: name of a `GlueTask`.
         labelled: train and dev; a test file may have labels or not.
         on_error: as in `checked`.
 
     Raises:
         ValueError: names file, line, value and mend.
     """
-    known = glue_task(task)
     lines = ((number, line) for number, line in read_lines(path) if line.strip())
     first = next(lines, None)
     if first is None:
-        raise ValueError(f"{path} holds no rows; fetch the file of {known.name} again.")
-    columns, is_header = _columns(known, first[1].split("\t"), path, labelled)
+        raise ValueError(f"{path} holds no rows; fetch the file of {task.name} again.")
+    columns, is_header = _columns(task, first[1].split("\t"), path, labelled)
     rows = enumerate(lines if is_header else chain([first], lines))
     numbered = ((number, (row, line.split("\t"))) for row, (number, line) in rows)
-    check = partial(_check, task=known, columns=columns, labelled=labelled)
+    check = partial(_check, task=task, columns=columns, labelled=labelled)
     empty = True
     for example in checked(numbered, check, path, "line", on_error):
         empty = False
         yield example
     if empty and on_error is None:
-        raise ValueError(f"{path} holds no rows; fetch the file of {known.name} again.")
+        raise ValueError(f"{path} holds no rows; fetch the file of {task.name} again.")
 
 
-def _columns(task: GlueTask, cells: list[str], path: str | Path, labelled: bool) -> tuple[dict[str, int], bool]:
+def _columns(task: type[Glue], cells: list[str], path: str | Path, labelled: bool) -> tuple[dict[str, int], bool]:
     """Column -> place, and whether the first line is a header."""
     is_header = task.texts[0] in cells
     header = cells if is_header else task.header
@@ -163,7 +253,7 @@ def _columns(task: GlueTask, cells: list[str], path: str | Path, labelled: bool)
 
 
 def _check(
-    numbered: tuple[int, list[str]], where: str, number: int, task: GlueTask, columns: dict[str, int], labelled: bool
+    numbered: tuple[int, list[str]], where: str, number: int, task: type[Glue], columns: dict[str, int], labelled: bool
 ) -> dict[str, Any]:
     row, cells = numbered
     if len(cells) <= max(columns.values()):
@@ -173,7 +263,7 @@ def _check(
         return {"texts": [""] * len(task.texts), "label": "", **fault}
     label = cells[columns[task.label]].strip() if task.label in columns else ""
     if task.label in columns and not _is_label(task, label):
-        wanted = ", ".join(task.labels) or f"a number from 0 to {MAX_SIMILARITY:g}"
+        wanted = ", ".join(task.LABELS) or f"a number from 0 to {MAX_SIMILARITY:g}"
         raise ValueError(f"{where}: the label {label!r} is not {wanted}; mend it or take the line out.")
     index = cells[columns["index"]] if "index" in columns else cells[columns["id"]] if "id" in columns else str(row)
     if not labelled and not index.isdecimal():
@@ -187,9 +277,9 @@ def _check(
     }
 
 
-def _is_label(task: GlueTask, label: str) -> bool:
-    if task.labels:
-        return label in task.labels
+def _is_label(task: type[Glue], label: str) -> bool:
+    if task.LABELS:
+        return label in task.LABELS
     try:
         return 0 <= float(label) <= MAX_SIMILARITY
     except ValueError:
@@ -217,3 +307,27 @@ def encode_glue(
         feature["labels"] = known if labels else float(known)
         feature |= {"index": example["index"], "dropped": example["fault"]}
     return features
+
+
+def glue_scores(predicted: np.ndarray, gold: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """GLUE's official scores, those of `names`: accuracy, f1 (of class 1), matthews, pearson, spearman.
+
+    Args:
+        predicted, gold: [examples], classes or numbers.
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    found = {
+        "accuracy": lambda: (predicted == gold).mean(),
+        "f1": lambda: f1_score(gold, predicted, zero_division=0),
+        "matthews": lambda: matthews_corrcoef(gold, predicted),
+        "pearson": lambda: correlation(predicted, gold),
+        "spearman": lambda: correlation(rankdata(predicted), rankdata(gold)),
+    }
+    return {name: float(found[name]()) for name in names}
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; 0 where one of both is constant."""
+    one, other = one - one.mean(), other - other.mean()
+    size = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / size) if size else 0.0

@@ -1,4 +1,4 @@
-"""Multiple choice: reader and encoding of CosmosQA.
+"""Multiple choice: CosmosQA (K-Adapter, section 4.2).
 
 A record: {"id", "context", "question", "answer0" .. "answer3", "label": "0" .. "3"}; the test split has no label.
 The second form adds answerN_searched_evidence: {"basic": [{"text": str}]}.
@@ -6,18 +6,26 @@ The second form adds answerN_searched_evidence: {"basic": [{"text": str}]}.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from datasets import Features, List, Value
+import numpy as np
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
+from kadapter.configuration import IGNORE, HeadConfig
 from kadapter.data.encoding import Feature, Template, tokenize_pieces, truncate_pair
-from kadapter.data.features import Source
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
+from kadapter.data.features import OnError
+from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, split_path, write_jsonl
+from kadapter.storage.files import atomic_writer
+from kadapter.tasks.scores import numbers, rounded
+from kadapter.training.task import Predictions, Scores, Task, report_option
+
+logger = logging.getLogger(__name__)
 
 CHOICES = 4
 TEXT_KEYS = ("context", "question", *(f"answer{i}" for i in range(CHOICES)))
@@ -32,16 +40,79 @@ CHOICE_SCHEMA = Features(
 )
 
 
-def cosmosqa_source(evidence: bool = False) -> Source:
-    """CosmosQA's files, whose dev split is called valid and whose test split keeps its labels back."""
-    return Source(
-        read=read_cosmosqa,
-        schema=CHOICE_SCHEMA,
-        encode=encode_choices,
-        read_options={"evidence": evidence},
-        files={"dev": "valid"},
-        split_options={"test": {"labelled": False}},
-    )
+@dataclass(frozen=True, kw_only=True)
+class CosmosQA(Task):
+    """A question on a context -> one of four answers. Its dev split is called valid; test keeps its labels back."""
+
+    name = "cosmosqa"
+    head = "multiple_choice"
+    metric = "accuracy"
+    max_seq_length = 256
+    schema = CHOICE_SCHEMA
+    sizes: ClassVar = {"CosmosQA": {"train": 25262, "dev": 2985, "test": 6963}}
+
+    evidence: bool = False
+    """Append each answer's searched evidence."""
+    original_padding: bool = False
+    """Pad with id 0, as the original; it matters with `attend_padding` alone."""
+    errors_of: str = report_option("")
+    """The data folder whose wrongly answered dev questions are written; "" writes none."""
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        return split_path(folder, "valid" if split == "dev" else split)
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_cosmosqa(path, self.evidence, split != "test", on_error)
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        return encode_choices(examples, tokenizer, max_seq_length, causal)
+
+    def pad_token_id(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        return 0 if self.original_padding else super().pad_token_id(tokenizer)
+
+    def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
+        return HeadConfig(self.head, 1)  # a score a choice, however many there are
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        return {"accuracy": float((_logits(predictions).argmax(1) == numbers(features)).mean())}
+
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, Any]]:
+        """Gold (None where it is kept back) and predicted choice, and all logits."""
+        columns = (_logits(predictions), numbers(features), numbers(features, "record"))
+        for logits, gold, record in zip(*columns, strict=True):
+            label = None if gold == IGNORE else int(gold)
+            chosen = int(logits.argmax())
+            yield {"record": int(record), "label": label, "predicted": chosen, "logits": rounded(logits)}
+
+    def report(self, folder: Path, split: str, predictions: Predictions, features: Dataset) -> None:
+        """`predictions.lst` for the leaderboard, one choice a line, and `errors_dev.jsonl`."""
+        if split == "test":
+            with atomic_writer(folder / "predictions.lst") as file:
+                file.writelines(f"{choice}\n" for choice in _logits(predictions).argmax(1).tolist())
+        if split == "dev" and self.errors_of:
+            logits, records = _logits(predictions), numbers(features, "record")
+            is_wrong = logits.argmax(1) != numbers(features)
+            found = {int(records[i]): logits[i] for i in np.flatnonzero(is_wrong)}
+            wrong = [
+                {**record, "predicted": int(found[number].argmax()), "logits": rounded(found[number])}
+                for number, record in read_records(self.path(self.errors_of, "dev"))
+                if number in found
+            ]
+            logger.info("%d of %d answers are wrong: %s", len(wrong), len(logits), folder / "errors_dev.jsonl")
+            write_jsonl(folder / "errors_dev.jsonl", wrong)
+
+
+def _logits(predictions: Predictions) -> np.ndarray:
+    """[questions, choices]."""
+    return predictions["logits"].values.reshape(-1, CHOICES)
 
 
 def read_cosmosqa(
@@ -127,8 +198,10 @@ def encode_choices(
             first, second = truncate_pair(len(context), len(tail), max_seq_length - template.size)
             cut = cut or first < len(context) or second < len(tail)
             choices.append(template.join(context[:first], tail[:second]))
-        note = "context or answer was cut to max_seq_length" if cut else ""
-        columns = {name: [choice[name] for choice in choices] for name in choices[0]}
-        positions = [template.summary(len(ids), causal) for ids in columns["input_ids"]]
-        features.append({**columns, "positions": positions, "labels": example["label"], "note": note})
+        feature: Feature = {"input_ids": [choice["input_ids"] for choice in choices]}
+        if template.typed:
+            feature["token_type_ids"] = [choice["token_type_ids"] for choice in choices]
+        feature["positions"] = [template.summary(len(ids), causal) for ids in feature["input_ids"]]
+        feature |= {"labels": example["label"], "note": "context or answer was cut to max_seq_length" if cut else ""}
+        features.append(feature)
     return features

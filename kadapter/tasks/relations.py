@@ -1,4 +1,4 @@
-"""Relation classification: reader of T-REx (trex-rc) and TACRED, encoding of these and of SemEval-2010 Task 8.
+"""Relation classification: T-REx (trex-rc), to pretrain an adapter on, and TACRED (K-Adapter, sections 3.3, 4.3).
 
 A record: {"token": [...], "relation": "P17", "subj_start", "subj_end", "obj_start", "obj_end", ...}; word
 numbers from 0, ends inclusive.
@@ -6,18 +6,24 @@ numbers from 0, ends inclusive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from datasets import Features, List, Value
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from sklearn.metrics import f1_score
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
-from kadapter.data.features import Source, dropped
+from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
+from kadapter.data.labels import read_labels
 from kadapter.data.subset import check_spans
+from kadapter.tasks.scores import f1, numbers, write_per_class
+from kadapter.training.task import Predictions, Scores, Task, report_option
 
 MARKERS = ("@", "#")  # around the subject and around the object
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
@@ -31,16 +37,152 @@ RELATION_SCHEMA = Features(
 )
 
 
-def relation_source(labels: Sequence[str], train: Mapping[str, Any] | None = None, **encode_options: Any) -> Source:
-    """Examples with those labels, in that order; `train`: further options of `read_relations` for that split."""
-    return Source(
-        read=read_relations,
-        schema=RELATION_SCHEMA,
-        encode=encode_relations,
-        read_options={"labels": labels},
-        encode_options={"labels": labels, **encode_options},
-        split_options={"train": train or {}},
-    )
+# TACRED's relations in the original's order (utils_glue.py), which saved heads depend on.
+TACRED_LABELS = (
+    "per:siblings",
+    "per:parents",
+    "org:member_of",
+    "per:origin",
+    "per:alternate_names",
+    "per:date_of_death",
+    "per:title",
+    "org:alternate_names",
+    "per:countries_of_residence",
+    "org:stateorprovince_of_headquarters",
+    "per:city_of_death",
+    "per:schools_attended",
+    "per:employee_of",
+    "org:members",
+    "org:dissolved",
+    "per:date_of_birth",
+    "org:number_of_employees/members",
+    "org:founded",
+    "org:founded_by",
+    "org:political/religious_affiliation",
+    "org:website",
+    "org:top_members/employees",
+    "per:children",
+    "per:cities_of_residence",
+    "per:cause_of_death",
+    "org:shareholders",
+    "per:age",
+    "per:religion",
+    "no_relation",
+    "org:parents",
+    "org:subsidiaries",
+    "per:country_of_birth",
+    "per:stateorprovince_of_death",
+    "per:city_of_birth",
+    "per:stateorprovinces_of_residence",
+    "org:country_of_headquarters",
+    "per:other_family",
+    "per:stateorprovince_of_birth",
+    "per:country_of_death",
+    "per:charges",
+    "org:city_of_headquarters",
+    "per:spouse",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationClassification(Task):
+    """Two marked mentions -> a relation.
+
+    markers: texts around the subject and around the object.
+    bare: markers are the vocabulary's own entries, else what the tokenizer makes of them (in RoBERTa's case with a
+        space before).
+    """
+
+    head = "relation"
+    schema = RELATION_SCHEMA
+    markers: ClassVar[tuple[str, str]] = MARKERS
+    bare: ClassVar[bool] = True
+
+    keep_markers: bool = True
+    """Where a cut at the right would lose a marker, take a window that holds both."""
+    report_per_class: bool = report_option(False)
+    """Print and write a table of scores by relation."""
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_relations(path, self.labels, on_error=on_error)
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        options = (self.markers, self.bare, self.keep_markers)
+        return encode_relations(examples, tokenizer, max_seq_length, self.labels, *options, causal)
+
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, Any]]:
+        """Gold and predicted relation, and the logit of the latter."""
+        for logits, gold, record in zip(
+            predictions["logits"], numbers(features), numbers(features, "record"), strict=True
+        ):
+            best = int(logits.argmax())
+            names = {"relation": self.labels[gold], "predicted": self.labels[best]}
+            yield {"record": int(record), **names, "logit": round(float(logits[best]), 4)}
+
+    def report(self, folder: Path, split: str, predictions: Predictions, features: Dataset) -> None:
+        if self.report_per_class:
+            write_per_class(folder, split, predictions, features, self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrexRelations(RelationClassification):
+    """Relations of T-REx's entities, to pretrain an adapter on; an example that loses a marker is dropped."""
+
+    name = "fac"
+    metric = "accuracy"
+    max_seq_length = 64
+    splits = ("train", "dev")
+    labels_may_differ = True
+    keep_markers: bool = False
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return read_labels(folder / "relations.json")
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        return relation_scores(predictions["logits"].values, numbers(features))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tacred(RelationClassification):
+    """TACRED and Re-TACRED, scored without the relation `negative`."""
+
+    name = "tacred"
+    metric = "f1"
+    max_seq_length = 184
+    labels_may_differ = True
+    sizes: ClassVar = {
+        "TACRED": {"train": 68124, "dev": 22631, "test": 15509},
+        "Re-TACRED": {"train": 58465, "dev": 19584, "test": 13418},
+    }
+
+    negative: str = "no_relation"
+    negative_sample: int = 0
+    """Keep so many training examples of it, less one, as the original; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.negative not in self.labels:
+            raise ValueError(f"--negative is {self.negative!r}, which is not among the {len(self.labels)} labels.")
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return TACRED_LABELS
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        sample = self.negative_sample if split == "train" else 0
+        return read_relations(path, self.labels, self.negative, sample, on_error)
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        predicted = predictions["logits"].values.argmax(1)
+        return tacred_scores(predicted, numbers(features), self.labels.index(self.negative))
 
 
 def read_relations(
@@ -148,3 +290,31 @@ def encode_relations(
             }
         )
     return features
+
+
+def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy (which is micro F1 here) and macro F1 over the relations that occur in `labels`.
+
+    Args:
+        logits: [examples, relations].
+        labels: [examples].
+    """
+    predicted, gold = np.asarray(logits).argmax(1), np.asarray(labels)
+    macro = f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0)
+    return {"accuracy": float((predicted == gold).mean()), "macro_f1": float(macro)}
+
+
+def tacred_scores(predicted: np.ndarray, gold: np.ndarray, negative: int) -> dict[str, float]:
+    """Micro precision, recall and F1 without the relation `negative`; precision is 1 where nothing is predicted.
+
+    The official scorer's definition, and the original's (run_finetune_TACRED_adapter.py: tacred_f1).
+
+    Args:
+        predicted, gold: [examples], relation numbers.
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    hits = int(((predicted == gold) & (gold != negative)).sum())
+    n_predicted, n_gold = int((predicted != negative).sum()), int((gold != negative).sum())
+    precision = hits / n_predicted if n_predicted else 1.0
+    recall = hits / n_gold if n_gold else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1(precision, recall)}

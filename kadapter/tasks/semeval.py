@@ -1,4 +1,4 @@
-"""SemEval-2010 Task 8: reader of the official files; `relations.encode_relations` encodes what it yields.
+"""SemEval-2010 Task 8: relations of two nominals, from the official files.
 
 Four lines an example, ended by LF or CRLF: `id<TAB>"sentence with <e1>..</e1> and <e2>..</e2>"`, the relation,
 a comment, a blank line. TRAIN_FILE.TXT and TEST_FILE_FULL.TXT have this form.
@@ -7,18 +7,21 @@ a comment, a blank line. TRAIN_FILE.TXT and TEST_FILE_FULL.TXT have this form.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from datasets import Dataset
 
-from kadapter.data.features import Source
+from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_unique, checked, read_lines
-from kadapter.tasks.relations import RELATION_SCHEMA, encode_relations
+from kadapter.tasks.relations import RelationClassification
+from kadapter.tasks.scores import f1, numbers
+from kadapter.training.task import Predictions, Scores
 
-MARKERS = ("@", "^")  # around e1 and around e2, as in the original (utils_glue.py)
 RELATIONS = (
     "Cause-Effect",
     "Content-Container",
@@ -36,19 +39,43 @@ LABELS = (*(f"{name}({way})" for name in RELATIONS for way in ("e1,e2", "e2,e1")
 _ENTITY = re.compile(r"(.*?)<e([12])>(.*?)</e\2>(.*?)<e([12])>(.*?)</e\5>(.*)", re.DOTALL)
 
 
-def semeval_source(folder: str | Path, dev_share: float, seed: int = 42) -> Source:
-    """The official files in that folder; where there is no dev.txt, `dev_share` of train is dev, drawn by `seed`."""
-    own_dev = (Path(folder) / "dev.txt").is_file()
-    held_out = {"dev_share": dev_share, "seed": seed}
-    return Source(
-        read=read_semeval,
-        schema=RELATION_SCHEMA,
-        encode=encode_relations,
-        read_options={"labels": LABELS},
-        encode_options={"labels": LABELS, "markers": MARKERS, "bare": False, "keep_markers": True},
-        files={"train": "train.txt", "dev": "dev.txt" if own_dev else "train.txt", "test": "test.txt"},
-        split_options={} if own_dev else {part: {"part": part, **held_out} for part in ("train", "dev")},
-    )
+@dataclass(frozen=True, kw_only=True)
+class Semeval(RelationClassification):
+    """The official files; where there is no dev.txt beside train.txt, a part of train is dev."""
+
+    name = "semeval"
+    metric = "macro_f1"
+    max_seq_length = 184
+    required = ("train",)
+    sizes: ClassVar = {"SemEval-2010 Task 8": {"train": 8000, "test": 2717}}
+    markers = ("@", "^")  # around e1 and around e2, as in the original (utils_glue.py)
+    bare = False
+
+    dev_share: float = 0.1
+    """Share of train that is dev where there is no dev.txt."""
+    split_seed: int = 42
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        return LABELS
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        own = Path(folder) / f"{split}.txt"
+        return own if split != "dev" or own.is_file() else Path(folder) / "train.txt"
+
+    def key(self, path: Path, split: str) -> Mapping[str, Any]:
+        return {**super().key(path, split), "part": self._part(path, split)}
+
+    @staticmethod
+    def _part(path: Path, split: str) -> str:
+        shared = path.name == "train.txt" and not path.with_name("dev.txt").is_file()
+        return split if shared else "all"
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_semeval(path, self.labels, self._part(path, split), self.dev_share, self.split_seed, on_error)
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        return semeval_scores(predictions["logits"].values.argmax(1), numbers(features), self.labels)
 
 
 def read_semeval(
@@ -116,3 +143,35 @@ def _blocks(path: str | Path) -> Iterator[tuple[int, list[str]]]:
             block = []
     if block:
         yield begin, block
+
+
+def semeval_scores(predicted: np.ndarray, gold: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """SemEval-2010 Task 8's official score: macro F1 over the nine relations, direction taken into account.
+
+    A relation with the wrong direction is an error, but counts as predicted and as gold of that relation; "Other"
+    is left out of the mean. That is the scorer's "(9+1)-way evaluation with directionality". `original_macro_f1`
+    is the original's, which does not count a wrong direction against recall and takes the mean over "Other" too
+    (utils_glue.py: macro_f1_semeval).
+
+    Args:
+        predicted, gold: [examples], numbers of labels such as "Cause-Effect(e1,e2)".
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    relation = np.array([label.partition("(")[0] for label in labels])
+    scores, original = [], []
+    for name in dict.fromkeys(relation.tolist()):
+        is_predicted, is_gold = relation[predicted] == name, relation[gold] == name
+        hits = int((is_gold & (predicted == gold)).sum())
+        turned = int((is_gold & is_predicted & (predicted != gold)).sum())
+        precision = hits / max(1, int(is_predicted.sum()))
+        if name != "Other":
+            scores.append((precision, hits / max(1, int(is_gold.sum()))))
+        original.append(f1(precision, hits / max(1, int(is_gold.sum()) - turned)))
+    precision, recall = np.mean(scores, axis=0)
+    return {
+        "macro_precision": float(precision),
+        "macro_recall": float(recall),
+        "macro_f1": float(np.mean([f1(*pair) for pair in scores])),
+        "original_macro_f1": float(np.mean(original)),
+        "accuracy": float((predicted == gold).mean()),
+    }

@@ -10,8 +10,8 @@ import argparse
 import logging
 import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Generic, TypeVar
 
 from kadapter.configuration import FUSION_MODES, AdapterConfig, BottleneckConfig
 
@@ -171,7 +171,8 @@ class DataArguments:
     group_by_length: bool = flag("put examples of like length into one batch", True)
     overwrite_cache: bool = flag("tokenize anew", False)
     features_cache: str | None = flag("folder of tokenized features; default: that of datasets", None)
-    preprocessing_num_workers: int = flag("processes that tokenize", 1)
+    preprocessing_num_workers: int | None = flag("processes that tokenize; default: what the data are worth", None)
+    prepare_only: bool = flag("read and tokenize the data, and stop", False)
     dataloader_num_workers: int = flag("processes that load batches", 0)
 
     def __post_init__(self) -> None:
@@ -239,6 +240,37 @@ class TrainingArguments:
     @property
     def mixed_precision(self) -> str:
         return "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
+
+
+ModelT = TypeVar("ModelT", bound=ModelArguments, covariant=True)
+OwnT = TypeVar("OwnT", covariant=True)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A recipe without flags of its own."""
+
+
+@dataclass(frozen=True)
+class Arguments(Generic[ModelT, OwnT]):
+    """A recipe's parsed command line; `own` are the recipe's own flags."""
+
+    model: ModelT
+    data: DataArguments
+    training: TrainingArguments
+    own: OwnT
+
+    def values(self) -> dict[str, Any]:
+        """Flag -> value, over all groups."""
+        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
+
+
+def parse_recipe(
+    description: str | None, model: type[ModelT], own: type[OwnT], argv: list[str] | None = None, **defaults: Any
+) -> Arguments[ModelT, OwnT]:
+    """A recipe's command line; its own defaults, where they differ from the groups', go into `defaults`."""
+    parsed = parse(description, [model, DataArguments, TrainingArguments, own], argv, **defaults)
+    return Arguments(*parsed)
 
 
 def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:

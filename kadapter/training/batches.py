@@ -1,36 +1,81 @@
 """Which examples make up which step.
 
-The order of the data is a function of (seed, epoch) alone and a step is made of global batches, which the processes
-share out. So a position in the data is one number, a resumed run repeats exactly what an unbroken one does, and
-any number of processes sees the same batches.
+The order of the data is a function of (seed, epoch) alone, and a step is one batch of the whole job, which is cut into
+micro-batches and shared out to the processes. So a position in the data is one number, a resumed run repeats exactly
+what an unbroken one does, and any number of processes sees the same steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
+from kadapter.data.collation import Batch, Collator
+from kadapter.data.columns import feature_column, feature_rows
+from kadapter.data.encoding import Feature
 from kadapter.training.arguments import TrainingArguments
 
-Collate = Callable[..., dict[str, torch.Tensor]]  # of examples and, in training, `epoch`
+COLLATED = ("input_ids", "token_type_ids", "positions", "labels", "record", "block")  # the collator needs no other
 
 
-def make_batches(
-    lengths: np.ndarray, batch_size: int, seed: int, epoch: int, group_by_length: bool, at_least: int = 1
+@dataclass(frozen=True)
+class Feed:
+    """Where batches come from.
+
+    num_workers: processes that load them.
+    """
+
+    features: Dataset
+    collate: Collator
+    group_by_length: bool = True
+    num_workers: int = 0
+
+    def batches(self, indices: list[np.ndarray], epoch: int | None = None) -> DataLoader:
+        """A loader of just these batches, in this order; `epoch` is that of training."""
+        # A generator of its own: a loader draws a number at its start, which would change what a resumed run draws.
+        return DataLoader(
+            _Rows(self.features),
+            batch_sampler=[batch.tolist() for batch in indices],
+            collate_fn=partial(self.collate, epoch=epoch),
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),
+        )
+
+
+class _Rows(torch.utils.data.Dataset):
+    """Features by their indices, many at a time, as arrays."""
+
+    def __init__(self, features: Dataset):
+        kept = [name for name in features.column_names if name in COLLATED]
+        self.features = features.select_columns(kept).with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> Feature:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        return feature_rows(self.features[indices])
+
+
+def order_batches(
+    lengths: np.ndarray, batch_size: int, seed: int, epoch: int, group_by_length: bool
 ) -> list[np.ndarray]:
-    """Global batches of one epoch: a permutation of all examples, cut into pieces of `batch_size`.
+    """The batches of one epoch: a permutation of all examples, cut into pieces of `batch_size`.
 
     Args:
         group_by_length: sort within runs of 50 batches, then shuffle the batches, so that little is padded.
-        at_least: a last batch of fewer examples joins the one before, so that every process has some.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
@@ -39,34 +84,49 @@ def make_batches(
         runs = [order[i : i + chunk] for i in range(0, len(order), chunk)]
         order = np.concatenate([run[np.argsort(-lengths[run], kind="stable")] for run in runs])
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) < at_least:
-        batches[-2:] = [np.concatenate(batches[-2:])]
     if group_by_length:
         batches = [batches[i] for i in random.permutation(len(batches))]
     return batches
 
 
-def make_loader(dataset: Dataset, batches: list[np.ndarray], collate: Collate, num_workers: int) -> DataLoader:
-    """A loader of just these batches, in this order."""
-    # A generator of its own: a loader draws a number at its start, which would tell a resumed run from an unbroken one.
-    return DataLoader(
-        dataset,
-        batch_sampler=[batch.tolist() for batch in batches],
-        collate_fn=collate,  # type: ignore[arg-type]
-        num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step.
+
+    indices: the examples of each micro-batch, over all processes; of any sizes.
+    divisors: what this process divides the summed loss of each of its micro-batches by.
+    batches: this process's part of each.
+    """
+
+    indices: list[np.ndarray]
+    divisors: list[float]
+    batches: list[Batch]
 
 
-def columns(dataset: Dataset) -> dict[str, np.ndarray]:
-    """The columns "length" (tokens) and "items" (what the loss counts), [examples] each."""
-    return dataset.select_columns(["length", "items"]).with_format("numpy")[:]
+def accumulation_steps(batch_size: int, per_device: int, world: int) -> int:
+    """The fewest micro-batches of at most `per_device` examples a process that make up steps of `batch_size`.
+
+    Raises:
+        ValueError: the processes cannot share a step out evenly.
+    """
+    if batch_size % world:
+        raise ValueError(
+            f"this run takes {batch_size} examples a step, which {world} processes cannot share out evenly; take a "
+            f"number of processes that divides {batch_size}, or start anew with --overwrite_output_dir."
+        )
+    share = batch_size // world
+    return next(count for count in range(-(-share // per_device), share + 1) if share % count == 0)
 
 
 @dataclass
 class Plan:
-    """Batches and steps of a whole training, the same in every process."""
+    """All steps of a training.
+
+    lengths, items: [examples] tokens, and terms of the loss.
+    batch_size: examples a step, over all micro-batches and processes.
+    accumulation: micro-batches a step; `world`: processes.
+    mean_of_means: the loss of a step is the mean of the micro-batches' own means, as the original has it.
+    """
 
     lengths: np.ndarray
     items: np.ndarray
@@ -76,32 +136,46 @@ class Plan:
     seed: int
     group_by_length: bool
     mean_of_means: bool
-    steps_per_epoch: int = 0
     total_steps: int = 0
 
     @classmethod
-    def make(cls, dataset: Dataset, args: TrainingArguments, world: int, group_by_length: bool) -> Plan:
-        """Raises ValueError where there are fewer examples than processes."""
-        if len(dataset) < world:
-            raise ValueError(f"{len(dataset)} training examples cannot be shared by {world} processes; use fewer.")
-        found = columns(dataset)
+    def make(cls, feed: Feed, args: TrainingArguments, batch_size: int, world: int) -> Plan:
+        """Raises ValueError where steps of `batch_size` cannot be shared out as the arguments say."""
+        accumulation = accumulation_steps(batch_size, args.per_gpu_train_batch_size, world)
+        if args.original_accumulation and accumulation != args.gradient_accumulation_steps:
+            raise ValueError(
+                f"with {world} processes a step of {batch_size} examples takes {accumulation} micro-batches instead of "
+                f"{args.gradient_accumulation_steps}, which --original_accumulation does not leave the same; take the "
+                "number of processes that the run began with."
+            )
         plan = cls(
-            lengths=found["length"],
-            items=found["items"],
-            batch_size=args.per_gpu_train_batch_size * world,
-            accumulation=args.gradient_accumulation_steps,
+            lengths=feature_column(feed.features, "length").values,
+            items=feature_column(feed.features, "items").values,
+            batch_size=batch_size,
+            accumulation=accumulation,
             world=world,
             seed=args.seed,
-            group_by_length=group_by_length,
+            group_by_length=feed.group_by_length,
             mean_of_means=args.original_accumulation,
         )
-        plan.steps_per_epoch = math.ceil(len(plan.epoch(0)) / plan.accumulation)
         epochs = math.ceil(args.num_train_epochs * plan.steps_per_epoch)
         plan.total_steps = args.max_steps if args.max_steps > 0 else epochs
         return plan
 
-    def epoch(self, number: int) -> list[np.ndarray]:
-        return make_batches(self.lengths, self.batch_size, self.seed, number, self.group_by_length, self.world)
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.lengths) / self.batch_size)
+
+    def epoch(self, number: int) -> list[list[np.ndarray]]:
+        """The micro-batches of each step of an epoch, over all processes."""
+        size = self.batch_size // self.accumulation
+        steps = order_batches(self.lengths, self.batch_size, self.seed, number, self.group_by_length)
+        return [[step[i : i + size] for i in range(0, len(step), size)] for step in steps]
+
+    def share(self, indices: np.ndarray, rank: int) -> np.ndarray:
+        """A process's part of a micro-batch; where there is none for it, an example that its divisor makes count 0."""
+        own = indices[rank :: self.world]
+        return own if len(own) else indices[:1]
 
     def divisors(self, indices: list[np.ndarray], rank: int) -> list[float]:
         """What the summed loss of each micro-batch is divided by, so that processes' mean gradients are the step's.
@@ -109,21 +183,20 @@ class Plan:
         The loss of a step is the mean over all its items, whatever the micro-batches and processes; as the original
         has it, the mean of the micro-batches' own means.
         """
+        own = [batch[rank :: self.world] for batch in indices]
         if self.mean_of_means:
-            return [self.items[batch[rank :: self.world]].sum() * self.accumulation for batch in indices]
-        return [self.items[np.concatenate(indices)].sum() / self.world] * len(indices)
+            counts = [self.items[share].sum() * self.accumulation for share in own]
+        else:
+            counts = [self.items[np.concatenate(indices)].sum() / self.world] * len(indices)
+        return [float(count) if len(share) else math.inf for count, share in zip(counts, own, strict=True)]
 
-    def steps(
-        self, dataset: Dataset, collate: Collate, begin: int, rank: int, num_workers: int
-    ) -> Iterator[tuple[list[np.ndarray], list[dict[str, torch.Tensor]]]]:
-        """(global batches of indices, this process's batches of tensors) of step `begin` and all that follow."""
+    def steps(self, feed: Feed, begin: int, rank: int) -> Iterator[Step]:
+        """Step `begin`, counted from 0, and all that follow, with the batches of process `rank`."""
         step = begin
         while step < self.total_steps:
             epoch, done = divmod(step, self.steps_per_epoch)
-            batches = self.epoch(epoch)[done * self.accumulation :][: (self.total_steps - step) * self.accumulation]
-            shares = [batch[rank :: self.world] for batch in batches]
-            loader = make_loader(dataset, shares, partial(collate, epoch=epoch), num_workers)
-            pairs = iter(zip(batches, loader, strict=True))
-            while group := list(islice(pairs, self.accumulation)):
-                yield [indices for indices, _ in group], [batch for _, batch in group]
-                step += 1
+            wanted = self.epoch(epoch)[done:][: self.total_steps - step]
+            loader = iter(feed.batches([self.share(batch, rank) for indices in wanted for batch in indices], epoch))
+            for indices in wanted:
+                yield Step(indices, self.divisors(indices, rank), list(islice(loader, len(indices))))
+            step += len(wanted)

@@ -1,95 +1,114 @@
-"""Train a task model, choose its best checkpoint on dev, report it; and how such models are kept."""
+"""Train a task model, choose its best checkpoint on dev, report it."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Collator
+from kadapter.data.collation import Collator
 from kadapter.models.task_model import TaskModel
-from kadapter.storage import checkpoint
-from kadapter.storage.card import write_card
-from kadapter.storage.original import load_original, original_name
-from kadapter.training.arguments import DataArguments, TrainingArguments
-from kadapter.training.evaluation import Predictions, predict
+from kadapter.training.arguments import Arguments
+from kadapter.training.batches import Feed
+from kadapter.training.evaluation import predict
+from kadapter.training.interruption import Interruption
+from kadapter.training.keeping import ModelFiles
 from kadapter.training.loop import Progress, train
-from kadapter.training.task import Task
+from kadapter.training.task import Predictions, Scores, Task
 from kadapter.training.tracking import Run
 
 
-def fit(
-    accelerator: Accelerator,
-    run: Run,
-    model: TaskModel,
-    tokenizer: PreTrainedTokenizerBase,
-    data: Mapping[str, Dataset],
-    task: Task,
-    args: TrainingArguments,
-    data_args: DataArguments,
-    adapter_alone: bool = False,
-) -> dict[str, Any]:
-    """Train on data["train"], choose the best by `task.metric` on data["dev"], report it on all other splits.
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a task's splits; for the loop, those of dev, by whose `metric` the best model is kept in `best`."""
 
-    Args:
-        adapter_alone: keep the one adapter, with the head beside it, instead of the whole model.
+    run: Run
+    task: Task
+    feeds: Mapping[str, Feed]
+    batch_size: int
+    files: ModelFiles
+
+    @property
+    def metric(self) -> str:
+        return self.task.metric
+
+    @property
+    def best(self) -> Path:
+        return self.run.folder / "best"
+
+    def evaluate(self, model: torch.nn.Module) -> Scores:
+        return self.of_split("dev", model)[0]
+
+    def keep(self, model: torch.nn.Module) -> None:
+        self.files.save(model, self.best)
+
+    def of_split(self, split: str, model: torch.nn.Module) -> tuple[Scores, Predictions | None]:
+        """Scores, none where labels are kept back, and in the main process predictions."""
+        features = self.feeds[split].features
+        predictions, loss = predict(self.run.accelerator, model, self.feeds[split], self.batch_size, split)
+        found: list[Any] = [{}]
+        if predictions is not None and features[0]["labels"] != IGNORE:
+            found = [{**self.task.score(predictions, features), "loss": float(loss)}]
+        if self.run.accelerator.num_processes > 1:
+            broadcast_object_list(found)  # processes must agree which model is the best
+        return found[0], predictions
+
+
+def fit(
+    run: Run, model: TaskModel, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles
+) -> dict:
+    """Train on data["train"], choose the best by `task.metric` on data["dev"], report it on all other splits.
 
     Returns:
         What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
-    collate = Collator(
-        tokenizer.pad_token_id if task.pad_token_id is None else task.pad_token_id,
-        data_args.max_seq_length if data_args.pad_to_max_length else None,
-        multiple=8 if accelerator.device.type == "cuda" else 1,
-        augment=task.augment,
-    )
-    workers, best = data_args.dataloader_num_workers, run.folder / "best"
-    options: dict[str, Any] = {"collate": collate, "batch_size": args.per_gpu_eval_batch_size, "num_workers": workers}
-    evaluate = partial(_evaluate, task, data, partial(predict, accelerator, **options))
-    save = partial(save_model, accelerator, tokenizer=tokenizer, adapter_alone=adapter_alone)
-    module: torch.nn.Module = model.to(accelerator.device)
+    feeds = _feeds(run, task, data, args, files)
+    evaluation = Evaluation(run, task, feeds, args.training.per_gpu_eval_batch_size, files)
+    module: torch.nn.Module = model.to(run.accelerator.device)
     progress, report = Progress(), dict[str, Any](metric=task.metric)
     sizes = _sizes(model)  # before parameters are sharded
-    if args.do_train:
-        module, progress = train(
-            accelerator,
-            model,
-            data["train"],
-            collate,
-            args,
-            run,
-            group_by_length=data_args.group_by_length,
-            num_workers=workers,
-            metric=task.metric,
-            evaluate_dev=(lambda module: evaluate("dev", module)[0]) if args.evaluate_during_training else None,
-            save_best=partial(save, folder=best),
-        )
-        save(module, folder=run.folder)
-        report |= sizes | _training_report(progress, task.metric)
-    if args.do_eval:
-        if best.is_dir():
-            load_model(accelerator.unwrap_model(module), best, adapter_alone)
-        elif not args.do_train:
-            raise FileNotFoundError(f"{best} is missing; train first (--do_train) with the same arguments.")
-        place = _best_place(run.folder, task.metric) or (progress.step, 0.0)
-        for split in [name for name in data if name != "train"]:
-            metrics = _final_evaluation(run, task, split, data[split], partial(evaluate, split, module), place)
-            report |= {split: metrics} if metrics else {}
-    report = run.metrics(report)
-    run.close()
-    if accelerator.is_main_process:
-        write_cards(run.folder, model, data_args, data, report, adapter_alone)
+    with Interruption() as interruption:
+        if args.training.do_train:
+            selection = evaluation if args.training.evaluate_during_training else None
+            module, progress = train(run, model, feeds["train"], args.training, interruption, selection)
+            files.save(module, run.folder)
+            report |= sizes | _training_report(progress, task.metric)
+        if args.training.do_eval:
+            if evaluation.best.is_dir():
+                files.load(module, evaluation.best)
+            elif not args.training.do_train:
+                raise FileNotFoundError(
+                    f"{evaluation.best} is missing; train first (--do_train) with the same arguments."
+                )
+            place = _best_place(run.folder, task.metric) or (progress.step, 0.0)
+            for split in [name for name in data if name != "train"]:
+                scores = _report_split(evaluation, split, module, place)
+                report |= {split: scores} if scores else {}
+        report = run.metrics(report)
+    examples = {split: len(features) for split, features in data.items()}
+    files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report)
     return report
+
+
+def _feeds(run: Run, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles) -> dict[str, Feed]:
+    """Split -> its batches."""
+    tokenizer, flags = files.tokenizer, args.data
+    collate = Collator(
+        task.pad_token_id(tokenizer),
+        flags.max_seq_length if flags.pad_to_max_length else None,
+        multiple=8 if run.accelerator.device.type == "cuda" else 1,
+        augment=task.augmentation(tokenizer, args.training.seed),
+    )
+    feed = Feed(next(iter(data.values())), collate, flags.group_by_length, flags.dataloader_num_workers)
+    return {split: replace(feed, features=features) for split, features in data.items()}
 
 
 def _sizes(model: TaskModel) -> dict[str, int]:
@@ -101,90 +120,21 @@ def _training_report(progress: Progress, metric: str) -> dict[str, Any]:
     """What training took, and where the best model was found."""
     seconds, memory = round(progress.seconds, 3), progress.peak_memory_mib
     report: dict[str, Any] = {"steps": progress.step, "seconds": seconds, "peak_memory_mib": memory}
+    report["evaluation_seconds"] = round(progress.evaluation_seconds, 3)
     return report | ({"best": {"step": progress.best_step, metric: progress.best_score}} if progress.best_step else {})
 
 
-def write_cards(
-    folder: Path,
-    model: TaskModel,
-    data_args: DataArguments,
-    data: Mapping[str, Dataset],
-    report: Mapping[str, Any],
-    adapter_alone: bool,
-) -> None:
-    """Cards of the best model, with its scores, and of the final one, with them where it is the best."""
-    about = Path(data_args.data_dir).resolve().name, {split: len(features) for split, features in data.items()}
-    adapter = next(iter(model.encoder.adapters)) if adapter_alone else None
-    best, scores = folder / "best", {split: report[split] for split in data if split in report}
-    if best.is_dir():
-        write_card(best, folder.name, model.config, adapter, about, scores)
-    if "steps" in report:
-        same = not best.is_dir() or report.get("best", {}).get("step") == report["steps"]
-        write_card(folder, folder.name, model.config, adapter, about, scores if same else {})
-
-
-def _evaluate(
-    task: Task, data: Mapping[str, Dataset], predict: Callable, split: str, module: torch.nn.Module
-) -> tuple[dict[str, float], Predictions]:
-    """Scores and predictions of a split; no scores where its labels are kept back."""
-    predictions, loss = predict(model=module, dataset=data[split], desc=split)
-    if data[split][0]["labels"] == IGNORE:
-        return {}, predictions
-    return {**task.score(predictions, data[split]), "loss": float(loss)}, predictions
-
-
-def _final_evaluation(
-    run: Run, task: Task, split: str, features: Dataset, evaluate: Callable, place: tuple[int, float]
-) -> dict[str, float]:
+def _report_split(evaluation: Evaluation, split: str, model: torch.nn.Module, place: tuple[int, float]) -> Scores:
     """Scores of the best model on a split, and its files; `place` is that model's step and epoch."""
+    run, task, features = evaluation.run, evaluation.task, evaluation.feeds[split].features
     began = time.perf_counter()
-    metrics, predictions = evaluate()
-    if metrics:
-        run.result(f"{split}_best", *place, metrics, time.perf_counter() - began)
-    run.predictions(split, task.rows(predictions, features))
-    if task.report is not None and run.accelerator.is_main_process:
+    scores, predictions = evaluation.of_split(split, model)
+    if scores:
+        run.result(f"{split}_best", *place, scores, time.perf_counter() - began)
+    if predictions is not None:
+        run.predictions(split, task.rows(predictions, features, evaluation.files.tokenizer))
         task.report(run.folder, split, predictions, features)
-    return metrics
-
-
-def save_model(
-    accelerator: Accelerator,
-    module: torch.nn.Module,
-    folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    adapter_alone: bool,
-) -> None:
-    """A task model whole (and in `task/` what it adds to a backbone, where that has bottlenecks); or its one adapter,
-    with fusion and head in a file of their own."""
-    state = accelerator.get_state_dict(module)  # all processes meet here where parameters are sharded
-    if accelerator.is_main_process:
-        model: Any = accelerator.unwrap_model(module)
-        if adapter_alone:
-            (name,) = model.encoder.adapters
-            prefix = f"encoder.adapters.{name}."
-            adapter = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            head = {
-                original_name(key, pretraining=True): value
-                for key, value in state.items()
-                if key.startswith(("head.", "encoder.fusion."))
-            }
-            checkpoint.save_adapter(adapter, model.config.adapter_config(name), folder, head)
-        else:
-            model.save_pretrained(folder, state_dict=dict(state))  # which it empties
-            tokenizer.save_pretrained(folder)
-            if model.config.bottleneck is not None:
-                model.save_task(folder / "task", state)
-    accelerator.wait_for_everyone()
-
-
-def load_model(model: TaskModel, folder: Path, adapter_alone: bool) -> None:
-    """Read back what `save_model` wrote."""
-    if adapter_alone:
-        load_original(
-            model, load_file(folder / checkpoint.ADAPTER_WEIGHTS) | load_file(folder / checkpoint.PRETRAINING_HEAD)
-        )
-    else:
-        checkpoint.load_strict(model, checkpoint.read_state_dict(folder / "model.safetensors"), folder)
+    return scores
 
 
 def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import resource
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, send_to_device, set_seed
+from accelerate.utils import send_to_device, set_seed
 from datasets import Dataset
 from torch import nn
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Collate, Plan
+from kadapter.training.batches import Feed, Plan, Step
+from kadapter.training.devices import peak_memory_mib, tell_deepspeed
+from kadapter.training.interruption import Interruption
 from kadapter.training.optimization import build_optimizer, build_schedule, clip_gradients, parameter_table
 from kadapter.training.resume import load_checkpoint, save_checkpoint
 from kadapter.training.tracking import Run
 
 logger = logging.getLogger(__name__)
 
-TERMINATED = 128 + signal.SIGTERM
+MUCH_EVALUATION = 1 / 3  # share of the time beyond which it is said
 
 
 @dataclass
@@ -37,81 +38,134 @@ class Progress:
 
     step: int = 0
     best_step: int = 0
-    best_score: float = -math.inf
+    best_score: float | None = None
     evaluations_without_gain: int = 0
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     peak_memory_mib: int = 0
-    complete: bool = False
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done after a step."""
+
+    log: bool
+    evaluate: bool
+    save: bool
+
+    @classmethod
+    def at(cls, step: int, total: int, args: TrainingArguments) -> Due:
+        """By the intervals; the last step evaluates and saves."""
+
+        def every(interval: int | None) -> bool:
+            return bool(interval) and step % int(interval or 0) == 0
+
+        last = step == total
+        return cls(every(args.logging_steps), last or every(args.eval_steps), last or every(args.save_steps))
+
+
+class Selection(Protocol):
+    """How the best model is found and kept."""
+
+    @property
+    def metric(self) -> str:
+        """The score that chooses it; higher is better."""
+        ...
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """Scores on dev."""
+        ...
+
+    def keep(self, model: nn.Module) -> None:
+        """Called whenever the score has grown."""
+        ...
 
 
 def train(
-    accelerator: Accelerator,
-    model: nn.Module,
-    dataset: Dataset,
-    collate: Collate,
-    args: TrainingArguments,
     run: Run,
-    *,
-    group_by_length: bool = True,
-    num_workers: int = 0,
-    evaluate_dev: Callable[[nn.Module], Mapping[str, float]] | None = None,
-    metric: str = "",
-    save_best: Callable[[nn.Module], None] | None = None,
+    model: nn.Module,
+    feed: Feed,
+    args: TrainingArguments,
+    interruption: Interruption,
+    selection: Selection | None = None,
 ) -> tuple[nn.Module, Progress]:
     """Train what is not frozen.
 
     Args:
         model: `model(**batch, num_items=...)` returns an output with `loss`.
-        dataset: features with the columns length, items and record.
-        evaluate_dev: gives the dev scores, of which `metric` (higher is better) chooses the best.
-        save_best: called with the prepared model whenever that score grows.
+        feed: features with the columns length, items and record.
+        selection: None evaluates nothing while training.
 
     Returns:
         The model as accelerate prepared it, and where the run ended.
 
     Raises:
-        FloatingPointError: a loss that is not finite, with step and record numbers; earlier checkpoints stay.
-        SystemExit: 143, after SIGTERM and a checkpoint.
+        FloatingPointError: a loss, weight or dev score that is not finite; what was saved before stays.
+        SystemExit: 143 or 130, after SIGTERM or Ctrl-C and a checkpoint.
     """
-    plan = Plan.make(dataset, args, accelerator.num_processes, group_by_length)
+    accelerator = run.accelerator
+    plan = Plan.make(feed, args, run.batch_size, accelerator.num_processes)
     optimizer = build_optimizer(model, args)
     schedule = build_schedule(optimizer, args, plan.total_steps)
-    _announce(model, dataset, plan)
-    _tell_deepspeed(accelerator, args)
+    tell_deepspeed(accelerator, args, plan.batch_size // plan.accumulation // plan.world)
+    _announce(model, plan)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(args.seed, device_specific=True)
     progress = load_checkpoint(accelerator, run.folder, model, schedule, Progress) or Progress()
     run.resume_at(progress.step)
-    began, losses = time.perf_counter() - progress.seconds, _Losses(accelerator, dataset)
-    steps = plan.steps(dataset, collate, progress.step, accelerator.process_index, num_workers)
-    with _terminated() as stop, _bar(accelerator, plan.total_steps, progress.step) as bar:
+    began, losses, told = time.perf_counter() - progress.seconds, _Losses(accelerator, feed.features), False
+    steps = plan.steps(feed, progress.step, accelerator.process_index)
+    with interruption.held(), _bar(accelerator, plan.total_steps, progress.step) as bar:
         model.train()
-        while not progress.complete and (step := next(steps, None)):
-            indices, batches = step
-            divisors = plan.divisors(indices, accelerator.process_index)
-            loss = _accumulate(accelerator, model, batches, divisors, args)
-            _update(accelerator, model, optimizer, schedule, args)
+        while not _is_over(progress, args) and (step := next(steps, None)):
+            loss = _accumulate(accelerator, model, step, args)
+            if args.max_grad_norm > 0:
+                accelerator.unscale_gradients()
+                clip_gradients(model, args.max_grad_norm, args.clip_separately)
+            optimizer.step()
+            if not accelerator.optimizer_step_was_skipped:  # by the loss scaler of fp16
+                schedule.step()
+            optimizer.zero_grad()
             progress.step += 1
-            losses.add(progress.step, loss, indices)
+            losses.add(progress.step, loss, step.indices)
             bar.update()
 
-            logs, evaluates, saves = _due(progress.step, plan.total_steps, args)
-            # With several processes the signal is shared where they meet anyway.
-            stopped = _any(accelerator, stop) if logs or accelerator.num_processes == 1 else False
-            if logs or evaluates or saves or stopped:
+            due = Due.at(progress.step, plan.total_steps, args)
+            stopped = _is_stopped(accelerator, interruption, due)
+            if due.log or due.evaluate or due.save or stopped:
                 _log(run, bar, progress.step, losses.finish(), float(schedule.get_last_lr()[0]))
-            if evaluates and evaluate_dev is not None:
-                _evaluate(model, evaluate_dev, metric, save_best, run, progress, plan.steps_per_epoch)
-                progress.complete = 0 < args.patience <= progress.evaluations_without_gain
+            if due.evaluate or due.save or stopped:
+                check_weights(accelerator, model, progress.step)
+            if due.evaluate and selection is not None:
+                _evaluate(run, model, selection, progress, plan.steps_per_epoch)
+                told = told or _tell_of_much_evaluation(progress, time.perf_counter() - began, args)
+                stopped = stopped or _is_stopped(accelerator, interruption, due)
             progress.seconds = time.perf_counter() - began
-            if saves or stopped or progress.complete:
-                progress.peak_memory_mib = max(progress.peak_memory_mib, _peak_memory(accelerator.device))
+            if due.save or stopped or _is_over(progress, args):
+                progress.peak_memory_mib = max(progress.peak_memory_mib, peak_memory_mib(accelerator.device))
                 save_checkpoint(accelerator, run.folder, model, schedule, progress, args.max_save_checkpoints)
             if stopped:
-                _stop(run, progress.step)
-    if progress.complete:
-        logger.info("no better %s in %d evaluations: stopped early", metric, args.patience)
+                break
+    if _is_over(progress, args) and progress.step < plan.total_steps:
+        logger.info("no better %s in %d evaluations: stopped early", selection and selection.metric, args.patience)
     return model, progress
+
+
+def _is_over(progress: Progress, args: TrainingArguments) -> bool:
+    """Whether patience is at its end; a run goes on where it is given more."""
+    return 0 < args.patience <= progress.evaluations_without_gain
+
+
+def _is_stopped(accelerator: Accelerator, interruption: Interruption, due: Due) -> bool:
+    """Whether a signal has come to any process; with several, they ask where they meet anyway."""
+    if accelerator.num_processes == 1:
+        return interruption.received is not None
+    if not (due.log or due.evaluate or due.save):
+        return False
+    received = torch.tensor(interruption.received or 0, device=accelerator.device)
+    number = int(accelerator.gather(received[None]).max())
+    interruption.received = number or None
+    return bool(number)
 
 
 def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float) -> None:
@@ -119,56 +173,10 @@ def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float) -> None:
     run.scalars(step, {"loss": loss, "lr": rate})
 
 
-def _stop(run: Run, step: int) -> NoReturn:
-    run.close()
-    logger.warning("stopped by SIGTERM after step %d; the same command goes on from here", step)
-    raise SystemExit(TERMINATED)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """MiB that tensors took of a GPU, or that this process took of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) >> 20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-
-
-def _tell_deepspeed(accelerator: Accelerator, args: TrainingArguments) -> None:
-    """DeepSpeed clips (one norm of all) and steps by itself; the loss is normalised here already."""
-    plugin = accelerator.state.deepspeed_plugin if accelerator.distributed_type == DistributedType.DEEPSPEED else None
-    if plugin is not None:
-        if args.original_accumulation:
-            raise ValueError("--original_accumulation does not go with DeepSpeed, which clips by itself; leave it out.")
-        plugin.deepspeed_config |= {
-            "train_micro_batch_size_per_gpu": args.per_gpu_train_batch_size,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": args.max_grad_norm,
-        }
-
-
-def _update(accelerator: Accelerator, model: nn.Module, optimizer: Any, schedule: Any, args: TrainingArguments) -> None:
-    """Clip, step, schedule; a step that the loss scaler skipped does not count for the schedule."""
-    if args.max_grad_norm > 0:
-        accelerator.unscale_gradients()
-        clip_gradients(model, args.max_grad_norm, args.clip_separately)
-    optimizer.step()
-    if not accelerator.optimizer_step_was_skipped:
-        schedule.step()
-    optimizer.zero_grad()
-
-
-def _due(step: int, total: int, args: TrainingArguments) -> tuple[bool, bool, bool]:
-    """Whether this step logs, evaluates, saves; the last one evaluates and saves."""
-
-    def every(interval: int | None) -> bool:
-        return bool(interval) and step % int(interval or 0) == 0
-
-    last = step == total
-    return every(args.logging_steps), last or every(args.eval_steps), last or every(args.save_steps)
-
-
-def _announce(model: nn.Module, dataset: Dataset, plan: Plan) -> None:
-    batch = plan.batch_size * plan.accumulation
-    logger.info("%d examples, %d steps of %d\n%s", len(dataset), plan.total_steps, batch, parameter_table(model))
+def _announce(model: nn.Module, plan: Plan) -> None:
+    shape = (len(plan.lengths), plan.total_steps, plan.batch_size, plan.accumulation, plan.world)
+    logger.info("%d examples, %d steps of %d (%d micro-batches on %d processes)", *shape)
+    logger.info("what is trained:\n%s", parameter_table(model))
 
 
 def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
@@ -177,52 +185,75 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
 
 
-def _accumulate(
-    accelerator: Accelerator, model: nn.Module, batches: list[dict], divisors: list[float], args: TrainingArguments
-) -> torch.Tensor:
-    """Gradients of one optimizer step, from micro-batches whose summed losses are divided by `divisors`."""
+def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: TrainingArguments) -> torch.Tensor:
+    """Gradients of one optimizer step, and its loss."""
     total = torch.zeros((), device=accelerator.device)
-    for i, (batch, divisor) in enumerate(zip(batches, divisors, strict=True)):
-        last = i == len(batches) - 1
+    for i, (batch, divisor) in enumerate(zip(step.batches, step.divisors, strict=True)):
+        last = i == len(step.batches) - 1
         complete = last or args.original_accumulation
         accelerator.sync_gradients = complete
-        with contextlib.nullcontext() if complete else accelerator.no_sync(model):
+        with nullcontext() if complete else accelerator.no_sync(model):
             loss = model(**send_to_device(batch, accelerator.device), num_items=divisor).loss
             accelerator.backward(loss)
-        if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by `_update`
+        if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by the loop
             scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
             clip_gradients(model, scale * args.max_grad_norm, args.clip_separately)
         total += loss.detach()
     return total
 
 
-def _evaluate(
-    model: nn.Module,
-    evaluate_dev: Callable[[nn.Module], Mapping[str, float]],
-    metric: str,
-    save_best: Callable[[nn.Module], None] | None,
-    run: Run,
-    progress: Progress,
-    steps_per_epoch: int,
-) -> None:
+def _evaluate(run: Run, model: nn.Module, selection: Selection, progress: Progress, steps_per_epoch: int) -> None:
     """Score on dev and keep the best."""
     began = time.perf_counter()
-    metrics = evaluate_dev(model)
+    scores = selection.evaluate(model)
     model.train()
-    run.result("dev", progress.step, progress.step / steps_per_epoch, metrics, time.perf_counter() - began)
-    if metrics[metric] > progress.best_score:
-        progress.best_score, progress.best_step, progress.evaluations_without_gain = metrics[metric], progress.step, 0
-        if save_best is not None:
-            save_best(model)
+    seconds = time.perf_counter() - began
+    progress.evaluation_seconds += seconds
+    if wrong := [name for name, value in scores.items() if not math.isfinite(value)]:
+        raise FloatingPointError(
+            f"{', '.join(wrong)} on dev is not finite after step {progress.step}; lower --learning_rate. What was "
+            "saved before is kept."
+        )
+    run.result("dev", progress.step, progress.step / steps_per_epoch, scores, seconds)
+    score = scores[selection.metric]
+    if progress.best_score is None or score > progress.best_score:
+        progress.best_score, progress.best_step, progress.evaluations_without_gain = score, progress.step, 0
+        selection.keep(model)
     else:
         progress.evaluations_without_gain += 1
+
+
+def _tell_of_much_evaluation(progress: Progress, seconds: float, args: TrainingArguments) -> bool:
+    """Say it where it is so; whether it was."""
+    share = progress.evaluation_seconds / seconds
+    if much := share > MUCH_EVALUATION:
+        logger.warning(
+            "evaluation on dev takes %.0f %% of the time; a larger --eval_steps (now %s) makes it less.",
+            100 * share,
+            args.eval_steps,
+        )
+    return much
+
+
+def check_weights(accelerator: Accelerator, model: nn.Module, step: int) -> None:
+    """Raise FloatingPointError where a trained weight is not finite, in all processes alike."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    local = [p.to_local() if isinstance(p, DTensor) else p for _, p in trained]
+    bad = torch.stack([~torch.isfinite(p.detach()).all() for p in local]).float()
+    bad = accelerator.reduce(bad, reduction="sum") if accelerator.num_processes > 1 else bad
+    names = [name for (name, _), count in zip(trained, bad.tolist(), strict=True) if count]
+    if names:
+        raise FloatingPointError(
+            f"{len(names)} weights are not finite after step {step}, such as {', '.join(names[:3])}; lower "
+            "--learning_rate. The last checkpoint and the best model are kept."
+        )
 
 
 class _Losses:
     """Losses since the last look at them; they stay on the device, so that no step waits for the host."""
 
-    def __init__(self, accelerator: Accelerator, dataset: Dataset):
-        self.accelerator, self.dataset = accelerator, dataset
+    def __init__(self, accelerator: Accelerator, features: Dataset):
+        self.accelerator, self.features = accelerator, features
         self.kept: list[tuple[int, torch.Tensor, list[np.ndarray]]] = []
 
     def add(self, step: int, loss: torch.Tensor, indices: list[np.ndarray]) -> None:
@@ -233,28 +264,10 @@ class _Losses:
         losses = self.accelerator.reduce(torch.stack([loss for _, loss, _ in self.kept]), reduction="mean")
         for (step, _, indices), finite in zip(self.kept, torch.isfinite(losses).tolist(), strict=True):
             if not finite:
-                records = self.dataset.select(np.sort(np.concatenate(indices)))["record"]
+                records = self.features.select(np.sort(np.concatenate(indices)))["record"]
                 raise FloatingPointError(
                     f"the loss is not finite at step {step}, whose batch holds the records {list(records)}; look at "
                     "them, or lower --learning_rate. The last checkpoint is kept."
                 )
         self.kept.clear()
         return losses.mean().item()
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[list[bool]]:
-    """A list that is no longer empty once SIGTERM has come."""
-    seen: list[bool] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(True))
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _any(accelerator: Accelerator, seen: list[bool]) -> bool:
-    if accelerator.num_processes == 1:
-        return bool(seen)
-    flag = torch.tensor(float(bool(seen)), device=accelerator.device)
-    return accelerator.reduce(flag, reduction="sum").item() > 0

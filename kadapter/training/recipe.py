@@ -1,6 +1,6 @@
 """The steps that all recipes share: tokenizer, data, encoder, head, run.
 
-`examples/` describes each recipe as a `Task`; `fitting` trains and reports it.
+`examples/` names each recipe's task and flags; `fitting` trains and reports it.
 """
 
 from __future__ import annotations
@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
-from kadapter.data.features import Source, load_features
+from kadapter.data.features import Encoding, load_features
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
-from kadapter.training.arguments import (
-    DataArguments,
-    ModelArguments,
-    PretrainingArguments,
-    TaskArguments,
-    TrainingArguments,
-)
+from kadapter.training.arguments import Arguments, ModelArguments, PretrainingArguments, TaskArguments
+from kadapter.training.content import run_content
+from kadapter.training.devices import is_main_process, start_accelerator, start_logging
 from kadapter.training.fitting import fit
-from kadapter.training.task import Task
+from kadapter.training.keeping import ModelFiles
+from kadapter.training.task import Task, saved_task
 from kadapter.training.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
@@ -36,53 +32,67 @@ logger = logging.getLogger(__name__)
 ROBERTA_KIND = ("roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer")
 
 
-def pretrain(accelerator: Accelerator, task: Task, arguments: Sequence[Any], name: str) -> dict[str, Any]:
+def pretrain(task: Task, args: Arguments[PretrainingArguments, Any], name: str) -> dict[str, Any]:
     """Train adapter `name` and the task's head on a frozen backbone; as `finetune` otherwise."""
-    encoder = partial(load_pretraining_encoder, name=name)
-    return _run(accelerator, task, arguments, ("train", "dev"), encoder, adapter_alone=True)
+    loaded = [name] if args.model.meta_adapter_model else []
+    encoder = partial(load_pretraining_encoder, args.model, name)
+    return _run(task, args, task.splits, encoder, loaded, adapter_alone=True)
 
 
-def finetune(
-    accelerator: Accelerator,
-    task: Task,
-    arguments: Sequence[Any],
-    splits: Sequence[str] = ("train", "dev", "test"),
-) -> dict[str, Any]:
+def finetune(task: Task, args: Arguments[TaskArguments, Any], splits: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the task's head on the encoder and its adapters, frozen as the flags say.
 
     Args:
-        arguments: model, data, training and the recipe's own.
-        splits: all there are; others than train and dev are only read where their files are there.
+        splits: those that are used, by default all of the task's; others than train and dev are only read where
+            their files are there.
 
     Returns:
-        What metrics.json holds.
+        What metrics.json holds; nothing with --prepare_only.
     """
-    return _run(accelerator, task, arguments, splits, load_task_encoder)
+    encoder = partial(load_task_encoder, args.model)
+    return _run(task, args, splits or task.splits, encoder, list(args.model.sources()))
 
 
 def _run(
-    accelerator: Accelerator,
     task: Task,
-    arguments: Sequence[Any],
+    args: Arguments,
     splits: Sequence[str],
-    load_encoder: Callable,
+    load_encoder: Callable[[], KAdapterModel],
+    loaded: Sequence[str],
     adapter_alone: bool = False,
 ) -> dict[str, Any]:
-    model_args, data_args, args = arguments[:3]
-    backbone = backbone_config(model_args)
-    check_length(backbone, data_args.max_seq_length)
-    tokenizer = load_tokenizer(model_args)
-    data = load_data(accelerator, task.source, splits, tokenizer, data_args, args, is_causal(backbone))
-    encoder = load_encoder(model_args)
-    model = TaskModel.from_encoder(encoder, task.head)
-    if task.start is not None:
-        task.start(model)
+    flags = args.training
+    if not (flags.do_train or flags.do_eval or args.data.prepare_only):
+        raise ValueError("there is nothing to do; give --do_train, --do_eval, both, or --prepare_only.")
+    start_logging()
+    backbone = backbone_config(args.model)
+    check_length(backbone, args.data.max_seq_length)
+    encoding = Encoding(load_tokenizer(args.model), args.data.max_seq_length, is_causal(backbone))
+    data = prepare_data(task, splits, encoding, args)
+    if args.data.prepare_only:
+        logger.info("prepared: %s", ", ".join(f"{split} {len(features):,}" for split, features in data.items()))
+        return {}
+    accelerator = start_accelerator(flags)
+    encoder = load_encoder()
+    model = TaskModel.from_encoder(encoder, task.head_config(encoding.max_seq_length, backbone.vocab_size))
+    model.config.task = saved_task(task, encoding.max_seq_length)
+    task.initialize(model, args.model.model_name_or_path, **_hub_names(args.model))
+    content = {}
+    if accelerator.is_main_process:
+        content = run_content(task, args.data.data_dir, data, encoding, encoder, loaded, args.model.model_name_or_path)
+    batch_size = flags.per_gpu_train_batch_size * flags.gradient_accumulation_steps * accelerator.num_processes
+    run = Run(accelerator, Path(flags.output_dir) / _name(args, encoder), args.values(), content, batch_size)
+    adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
+    try:
+        return fit(run, model, task, data, args, ModelFiles(accelerator, encoding.tokenizer, adapter_alone))
+    finally:
+        run.close()
+
+
+def _name(args: Arguments, encoder: KAdapterModel) -> str:
     bottleneck = encoder.config.bottleneck_config()
     inside = [f"bottleneck{bottleneck.size}"] if bottleneck else []
-    name = run_name(args, data_args.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
-    run = Run(accelerator, Path(args.output_dir) / name, arguments)
-    adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
-    return fit(accelerator, run, model, tokenizer, data, task, args, data_args, adapter_alone)
+    return run_name(args.training, args.data.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
 
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
@@ -95,40 +105,33 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_data(
-    accelerator: Accelerator,
-    source: Source,
-    splits: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    data_args: DataArguments,
-    args: TrainingArguments,
-    causal: bool = False,
-) -> dict[str, Dataset]:
-    """Features of those splits that the run needs; one process tokenizes, the others wait.
+def prepare_data(task: Task, splits: Sequence[str], encoding: Encoding, args: Arguments) -> dict[str, Dataset]:
+    """Features of those splits that the run needs.
 
-    Args:
-        causal: the backbone's states know only what stands before them.
+    This comes before processes join: one of them reads and tokenizes, however long that takes, and the others wait for
+    its store, without a limit that the network sets.
     """
-    wanted = {split: args.do_eval and source.path(data_args.data_dir, split).is_file() for split in splits}
-    if args.do_eval and (missing := [split for split in splits[2:] if not wanted[split]]):
-        logger.warning("%s has no %s split: it is not reported.", data_args.data_dir, " and no ".join(missing))
-    wanted["train"] = args.do_train
-    wanted["dev"] = args.do_eval or (args.do_train and args.evaluate_during_training)
-    data = {}
-    for split in [split for split in splits if wanted[split]]:
-        load = partial(
-            load_features,
-            source,
-            data_args.data_dir,
+    folder, flags = args.data.data_dir, args.training
+    wanted = {split: flags.do_eval and task.path(folder, split).is_file() for split in splits}
+    if flags.do_eval and (missing := [split for split in splits[2:] if not wanted[split]]):
+        logger.warning("%s has no %s split: it is not reported.", folder, " and no ".join(missing))
+    wanted["train"] = flags.do_train
+    wanted["dev"] = flags.do_eval or (flags.do_train and flags.evaluate_during_training)
+    if args.data.prepare_only:
+        wanted = {split: split in task.required or task.path(folder, split).is_file() for split in splits}
+    return {
+        split: load_features(
+            task,
+            folder,
             split,
-            tokenizer,
-            encode_options={"max_seq_length": data_args.max_seq_length} | ({"causal": True} if causal else {}),
-            cache_dir=data_args.features_cache,
-            num_workers=data_args.preprocessing_num_workers,
+            encoding,
+            cache_dir=args.data.features_cache,
+            num_workers=args.data.preprocessing_num_workers,
+            overwrite=args.data.overwrite_cache and is_main_process(),
         )
-        with accelerator.main_process_first():
-            data[split] = load(overwrite=data_args.overwrite_cache and accelerator.is_main_process)
-    return data
+        for split in splits
+        if wanted[split]
+    }
 
 
 def backbone_config(args: ModelArguments) -> PreTrainedConfig:
@@ -191,8 +194,12 @@ def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterM
     return _prepared(encoder, args)
 
 
+def _hub_names(args: ModelArguments) -> dict[str, Any]:
+    return {"revision": args.revision, "cache_dir": args.cache_dir}
+
+
 def _hub(args: ModelArguments) -> dict[str, Any]:
-    options = {"revision": args.revision, "cache_dir": args.cache_dir, "dtype": torch.float32}
+    options = {**_hub_names(args), "dtype": torch.float32}
     return options | ({"attn_implementation": args.attn_implementation} if args.attn_implementation else {})
 
 

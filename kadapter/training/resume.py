@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ def save_checkpoint(
             "schedule": schedule.state_dict(),
             "processes": accelerator.num_processes,
         }
-        (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
+        (aside / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
         for path in aside.rglob("*"):
             sync(path)
         shutil.rmtree(target, ignore_errors=True)
@@ -112,4 +112,5 @@ def load_checkpoint(
             accelerator.num_processes,
         )
     logger.info("going on from %s", path)
-    return progress(**state["progress"])
+    known = {f.name for f in fields(progress)}  # type: ignore[arg-type]
+    return progress(**{name: value for name, value in state["progress"].items() if name in known})

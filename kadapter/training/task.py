@@ -1,41 +1,157 @@
-"""What a recipe is about: data, head, scores."""
+"""The contract that tasks fulfil: labels, reading, encoding, head, scores, rows of predictions, report.
+
+A task is a frozen dataclass. Its fields are its options: they are kept in a saved model, so that whoever loads it can
+encode new text and name its answers, and they are part of what names its feature stores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from datasets import Dataset
+from datasets import Dataset, Features
+from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import HeadConfig
-from kadapter.data.encoding import Augment
-from kadapter.data.features import Source
-from kadapter.training.evaluation import Predictions
+from kadapter.data.collation import Augment
+from kadapter.data.columns import Column
+from kadapter.data.encoding import Feature
+from kadapter.data.features import OnError
+from kadapter.data.jsonio import split_path
+from kadapter.data.labels import read_labels
+
+Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
+Scores = dict[str, float]
+
+
+def report_option(default: Any) -> Any:
+    """A field that only says what is written in the end: nothing that is trained, saved or read depends on it."""
+    return field(default=default, metadata={"report": True})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """All that tells one recipe from another.
+class Task(ABC):
+    """A family of tasks is a module in `kadapter/tasks`, a task a class there, found by its name in `TASKS`.
 
-    source: how data are read and encoded.
-    head: what stands on the encoder.
-    score: predictions and features of a split -> its scores, fractions of 1.
-    rows: predictions and features of a split -> one JSON object an example.
-    metric: the score that chooses the best checkpoint on dev; higher is better.
-    pad_token_id: what fills up sequences; None takes the tokenizer's own.
-    report: called in the end with the run's folder, the split, its predictions and its features.
-    augment: `augment(feature, epoch)`, what an epoch of training sees of a feature; it must depend on these alone.
-    start: called with the fresh task model, to give its head and fusion other first weights.
+    Class attributes of every task:
+        name: in the registry, in saved models, and for scripts/check_data.py.
+        head: kind of its head (`configuration.HEAD_KINDS`).
+        metric: the score that chooses the best checkpoint on dev; higher is better.
+        max_seq_length: tokens, as in its recipe.
+        schema: columns of the examples that `read` yields.
+        splits: all there may be; `required`: those that a run cannot do without.
+        sizes: release of the data -> split -> number of its examples.
+        labels_may_differ: whether a file with other labels may be given (`--labels`).
     """
 
-    source: Source
-    head: HeadConfig
-    score: Callable[[Predictions, Dataset], dict[str, float]]
-    rows: Callable[[Predictions, Dataset], Iterable[Mapping[str, Any]]]
-    metric: str
-    pad_token_id: int | None = None
-    report: Callable[[Path, str, Predictions, Dataset], None] | None = None
-    augment: Augment | None = None
-    start: Callable[[Any], None] | None = None
+    name: ClassVar[str]
+    head: ClassVar[str]
+    metric: ClassVar[str]
+    max_seq_length: ClassVar[int]
+    schema: ClassVar[Features]
+    splits: ClassVar[Sequence[str]] = ("train", "dev", "test")
+    required: ClassVar[Sequence[str]] = ("train", "dev")
+    sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
+    labels_may_differ: ClassVar[bool] = False
+
+    labels: tuple[str, ...] = ()
+    """Names in the order of their numbers; () where answers have no names."""
+
+    @classmethod
+    def for_folder(cls, folder: str | Path, labels: str | Path = "", **options: Any) -> Self:
+        """The task as its recipe sets it up for a data folder.
+
+        Args:
+            labels: a JSON file of label names in order; "" takes the task's own.
+
+        Raises:
+            FileNotFoundError, ValueError: the labels are missing or broken, or the task takes no others.
+        """
+        if labels and not cls.labels_may_differ:
+            raise ValueError(f"--labels is not for {cls.name}, whose labels are its own; leave it out.")
+        found = read_labels(labels) if labels else cls.own_labels(Path(folder))
+        return cls(labels=tuple(found), **options)
+
+    @classmethod
+    def own_labels(cls, folder: Path) -> Sequence[str]:
+        """The labels where no file of them is given."""
+        return ()
+
+    def options(self) -> dict[str, Any]:
+        """The fields that matter beyond the report, without the labels, as JSON values."""
+        kept = [f.name for f in fields(self) if not f.metadata.get("report") and f.name != "labels"]
+        return {name: getattr(self, name) for name in kept}
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        """The split's file, whether it is there or not."""
+        return split_path(folder, split)
+
+    @abstractmethod
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        """Checked examples with their record numbers; a bad record goes to `on_error`.
+
+        Raises:
+            ValueError: names file, record, value and mend.
+        """
+
+    @abstractmethod
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        """Features of those examples; `causal`: a token's state knows only what stands before it."""
+
+    def key(self, path: Path, split: str) -> Mapping[str, Any]:
+        """What reading and encoding depend on beside the file itself, tokenizer and length."""
+        return {"labels": self.labels, **self.options()}
+
+    def pad_token_id(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """What fills up sequences; it is masked."""
+        return tokenizer.pad_token_id  # type: ignore[return-value]
+
+    def augmentation(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> Augment | None:
+        """`augment(feature, epoch)`, what an epoch of training sees of a feature, which depends on these alone."""
+        return None
+
+    # -- model --------------------------------------------------------------------------------------------------
+
+    def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
+        """The head for sequences of that length over that many tokens."""
+        return HeadConfig(self.head, len(self.labels), self.labels)
+
+    def initialize(self, model: Any, source: str, **hub: Any) -> None:  # noqa: B027 - most tasks need nothing
+        """Give a fresh task model other first weights than its head's and fusion's own.
+
+        Args:
+            source: where the backbone came from; `hub` as in transformers.
+        """
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        """The scores of a split, fractions of 1, `metric` among them."""
+
+    @abstractmethod
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterable[Mapping[str, Any]]:
+        """One JSON object an example, for people."""
+
+    def report(  # noqa: B027 - most tasks need nothing
+        self, folder: Path, split: str, predictions: Predictions, features: Dataset
+    ) -> None:
+        """Write what else the task's users expect of a split's final predictions."""
+
+
+def saved_task(task: Task, max_seq_length: int) -> dict[str, Any]:
+    """What a saved model keeps of its task; the labels are the head's."""
+    return {"name": task.name, "options": task.options(), "max_seq_length": max_seq_length}

@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import datasets
-import torch
-import transformers
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list
 from tensorboardX import SummaryWriter
 
-from kadapter.data.jsonio import write_json, write_jsonl
+from kadapter.data.jsonio import read_json, write_json, write_jsonl
 from kadapter.training.arguments import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -38,6 +33,7 @@ HARMLESS = {
     "restore",
     "do_train",
     "do_eval",
+    "prepare_only",
     "logging_steps",
     "save_steps",
     "eval_steps",
@@ -58,32 +54,6 @@ HARMLESS = {
 }
 
 
-def start_accelerator(args: TrainingArguments) -> Accelerator:
-    """Devices, processes and precision, as torchrun or `accelerate launch` say; the seed differs by process.
-
-    Raises:
-        ValueError: --fp16 without a GPU.
-    """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # a second run in one process may want another precision
-        AcceleratorState._reset_state(reset_partial_state=True)
-    # Told so, accelerate joins processes on a machine without accelerator too; else each would run for itself.
-    cpu = args.no_cuda or not torch.accelerator.is_available()
-    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=cpu)
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-        level=logging.INFO if accelerator.is_main_process else logging.ERROR,
-    )
-    logging.getLogger("accelerate").setLevel(logging.WARNING)
-    if not (accelerator.is_main_process and sys.stderr.isatty()):  # bars are for people who watch
-        datasets.disable_progress_bars()
-        transformers.utils.logging.disable_progress_bar()
-    if args.fp16 and accelerator.device.type == "cpu":
-        raise ValueError("--fp16 needs a GPU; leave it out or use --bf16 on this CPU.")
-    set_seed(args.seed)
-    return accelerator
-
-
 def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str:
     """The original's pattern, with the adapters and the seed, so that no two settings share a folder."""
     parts = [
@@ -100,55 +70,85 @@ def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str
 
 
 class Run:
-    """A run's folder.
+    """A run's folder, and what went into the run.
 
     Args:
         accelerator: tells which process writes.
         folder: `<output_dir>/<run name>`.
-        arguments: all argument dataclasses, kept in args.json.
+        arguments: flag -> value, kept in args.json.
+        content: what the run is made of beside its arguments -> digest: data, labels, adapters, backbone.
+        batch_size: examples a step; a run that goes on keeps the one that it began with.
 
     Raises:
-        ValueError: the folder holds a run with other arguments.
+        ValueError: the folder holds a run with other arguments or of other content, or is a file.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: str | Path, arguments: Iterable[Any]):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        folder: str | Path,
+        arguments: Mapping[str, Any],
+        content: Mapping[str, str],
+        batch_size: int,
+    ):
         self.accelerator, self.folder = accelerator, Path(folder)
-        self.arguments = {key: value for group in arguments for key, value in asdict(group).items()}
+        self.arguments, self.content, self.batch_size = dict(arguments), dict(content), batch_size
         self.writer: SummaryWriter | None = None
-        with accelerator.main_process_first():
-            if accelerator.is_main_process:
-                self._prepare()
-        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            self._prepare()
+        if accelerator.num_processes > 1:
+            shared = [self.batch_size]
+            broadcast_object_list(shared)
+            (self.batch_size,) = shared
 
     def _prepare(self) -> None:
         if self.arguments["overwrite_output_dir"] or not self.arguments["restore"]:
             shutil.rmtree(self.folder, ignore_errors=True)
+        for place in (self.folder, *self.folder.parents):
+            if place.is_file():
+                raise ValueError(f"{place} is a file, and the run's folder would be {self.folder}; move it away.")
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".checkpoint-*.tmp"):
             shutil.rmtree(leftover)
         path = self.folder / "args.json"
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))["arguments"]
-            changed = [
-                f"{key} was {before[key]!r}, is {value!r}"
-                for key, value in self.arguments.items()
-                if key in before and before[key] != value and key not in HARMLESS
-            ]
-            if changed:
-                raise ValueError(
-                    f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); give another "
-                    "--comment, or --overwrite_output_dir to start it anew."
-                )
+            self._take_up(read_json(path))
         write_json(
             path,
             {
                 "arguments": self.arguments,
+                "content": self.content,
+                "batch_size": self.batch_size,
                 "versions": _versions(),
                 "commit": _commit(),
                 "command": sys.argv,
                 "processes": self.accelerator.num_processes,
             },
         )
+
+    def _take_up(self, record: Mapping[str, Any]) -> None:
+        """Refuse to go on with another run; `record` is what args.json holds."""
+        before, content = record["arguments"], record.get("content", {})
+        changed = [
+            f"{key} was {before[key]!r}, is {value!r}"
+            for key, value in self.arguments.items()
+            if key in before and before[key] != value and key not in HARMLESS
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds a run with other arguments ({'; '.join(changed)}); give another "
+                "--comment, or --overwrite_output_dir to start it anew."
+            )
+        other = [name for name, digest in self.content.items() if content.get(name, digest) != digest]
+        if other:
+            raise ValueError(
+                f"{self.folder} holds a run of other content: {', '.join(other)} changed since it began; give another "
+                "--comment to train anew beside it, or --overwrite_output_dir to start it anew."
+            )
+        self.content = {**content, **self.content}
+        sizes = ("per_gpu_train_batch_size", "gradient_accumulation_steps")
+        began_with = math.prod(before[name] for name in sizes) * record.get("processes", 1)
+        self.batch_size = record.get("batch_size", began_with)
 
     def resume_at(self, step: int) -> None:
         """Forget the results of later steps and of the end, and open the event file."""
@@ -179,7 +179,7 @@ class Run:
                 "seconds": round(seconds, 3),
             }
             with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if self.accelerator.is_main_process:

@@ -1,4 +1,4 @@
-"""Masked language modelling on plain text: reader, blocks of tokens, masks.
+"""Masked language modelling on plain text, to pretrain an adapter on a domain.
 
 A file holds one sentence or paragraph a line; blank lines part nothing. 15 % of a block's tokens are hidden: 80 % of
 them become the mask token, 10 % a random one, 10 % stay (BERT). A mask is a function of seed, epoch and block alone,
@@ -11,15 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from datasets import Features, List, Value
+from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
+from kadapter.configuration import HeadConfig
+from kadapter.data.collation import Augment
+from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Feature, Template
-from kadapter.data.features import Source, dropped
+from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import read_lines
+from kadapter.models.language_model import start_from_backbone
+from kadapter.tasks.scores import numbers
+from kadapter.training.task import Predictions, Scores, Task
 
 LINES_TOGETHER = 100  # that are strung together and cut into blocks; only the last block of them is shorter
 TEXT_SCHEMA = Features(
@@ -32,17 +38,59 @@ TEXT_SCHEMA = Features(
 )
 
 
-def text_source(line_by_line: bool, share: float) -> Source:
-    """Plain text, of whose tokens that share is hidden: anew in every epoch of train, once for all in dev."""
-    return Source(
-        read=read_text,
-        schema=TEXT_SCHEMA,
-        encode=encode_text,
-        read_options={"line_by_line": line_by_line},
-        encode_options={"share": share},
-        files={"train": "train.txt", "dev": "dev.txt"},
-        split_options={"dev": {"masked": True}},
-    )
+@dataclass(frozen=True, kw_only=True)
+class MaskedLM(Task):
+    """Hidden tokens of plain text: hidden anew in every epoch of train, once for all in dev."""
+
+    name = "mlm"
+    head = "masked_lm"
+    metric = "log_likelihood"
+    max_seq_length = 128
+    schema = TEXT_SCHEMA
+    splits = ("train", "dev")
+
+    line_by_line: bool = False
+    """Cut each line for itself instead of joining lines."""
+    mlm_probability: float = 0.15
+    """Share of the tokens that are hidden."""
+
+    def path(self, folder: str | Path, split: str) -> Path:
+        return Path(folder) / f"{split}.txt"
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_text(path, self.line_by_line, masked=split != "train")
+
+    def encode(
+        self,
+        examples: Sequence[dict[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        max_seq_length: int,
+        causal: bool = False,
+    ) -> list[Feature]:
+        return encode_text(examples, tokenizer, max_seq_length, self.mlm_probability, causal)
+
+    def augmentation(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> Augment:
+        return Masking.of(tokenizer, self.mlm_probability, seed)
+
+    def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
+        return HeadConfig(self.head, vocab_size)
+
+    def initialize(self, model: Any, source: str, **hub: Any) -> None:
+        """The model begins as the backbone alone, with its own pretrained head where it has one."""
+        start_from_backbone(model, source, **hub)
+
+    def score(self, predictions: Predictions, features: Dataset) -> Scores:
+        gold = feature_column(features, "labels").values
+        return masked_lm_scores(predictions["predicted"].values, predictions["losses"].values, gold)
+
+    def rows(
+        self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
+    ) -> Iterator[dict[str, Any]]:
+        """Hidden and predicted tokens."""
+        columns = (numbers(features, "record"), feature_column(features, "labels"), predictions["predicted"])
+        for record, *found in zip(*columns, strict=True):
+            gold, predicted = (tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in found)
+            yield {"record": int(record), "hidden": gold, "predicted": predicted}
 
 
 def read_text(path: str | Path, line_by_line: bool = False, masked: bool = False) -> Iterator[dict[str, Any]]:
@@ -77,9 +125,9 @@ def encode_text(
 
     "items" is how many tokens will be hidden. Blocks of training have no positions and labels yet.
     """
+    masking, template = Masking.of(tokenizer, share, seed=0), Template.of(tokenizer)
     if causal:
         raise ValueError("a decoder sees nothing behind a hidden token; take an encoder for masked language modelling.")
-    masking, template = Masking.of(tokenizer, share, seed=0), Template.of(tokenizer)
     texts = [" " * bool(i) + line for example in examples for i, line in enumerate(example["lines"])]
     found = tokenizer(texts, add_special_tokens=False, verbose=False, return_attention_mask=False)
     pieces = iter(found["input_ids"])
@@ -90,14 +138,14 @@ def encode_text(
         ids = [token for row in rows for token in row]
         numbers = np.repeat(example["numbers"], [len(row) for row in rows])
         for block, begin in enumerate(range(0, max(1, len(ids)), size)):
-            feature: Feature = template.join(ids[begin : begin + size])
             record = int(numbers[begin]) if ids else example["record"]
+            feature = template.join(ids[begin : begin + size])
             feature |= {"positions": [], "labels": [], "record": record, "block": block}
             count = masking.count(feature["input_ids"])
             if not count:
                 feature |= dropped("they hold nothing but special tokens", [], [])
             feature |= masking(feature, 0) if example["masked"] and count else {}
-            features.append({**feature, "items": count})
+            features.append(cast(Feature, {**feature, "items": count}))
     return features
 
 
@@ -139,8 +187,21 @@ class Masking:
         """The feature with tokens hidden, their `positions` in order, and as `labels` what stood there."""
         rng = np.random.default_rng([self.seed, epoch, feature["record"], feature["block"]])
         ids = np.array(feature["input_ids"])
-        positions = np.sort(rng.choice(self._usable(feature["input_ids"]), self.count(feature["input_ids"]), False))
+        usable = self._usable(feature["input_ids"])
+        positions = np.sort(rng.choice(usable, self.count(feature["input_ids"]), False))
         labels, fate = ids[positions], rng.random(len(positions))
         replaced = np.where(fate < 0.9, rng.integers(self.vocabulary, size=len(positions)), labels)
         ids[positions] = np.where(fate < 0.8, self.mask_token, replaced)
-        return {**feature, "input_ids": ids.tolist(), "positions": positions.tolist(), "labels": labels.tolist()}
+        masked = {"input_ids": ids.tolist(), "positions": positions.tolist(), "labels": labels.tolist()}
+        return cast(Feature, {**feature, **masked})
+
+
+def masked_lm_scores(predicted: np.ndarray, losses: np.ndarray, gold: np.ndarray) -> Scores:
+    """Over all hidden tokens: share found, perplexity, and their mean log-probability, which chooses the best.
+
+    Args:
+        predicted, gold: tokens; losses: in nats; all [hidden tokens of all examples].
+    """
+    loss = losses.astype(np.float64).mean()
+    found = {"accuracy": float((predicted == gold).mean()), "perplexity": float(np.exp(loss))}
+    return {**found, "log_likelihood": float(-loss)}

@@ -1,0 +1,60 @@
+"""What the scores of several tasks share. All scores are fractions of 1."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from sklearn.metrics import precision_recall_fscore_support
+
+from kadapter.data.columns import feature_column
+from kadapter.data.jsonio import write_json
+from kadapter.training.task import Predictions
+
+logger = logging.getLogger(__name__)
+
+
+def f1(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def numbers(features: Dataset, name: str = "labels") -> np.ndarray:
+    """A column of one number an example, [examples], or of the same number of them each, [examples, numbers]."""
+    column = feature_column(features, name)
+    return column.values if column.offsets is None else column.values.reshape(len(column), -1)
+
+
+def rounded(logits: np.ndarray) -> list[float]:
+    """Logits as they are written for people."""
+    return [round(float(logit), 4) for logit in logits]
+
+
+def per_class_scores(predicted: np.ndarray, gold: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a label that occurs: label, precision, recall, f1, predicted and gold (counts)."""
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    columns = precision_recall_fscore_support(gold, predicted, labels=range(len(labels)), zero_division=0)
+    counts = np.bincount(predicted, minlength=len(labels))
+    names = ("precision", "recall", "f1", "gold")
+    return [
+        {"label": label, **dict(zip(names, values, strict=True)), "predicted": int(count)}
+        for label, count, *values in zip(labels, counts, *(column.tolist() for column in columns), strict=True)
+        if count or values[-1]
+    ]
+
+
+def write_per_class(
+    folder: Path, split: str, predictions: Predictions, features: Dataset, labels: Sequence[str]
+) -> None:
+    """Log a table of scores by relation and write it to `per_class_<split>.json`."""
+    table = per_class_scores(predictions["logits"].values.argmax(1), numbers(features), labels)
+    width = max(len(row["label"]) for row in table)
+    lines = [f"{'relation':<{width}}  {'P':>6} {'R':>6} {'F1':>6} {'predicted':>9} {'gold':>6}"]
+    for row in table:
+        scores = " ".join(f"{100 * row[name]:6.2f}" for name in ("precision", "recall", "f1"))
+        lines.append(f"{row['label']:<{width}}  {scores} {row['predicted']:>9} {row['gold']:>6}")
+    logger.info("%s by relation:\n%s", split, "\n".join(lines))
+    write_json(folder / f"per_class_{split}.json", table)

@@ -1,0 +1,83 @@
+"""Devices and processes: starting them, their memory, DeepSpeed's own settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import timedelta
+
+import datasets
+import torch
+import transformers
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
+
+from kadapter.training.arguments import TrainingArguments
+
+# How long processes wait for one that works alone. Data are prepared before they join; what is left are the scores and
+# predictions of a split and the saving of a model, which the main process does.
+TIMEOUT = timedelta(hours=2)
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of all processes, also before they have joined."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def start_logging() -> None:
+    """Progress to the terminal, from the main process; the others only tell of errors."""
+    is_main = is_main_process()
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        level=logging.INFO if is_main else logging.ERROR,
+    )
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+    if not (is_main and sys.stderr.isatty()):  # bars are for people who watch
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
+
+
+def start_accelerator(args: TrainingArguments) -> Accelerator:
+    """Devices, processes and precision, as torchrun or `accelerate launch` say; the processes join here.
+
+    Raises:
+        ValueError: --fp16 without a GPU.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # a second run in one process may want another precision
+        AcceleratorState._reset_state(reset_partial_state=True)
+    # Told so, accelerate joins processes on a machine without accelerator too; else each would run for itself.
+    cpu = args.no_cuda or not torch.accelerator.is_available()
+    joining = InitProcessGroupKwargs(timeout=TIMEOUT)
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=cpu, kwargs_handlers=[joining])
+    if args.fp16 and accelerator.device.type == "cpu":
+        raise ValueError("--fp16 needs a GPU; leave it out or use --bf16 on this CPU.")
+    set_seed(args.seed)
+    return accelerator
+
+
+def peak_memory_mib(device: torch.device) -> int:
+    """MiB that tensors took of a GPU, or that this process took of the machine; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # bytes there, KiB elsewhere
+
+
+def tell_deepspeed(accelerator: Accelerator, args: TrainingArguments, micro_batch_size: int) -> None:
+    """DeepSpeed clips (one norm of all) and steps by itself; the loss is normalised here already."""
+    plugin = accelerator.state.deepspeed_plugin if accelerator.distributed_type == DistributedType.DEEPSPEED else None
+    if plugin is not None:
+        if args.original_accumulation:
+            raise ValueError("--original_accumulation does not go with DeepSpeed, which clips by itself; leave it out.")
+        plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": micro_batch_size,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": args.max_grad_norm,
+        }
