@@ -213,7 +213,7 @@ def run(tiny_backbone, world, tmp_path):
         command = [f"--model_name_or_path={tiny_backbone}", f"--data_dir={world / DATA[name]}"]
         command += [f"--output_dir={output}", f"--max_steps={steps}", *SMALL.split()]
         report = recipe.main([*command, *map(str, flags)])
-        (folder,) = [path.parent for path in output.glob("*/args.json")]
+        (folder,) = [path.parent for path in output.glob("*/args.json")] or [None]
         return report, folder
 
     call.backbone = tiny_backbone
