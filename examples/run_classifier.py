@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from kadapter import HeadConfig
+from kadapter.console import place, run
 from kadapter.tasks.glue import glue_source, glue_task
 from kadapter.tasks.metrics import glue_scores
 from kadapter.tasks.reports import label_rows, write_glue
@@ -45,9 +46,9 @@ DEFAULTS = {
 class ClassifierArguments:
     """The original's names for model and prediction."""
 
-    init_checkpoint: str = flag("the model, as --model_name_or_path", "")
-    bert_config_file: str = flag("its configuration, which is read with it", "")
-    vocab_file: str = flag("its tokenizer, as --tokenizer_name", "")
+    init_checkpoint: str = flag("the model, as --model_name_or_path", "", type=place)
+    bert_config_file: str = flag("its configuration, which is read with it", "", type=place)
+    vocab_file: str = flag("its tokenizer, as --tokenizer_name", "", type=place)
     do_predict: bool = flag("predict the test split, and write test_results.tsv and the files for GLUE's server", False)
 
 
@@ -106,4 +107,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

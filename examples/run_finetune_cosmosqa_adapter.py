@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
+from kadapter.console import run
 from kadapter.tasks.multiple_choice import CHOICES, cosmosqa_source
 from kadapter.tasks.reports import choice_rows, write_choices
 from kadapter.training.arguments import DataArguments, TaskArguments, TrainingArguments, flag, parse
@@ -28,7 +29,9 @@ class CosmosArguments:
     """CosmosQA."""
 
     preprocess_type: str = flag("whether answers' searched evidence is read", READERS[0], choices=READERS)
-    train_steps: int = flag("micro-batches to train on, as the original counts; if positive, sets max_steps", -1)
+    train_steps: int = flag(
+        "micro-batches to train on, as the original counts; sets max_steps; -1 does not", -1, within="-1 or [1, inf)"
+    )
     do_test: bool = flag("predict the test split, whose labels are kept back", False)
     print_error_analysis: bool = flag("write the wrong ones of dev with their scores", False)
     original_padding: bool = flag("pad with id 0, as the original (it matters with --attend_padding alone)", False)
@@ -65,4 +68,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
+from kadapter.console import run
 from kadapter.data.jsonio import split_path
 from kadapter.tasks.entity_typing import collect_labels, typing_source
 from kadapter.tasks.metrics import entity_typing_scores
@@ -47,4 +48,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

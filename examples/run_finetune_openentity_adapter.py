@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
+from kadapter.console import local_path, run
 from kadapter.data.labels import read_labels
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS, typing_source
 from kadapter.tasks.metrics import entity_typing_scores
@@ -27,7 +28,7 @@ from kadapter.training.tracking import start_accelerator
 class TypingArguments:
     """Entity typing."""
 
-    labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "")
+    labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "", type=local_path)
 
 
 def score(predictions, features):
@@ -50,4 +51,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from kadapter import HeadConfig
+from kadapter.console import run
 from kadapter.tasks.metrics import semeval_scores
 from kadapter.tasks.reports import relation_rows, write_per_class
 from kadapter.tasks.semeval import LABELS, semeval_source
@@ -27,8 +28,8 @@ from kadapter.training.tracking import start_accelerator
 class SemevalArguments:
     """SemEval-2010 Task 8."""
 
-    dev_share: float = flag("share of train that is held out as dev where there is no dev.txt", 0.1)
-    split_seed: int = flag("seed of that choice", 42)
+    dev_share: float = flag("share of train that is held out as dev where there is no dev.txt", 0.1, within="(0, 1)")
+    split_seed: int = flag("seed of that choice", 42, within="[0, inf)")
     report_per_class: bool = flag("print and write a table of scores by relation", False)
 
 
@@ -52,4 +53,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

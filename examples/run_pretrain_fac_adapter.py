@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from kadapter import HeadConfig
+from kadapter.console import local_path, run
 from kadapter.data.labels import read_labels
 from kadapter.tasks.entity_typing import typing_source
 from kadapter.tasks.metrics import entity_typing_scores, relation_scores
@@ -33,7 +34,9 @@ class RelationArguments:
     objective: str = flag(
         "relations of two entities, or types of one", "relation", choices=("relation", "entity_typing")
     )
-    labels: str = flag("JSON file of labels in order; default: relations.json or labels.json in the data folder", "")
+    labels: str = flag(
+        "JSON file of labels in order; default: relations.json or labels.json in the data folder", "", type=local_path
+    )
 
 
 def score(predictions, features, scores):
@@ -65,4 +68,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,7 @@ Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder tha
 from dataclasses import dataclass
 
 from kadapter import HeadConfig
+from kadapter.console import run
 from kadapter.tasks.dependencies import dependency_source
 from kadapter.tasks.metrics import head_scores
 from kadapter.training.arguments import DataArguments, PretrainingArguments, TrainingArguments, flag, parse
@@ -55,4 +56,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from kadapter import HeadConfig
+from kadapter.console import run
 from kadapter.models.language_model import start_from_backbone
 from kadapter.tasks.masking import Masking, text_source
 from kadapter.tasks.metrics import masked_lm_scores
@@ -27,7 +28,7 @@ class LanguageModelArguments:
     """Masked language modelling."""
 
     line_by_line: bool = flag("cut each line for itself instead of stringing lines together", False)
-    mlm_probability: float = flag("share of the tokens that are hidden", 0.15)
+    mlm_probability: float = flag("share of the tokens that are hidden", 0.15, within="(0, 1)")
 
 
 def score(predictions, features):
@@ -62,4 +63,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
