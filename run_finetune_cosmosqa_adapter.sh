@@ -2,15 +2,15 @@
 # Multiple choice on CosmosQA with both adapters. The original divides its batch of 16 by the 8 accumulation steps
 # (docs/deviations.md, 8): here that is micro-batches of 2. Its README's: 64 a step, accumulation 32.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_finetune_cosmosqa_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_cosmosqa_adapter.py" \
     --model_type roberta-large \
     --model_name_or_path roberta-large \
     --do_train \
     --do_eval \
-    --data_dir data/cosmosQA \
+    --data_dir="$ROOT/data/cosmosQA" \
     --preprocess_type read_examples_origin \
-    --output_dir ./proc_data/roberta_cosmosqa \
+    --output_dir="$ROOT/proc_data/roberta_cosmosqa" \
     --max_seq_length 256 \
     --eval_steps 200 \
     --per_gpu_train_batch_size 2 \
@@ -25,8 +25,7 @@ exec bash scripts/launch.sh examples/run_finetune_cosmosqa_adapter.py \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
-    --meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin" \
-    --meta_lin_adaptermodel="./pretrained_models/lin-adapter/pytorch_model.bin" \
+    --meta_fac_adaptermodel="$ROOT/pretrained_models/fac-adapter/pytorch_model.bin" \
+    --meta_lin_adaptermodel="$ROOT/pretrained_models/lin-adapter/pytorch_model.bin" \
     "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Entity typing on FIGER with both adapters. The paper's: --learning_rate 5e-6 --warmup_steps 1000, 2048 a step.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_finetune_figer_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_figer_adapter.py" \
     --model_type roberta \
     --model_name_or_path roberta-large \
     --config_name roberta-large \
@@ -10,8 +10,8 @@ exec bash scripts/launch.sh examples/run_finetune_figer_adapter.py \
     --evaluate_during_training \
     --do_eval \
     --task_name=entity_type \
-    --data_dir=data/FIGER \
-    --output_dir=./proc_data \
+    --data_dir="$ROOT/data/FIGER" \
+    --output_dir="$ROOT/proc_data" \
     --comment 'figer-adapter' \
     --max_seq_length=256 \
     --per_gpu_eval_batch_size=4 \
@@ -25,9 +25,8 @@ exec bash scripts/launch.sh examples/run_finetune_figer_adapter.py \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
     --task_adapter '' \
-    --meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin" \
-    --meta_lin_adaptermodel="./pretrained_models/lin-adapter/pytorch_model.bin" \
+    --meta_fac_adaptermodel="$ROOT/pretrained_models/fac-adapter/pytorch_model.bin" \
+    --meta_lin_adaptermodel="$ROOT/pretrained_models/lin-adapter/pytorch_model.bin" \
     "$@"

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Entity typing on OpenEntity with both adapters. The README's best: --learning_rate 5e-6 --warmup_steps 500.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_finetune_openentity_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_openentity_adapter.py" \
     --model_type roberta \
     --model_name_or_path roberta-large \
     --config_name roberta-large \
     --do_train \
     --do_eval \
     --task_name=entity_type \
-    --data_dir=data/OpenEntity \
-    --output_dir=./proc_data \
+    --data_dir="$ROOT/data/OpenEntity" \
+    --output_dir="$ROOT/proc_data" \
     --comment 'combine-adapter-trf' \
     --max_seq_length=256 \
     --per_gpu_eval_batch_size=4 \
@@ -24,8 +24,7 @@ exec bash scripts/launch.sh examples/run_finetune_openentity_adapter.py \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
-    --meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin" \
-    --meta_lin_adaptermodel="./pretrained_models/lin-adapter/pytorch_model.bin" \
+    --meta_fac_adaptermodel="$ROOT/pretrained_models/fac-adapter/pytorch_model.bin" \
+    --meta_lin_adaptermodel="$ROOT/pretrained_models/lin-adapter/pytorch_model.bin" \
     "$@"

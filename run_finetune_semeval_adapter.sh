@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Relation classification on SemEval-2010 Task 8 with both adapters; values as for TACRED, on one GPU.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_finetune_semeval_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_semeval_adapter.py" \
     --model_name_or_path roberta-large \
     --do_train \
     --do_eval \
     --task_name=semeval \
-    --data_dir=data/semeval2010_task8 \
-    --output_dir=./proc_data \
+    --data_dir="$ROOT/data/semeval2010_task8" \
+    --output_dir="$ROOT/proc_data" \
     --comment 'combine-adapter' \
     --max_seq_length=184 \
     --per_gpu_eval_batch_size=32 \
@@ -20,7 +20,6 @@ exec bash scripts/launch.sh examples/run_finetune_semeval_adapter.py \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
-    --meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin" \
-    --meta_lin_adaptermodel="./pretrained_models/lin-adapter/pytorch_model.bin" \
+    --meta_fac_adaptermodel="$ROOT/pretrained_models/fac-adapter/pytorch_model.bin" \
+    --meta_lin_adaptermodel="$ROOT/pretrained_models/lin-adapter/pytorch_model.bin" \
     "$@"

@@ -2,16 +2,16 @@
 # Relation classification on TACRED with both adapters; the original's: NGPU=4. The README's best:
 # --learning_rate 1e-5 --warmup_steps 200.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_finetune_tacred_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_tacred_adapter.py" \
     --model_type roberta \
     --model_name_or_path roberta-large \
     --config_name roberta-large \
     --do_train \
     --do_eval \
     --task_name=tacred \
-    --data_dir=data/TACRED \
-    --output_dir=./proc_data \
+    --data_dir="$ROOT/data/TACRED" \
+    --output_dir="$ROOT/proc_data" \
     --comment 'combine-adapter-dif-trf' \
     --max_seq_length=184 \
     --per_gpu_eval_batch_size=8 \
@@ -26,8 +26,7 @@ exec bash scripts/launch.sh examples/run_finetune_tacred_adapter.py \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
-    --meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin" \
-    --meta_lin_adaptermodel="./pretrained_models/lin-adapter/pytorch_model.bin" \
+    --meta_fac_adaptermodel="$ROOT/pretrained_models/fac-adapter/pytorch_model.bin" \
+    --meta_lin_adaptermodel="$ROOT/pretrained_models/lin-adapter/pytorch_model.bin" \
     "$@"

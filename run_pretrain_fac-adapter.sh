@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Factual adapter: relation classification on T-REx. As published: NGPU=4.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_pretrain_fac_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_pretrain_fac_adapter.py" \
     --model_type roberta \
     --model_name=roberta-large \
-    --data_dir=./data/trex-rc \
-    --output_dir trex_output \
+    --data_dir="$ROOT/data/trex-rc" \
+    --output_dir="$ROOT/trex_output" \
     --restore True \
     --do_train \
     --do_eval \
@@ -22,7 +22,6 @@ exec bash scripts/launch.sh examples/run_pretrain_fac_adapter.py \
     --warmup_steps=1200 \
     --save_steps 1000 \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
     --adapter_transformer_layers 2 \
     --meta_adapter_model="" \

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Linguistic adapter: dependency heads. As published: NGPU=4.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_pretrain_lin_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_pretrain_lin_adapter.py" \
     --model_type roberta \
     --model_name=roberta-large \
-    --data_dir=./data/find_head \
-    --output_dir find_head_output \
+    --data_dir="$ROOT/data/find_head" \
+    --output_dir="$ROOT/find_head_output" \
     --restore True \
     --do_train \
     --do_eval \
@@ -22,7 +22,6 @@ exec bash scripts/launch.sh examples/run_pretrain_lin_adapter.py \
     --warmup_steps=500 \
     --save_steps 1000 \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
     --meta_adapter_model="" \
     "$@"

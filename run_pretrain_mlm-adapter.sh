@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Domain adapter: masked language modelling on plain text, data/domain/{train,dev}.txt.
 set -euo pipefail
-cd "$(dirname "$0")"
-exec bash scripts/launch.sh examples/run_pretrain_mlm_adapter.py \
+ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_pretrain_mlm_adapter.py" \
     --model_name=roberta-large \
-    --data_dir=./data/domain \
-    --output_dir mlm_output \
+    --data_dir="$ROOT/data/domain" \
+    --output_dir="$ROOT/mlm_output" \
     --restore True \
     --do_train \
     --do_eval \
@@ -21,7 +21,6 @@ exec bash scripts/launch.sh examples/run_pretrain_mlm_adapter.py \
     --warmup_steps=500 \
     --save_steps 1000 \
     --adapter_size 768 \
-    --adapter_list "0,11,22" \
     --adapter_skip_layers 0 \
     --meta_adapter_model="" \
     "$@"

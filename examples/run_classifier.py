@@ -14,6 +14,7 @@ accuracy 85.78, within 2 (the original's README). Measured here: docs/results.md
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kadapter.console import place, run
 from kadapter.tasks.glue import glue_task
 from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
@@ -37,9 +38,9 @@ DEFAULTS = {
 class ClassifierArguments:
     """The original's names for model and prediction."""
 
-    init_checkpoint: str = flag("the model, as --model_name_or_path", "")
-    bert_config_file: str = flag("its configuration, which is read with it", "")
-    vocab_file: str = flag("its tokenizer, as --tokenizer_name", "")
+    init_checkpoint: str = flag("the model, as --model_name_or_path", "", type=place)
+    bert_config_file: str = flag("its configuration, which is read with it", "", type=place)
+    vocab_file: str = flag("its tokenizer, as --tokenizer_name", "", type=place)
     do_predict: bool = flag("predict the test split, and write test_results.tsv and the files for GLUE's server", False)
 
 
@@ -82,4 +83,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

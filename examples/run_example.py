@@ -1,7 +1,7 @@
 """Load a RoBERTa with knowledge adapters, infer, save, load again.
 
     bash run_example.sh                                   # the original's flags and values
-    python examples/run_example.py --model_name_or_path pretrained_models/roberta-demo --adapter_list "" --no_cuda
+    python examples/run_example.py --model_name_or_path pretrained_models/roberta-demo --no_cuda
 
 Needs no data and no training; runs on a CPU too. Without adapters the features are the backbone's own. The loaded
 model's features must equal the saved model's bit for bit, or the program ends with an error.
@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from kadapter import RobertawithAdapter
+from kadapter.console import local_path, run
 from kadapter.training.arguments import TaskArguments, flag, parse
 
 
@@ -21,7 +22,7 @@ class ExampleArguments:
     """Input and output."""
 
     text: str = flag("what to encode", "Here is some text to encode")
-    output_dir: str = flag("folder that the model is saved into", "./proc/roberta_adapter")
+    output_dir: str = flag("folder that the model is saved into", "./proc/roberta_adapter", type=local_path)
     no_cuda: bool = flag("use the CPU", False)
 
 
@@ -75,4 +76,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

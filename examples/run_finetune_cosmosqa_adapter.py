@@ -9,6 +9,7 @@ test 81.83 (the original's README; paper, table 3), about 8 hours on one 16 GB P
 
 from dataclasses import dataclass, replace
 
+from kadapter.console import run
 from kadapter.tasks.multiple_choice import CosmosQA
 from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
@@ -21,7 +22,9 @@ class CosmosArguments:
     """CosmosQA."""
 
     preprocess_type: str = flag("whether answers' searched evidence is read", READERS[0], choices=READERS)
-    train_steps: int = flag("micro-batches to train on, as the original counts; if positive, sets max_steps", -1)
+    train_steps: int = flag(
+        "micro-batches to train on, as the original counts; sets max_steps; -1 does not", -1, within="-1 or [1, inf)"
+    )
     do_test: bool = flag("predict the test split, whose labels are kept back", False)
     print_error_analysis: bool = flag("write the wrong ones of dev with their scores", False)
     original_padding: bool = flag("pad with id 0, as the original (it matters with --attend_padding alone)", False)
@@ -48,4 +51,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,6 +8,7 @@ Published for RoBERTa-large with both adapters, test: accuracy 61.81, macro F1 8
 Measured here: docs/results.md.
 """
 
+from kadapter.console import run
 from kadapter.tasks.entity_typing import Figer
 from kadapter.training.arguments import Nothing, TaskArguments, parse_recipe
 from kadapter.training.recipe import finetune
@@ -19,4 +20,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,6 +9,7 @@ P 79.0, R 76.3, F1 77.6 (the original's README), about 2 hours on one 16 GB P100
 
 from dataclasses import dataclass
 
+from kadapter.console import local_path, run
 from kadapter.tasks.entity_typing import OpenEntity
 from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
@@ -18,7 +19,7 @@ from kadapter.training.recipe import finetune
 class TypingArguments:
     """Entity typing."""
 
-    labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "")
+    labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "", type=local_path)
 
 
 def main(argv=None):
@@ -27,4 +28,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,7 @@ docs/results.md.
 
 from dataclasses import asdict, dataclass
 
+from kadapter.console import run
 from kadapter.tasks.semeval import Semeval
 from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
@@ -19,8 +20,8 @@ from kadapter.training.recipe import finetune
 class SemevalArguments:
     """SemEval-2010 Task 8."""
 
-    dev_share: float = flag("share of train that is held out as dev where there is no dev.txt", 0.1)
-    split_seed: int = flag("seed of that choice", 42)
+    dev_share: float = flag("share of train that is held out as dev where there is no dev.txt", 0.1, within="(0, 1)")
+    split_seed: int = flag("seed of that choice", 42, within="[0, inf)")
     report_per_class: bool = flag("print and write a table of scores by relation", False)
 
 
@@ -30,4 +31,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

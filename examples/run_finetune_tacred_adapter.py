@@ -10,6 +10,7 @@ docs/results.md.
 
 from dataclasses import dataclass
 
+from kadapter.console import local_path, run
 from kadapter.tasks.relations import Tacred
 from kadapter.training.arguments import TaskArguments, flag, parse_recipe
 from kadapter.training.recipe import finetune
@@ -19,9 +20,13 @@ from kadapter.training.recipe import finetune
 class TacredArguments:
     """TACRED."""
 
-    labels: str = flag("JSON file of relations in order, such as Re-TACRED's; default: TACRED's 42", "")
+    labels: str = flag(
+        "JSON file of relations in order, such as Re-TACRED's; default: TACRED's 42", "", type=local_path
+    )
     negative: str = flag("the relation that stands for none and does not count in the scores", "no_relation")
-    negative_sample: int = flag("keep so many training examples of it, less one, as the original; 0 keeps all", 0)
+    negative_sample: int = flag(
+        "keep so many training examples of it, less one, as the original; 0 keeps all", 0, within="[0, inf)"
+    )
     original_truncation: bool = flag("cut at the right and drop examples that lose a marker there", False)
     report_per_class: bool = flag("print and write a table of scores by relation", False)
 
@@ -40,4 +45,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,6 +10,7 @@ Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder tha
 
 from dataclasses import dataclass
 
+from kadapter.console import local_path, run
 from kadapter.tasks.entity_typing import TrexTyping
 from kadapter.tasks.relations import TrexRelations
 from kadapter.training.arguments import PretrainingArguments, flag, parse_recipe
@@ -24,7 +25,9 @@ class RelationArguments:
     """What is learned of T-REx."""
 
     objective: str = flag("relations of two entities, or types of one", "relation", choices=tuple(OBJECTIVES))
-    labels: str = flag("JSON file of labels in order; default: relations.json or labels.json in the data folder", "")
+    labels: str = flag(
+        "JSON file of labels in order; default: relations.json or labels.json in the data folder", "", type=local_path
+    )
 
 
 def main(argv=None):
@@ -34,4 +37,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,6 +9,7 @@ Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder tha
 
 from dataclasses import asdict, dataclass
 
+from kadapter.console import run
 from kadapter.tasks.dependencies import DependencyHeads
 from kadapter.training.arguments import PretrainingArguments, flag, parse_recipe
 from kadapter.training.recipe import pretrain
@@ -29,4 +30,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

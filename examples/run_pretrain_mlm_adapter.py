@@ -11,6 +11,7 @@ it has one, so that the first dev score is the backbone's. Leaves an adapter fol
 
 from dataclasses import asdict, dataclass
 
+from kadapter.console import run
 from kadapter.tasks.masked_lm import MaskedLM
 from kadapter.training.arguments import PretrainingArguments, flag, parse_recipe
 from kadapter.training.recipe import pretrain
@@ -21,7 +22,7 @@ class LanguageModelArguments:
     """Masked language modelling."""
 
     line_by_line: bool = flag("cut each line for itself instead of stringing lines together", False)
-    mlm_probability: float = flag("share of the tokens that are hidden", 0.15)
+    mlm_probability: float = flag("share of the tokens that are hidden", 0.15, within="(0, 1)")
 
 
 def main(argv=None):
@@ -32,4 +33,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,7 +11,6 @@ machine disturb the figures little.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from kadapter.console import COUNT, Parser, absolute, run
 
 SCRIPTS = Path(__file__).parent
 
@@ -30,17 +31,17 @@ class Measured(NamedTuple):
     peak_mib: float  # resident memory of the largest process
 
 
-def run(script: str, *arguments: object) -> Measured:
+def measure(script: str, *arguments: object) -> Measured:
     """Run a script to its end.
 
     Raises:
-        SystemExit: it failed; what it printed stands above.
+        ChildProcessError: it failed; what it printed stands above.
     """
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, str(SCRIPTS / script), *map(str, arguments)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"error: {script} failed.")
+        raise ChildProcessError(f"{script} failed.")
     return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -51,11 +52,11 @@ def size(path: Path) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", type=Path, required=True, help="raw T-REx, folder or archive")
-    parser.add_argument("--conllu", type=Path, help="CoNLL-U file")
-    parser.add_argument("--output_dir", type=Path, required=True, help="is emptied first")
-    parser.add_argument("--workers", type=int, default=1)
+    parser = Parser(__doc__)
+    parser.add_argument("--raw", type=absolute, required=True, help="raw T-REx, folder or archive")
+    parser.add_argument("--conllu", type=absolute, help="CoNLL-U file")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="is emptied first")
+    parser.add_argument("--workers", type=COUNT, default=1)
     args = parser.parse_args(argv)
     out: Path = args.output_dir
     shutil.rmtree(out, ignore_errors=True)
@@ -67,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         steps.append((args.conllu, ("create_dependency_dataset.py", *flags)))
     print("| step | input, MB | seconds | MB/s of a core | largest process, MiB |\n|---|---|---|---|---|")
     for source, (script, *arguments) in steps:
-        found, megabytes = run(str(script), *arguments), size(source)
+        found, megabytes = measure(str(script), *arguments), size(source)
         rate = megabytes / found.core_seconds
         print(f"| {script} | {megabytes:,.0f} | {found.seconds:.0f} | {rate:.1f} | {found.peak_mib:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,7 +11,6 @@ below the table. With --tokenizer, lengths in tokens, and how many examples --ma
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer
 
+from kadapter.console import COUNT, Parser, absolute, place, run
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
 
@@ -65,22 +65,19 @@ def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) ->
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("task", choices=TASKS, metavar="TASK")
-    parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--labels", default="", help="labels, where they are not the task's own (Re-TACRED)")
-    parser.add_argument("--tokenizer", help="folder or hub name, to measure lengths")
-    parser.add_argument("--max_seq_length", type=int, help="default: the recipe's")
-    parser.add_argument("--plot", type=Path, help="PNG with a histogram of the lengths; needs --tokenizer")
+    parser.add_argument("folder", type=absolute, metavar="DIR")
+    parser.add_argument("--labels", type=absolute, help="labels, where they are not the task's own (Re-TACRED)")
+    parser.add_argument("--tokenizer", type=place, help="folder or hub name, to measure lengths")
+    parser.add_argument("--max_seq_length", type=COUNT, help="default: the recipe's")
+    parser.add_argument("--plot", type=absolute, help="PNG with a histogram of the lengths; needs --tokenizer")
     args = parser.parse_args(argv)
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
-    try:
-        task = TASKS[args.task].for_folder(args.folder, args.labels)
-        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
-        reports = check_folder(task, args.folder, tokenizer)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    task = TASKS[args.task].for_folder(args.folder, args.labels or "")
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
+    reports = check_folder(task, args.folder, tokenizer)
     size = args.max_seq_length or task.max_seq_length
     print(table(reports, size))
     for finding in findings(task, reports, size):
@@ -97,4 +94,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

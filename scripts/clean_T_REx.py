@@ -12,7 +12,6 @@ are left. The same input gives the same bytes, whatever the number of workers.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import read_lines, read_records, write_json, write_jsonl
 from kadapter.data.trex import clean_document
 from kadapter.storage.files import atomic_writer
@@ -118,19 +118,16 @@ def write_together(parts: Sequence[Path], output: Path, form: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--raw", type=Path, required=True, help="folder of JSON files, or the zip archive")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser = Parser(__doc__)
+    parser.add_argument("--raw", type=absolute, required=True, help="folder of JSON files, or the zip archive")
+    parser.add_argument("--output", type=absolute, required=True, help="file to write")
     parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="JSON lines, or one JSON list")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes; default: one a core")
+    parser.add_argument("--workers", type=COUNT, default=os.cpu_count(), help="processes; default: one a core")
     args = parser.parse_args(argv)
-    try:
-        counts = clean(args.raw, args.output, args.format, args.workers)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    counts = clean(args.raw, args.output, args.format, args.workers)
     for name, count in counts.items():
         print(f"{count:>12,}  {name}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -38,6 +38,7 @@ from kadapter import (
     TaskModel,
     load_original,
 )
+from kadapter.console import COUNT, Number, Parser, absolute, run
 from kadapter.data.labels import read_labels
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.storage import checkpoint as ck
@@ -233,17 +234,19 @@ def _write(output: Path, files: dict[str, ck.State], config: RobertaConfig | Non
 # -- command line -----------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> Parser:
+    parser = Parser(__doc__)
     parser.add_argument("--to", choices=("kadapter", "original"), required=True, help="form to write")
-    parser.add_argument("--input", type=Path, required=True, help="file or folder to read")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write; new or empty")
+    parser.add_argument("--input", type=absolute, required=True, help="file or folder to read")
+    parser.add_argument("--output", type=absolute, required=True, help="folder to write; new or empty")
     group = parser.add_argument_group("what the original's files do not tell (--to kadapter)")
     group.add_argument("--adapter_list", default="", help='hidden states, such as "0,11,22"; "" follows the depth')
-    group.add_argument("--adapter_skip_layers", type=int, default=0, help="the original's skip; 0 is off")
-    group.add_argument("--adapter_attention_heads", type=int, help="heads of adapters; default: one for 64 units")
+    group.add_argument(
+        "--adapter_skip_layers", type=Number(int, "[0, inf)"), default=0, help="the original's skip; 0 is off"
+    )
+    group.add_argument("--adapter_attention_heads", type=COUNT, help="heads of adapters; default: one for 64 units")
     group.add_argument("--fusion_mode", choices=("concat", "add"), help="default: what the file's names say")
-    group.add_argument("--labels", type=Path, help="JSON list of the head's label names in order")
+    group.add_argument("--labels", type=absolute, help="JSON list of the head's label names in order")
     group.add_argument("--attend_padding", action="store_true", help="adapters attend to padding, as in the original")
     return parser
 
@@ -267,17 +270,14 @@ def _adapter_config(state: ck.State, args: argparse.Namespace) -> AdapterConfig:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert as the command line says; leaves with one sentence on a bad input, before anything is written."""
     args = _parser().parse_args(argv)
-    try:
-        if args.output.is_file() or (args.output.is_dir() and any(args.output.iterdir())):
-            raise ValueError(f"--output {args.output} is there already; give a new folder.")
-        if not args.input.exists():
-            raise FileNotFoundError(f"--input {args.input} is not there; give a file or folder.")
-        convert = to_kadapter if args.to == "kadapter" else to_original
-        what = convert(args.input, args.output, args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    if args.output.is_file() or (args.output.is_dir() and any(args.output.iterdir())):
+        raise ValueError(f"--output {args.output} is there already; give a new folder.")
+    if not args.input.exists():
+        raise FileNotFoundError(f"--input {args.input} is not there; give a file or folder.")
+    convert = to_kadapter if args.to == "kadapter" else to_original
+    what = convert(args.input, args.output, args)
     print(f"{args.output}: {what}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

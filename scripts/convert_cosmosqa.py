@@ -8,12 +8,12 @@ may lack the labels, or the column; test.jsonl then has none. (A test.jsonl as r
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
 from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS
 
@@ -71,30 +71,23 @@ def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="folder of the csv files")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="folder of the csv files")
+    parser.add_argument("--output_dir", type=absolute, required=True)
     args = parser.parse_args(argv)
     csv.field_size_limit(FIELD_LIMIT)
-    try:
-        found = [split for split in SPLITS if (args.input / f"{split}.csv").is_file()]
-        if not found:
-            raise FileNotFoundError(
-                f"{args.input} holds no train.csv, valid.csv or test.csv; give CosmosQA's data folder."
-            )
-        for split in found:
-            questions = list(read_questions(args.input / f"{split}.csv", None if split == "test" else True))
-            if not questions:
-                raise ValueError(f"{args.input / f'{split}.csv'} holds no question; fetch the file again.")
-            write_jsonl(args.output_dir / f"{split}.jsonl", questions)
-            contexts = len({question["context"] for question in questions})
-            labels = "labels" if "label" in questions[0] else "no labels"
-            print(
-                f"{args.output_dir / f'{split}.jsonl'}: {len(questions):,} questions, {contexts:,} contexts, {labels}"
-            )
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    found = [split for split in SPLITS if (args.input / f"{split}.csv").is_file()]
+    if not found:
+        raise FileNotFoundError(f"{args.input} holds no train.csv, valid.csv or test.csv; give CosmosQA's data folder.")
+    for split in found:
+        questions = list(read_questions(args.input / f"{split}.csv", None if split == "test" else True))
+        if not questions:
+            raise ValueError(f"{args.input / f'{split}.csv'} holds no question; fetch the file again.")
+        write_jsonl(args.output_dir / f"{split}.jsonl", questions)
+        contexts = len({question["context"] for question in questions})
+        labels = "labels" if "label" in questions[0] else "no labels"
+        print(f"{args.output_dir / f'{split}.jsonl'}: {len(questions):,} questions, {contexts:,} contexts, {labels}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

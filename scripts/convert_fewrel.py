@@ -10,12 +10,12 @@ is one: fewrel/<relation>/<number>.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_json
 from kadapter.data.subset import Example, add_subset_flags, convert_corpus
 
@@ -86,9 +86,9 @@ def read_examples(paths: Sequence[Path], counts: Counter[str]) -> Iterator[Examp
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="FewRel's files")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, nargs="+", required=True, help="FewRel's files")
+    parser.add_argument("--output_dir", type=absolute, required=True)
     add_subset_flags(parser, drop=(), min_examples=1)
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()
@@ -96,4 +96,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

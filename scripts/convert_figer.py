@@ -8,11 +8,11 @@ one example {"sent", "start", "end", "labels"}; sentences without mentions make 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_lines, write_json_list
 
 Tagged = list[tuple[int, str, str]]  # line number, word, tag
@@ -61,21 +61,18 @@ def mentions(sentence: Tagged, path: Path) -> Iterator[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="exp.label")
-    parser.add_argument("--output", type=Path, required=True, help="JSON list to write")
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="exp.label")
+    parser.add_argument("--output", type=absolute, required=True, help="JSON list to write")
     args = parser.parse_args(argv)
-    try:
-        sentences = list(read_sentences(args.input))
-        examples = [example for sentence in sentences for example in mentions(sentence, args.input)]
-        if not examples:
-            raise ValueError(f"{args.input} holds no mention; give FIGER's exp.label.")
-        write_json_list(args.output, examples)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    sentences = list(read_sentences(args.input))
+    examples = [example for sentence in sentences for example in mentions(sentence, args.input)]
+    if not examples:
+        raise ValueError(f"{args.input} holds no mention; give FIGER's exp.label.")
+    write_json_list(args.output, examples)
     labels = {label for example in examples for label in example["labels"]}
     print(f"{args.output}: {len(sentences)} sentences, {len(examples)} mentions, {len(labels)} types")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

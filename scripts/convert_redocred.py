@@ -10,7 +10,6 @@ document, so that no sentence of dev.jsonl is seen in training: train.jsonl, dev
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -19,6 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_records
 from kadapter.data.subset import Example, add_subset_flags, convert_corpus
 
@@ -143,9 +143,9 @@ def read_examples(path: Path, counts: Counter[str]) -> Iterator[Example]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="Re-DocRED or DocRED file with labels")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="Re-DocRED or DocRED file with labels")
+    parser.add_argument("--output_dir", type=absolute, required=True)
     add_subset_flags(parser, drop=(), min_examples=1, split_by="document")
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()
@@ -153,4 +153,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

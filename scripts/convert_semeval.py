@@ -10,12 +10,12 @@ one that the recipe would hold out itself with that share and seed, becomes dev.
 
 from __future__ import annotations
 
-import argparse
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import SEED, SHARE, Parser, absolute, run
 from kadapter.data.jsonio import read_lines
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.semeval import LABELS, read_semeval
@@ -53,36 +53,29 @@ def write_examples(source: Any, examples: Sequence[dict[str, Any]], target: Path
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="folder or zip archive of the release")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--dev_fraction", type=float, help="share of the training examples for dev.txt; default: none")
-    parser.add_argument("--seed", type=int, default=42, help="of dev.txt")
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="folder or zip archive of the release")
+    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--dev_fraction", type=SHARE, help="share of the training examples for dev.txt; default: none")
+    parser.add_argument("--seed", type=SEED, default=42, help="of dev.txt")
     args = parser.parse_args(argv)
-    try:
-        if args.dev_fraction is not None and not 0 < args.dev_fraction < 1:
-            raise ValueError(f"--dev_fraction is {args.dev_fraction}; give a number between 0 and 1.")
-        train, test = (find_file(args.input, name) for name in ("TRAIN_FILE.TXT", "TEST_FILE_FULL.TXT"))
-        parts = {"train": (train, "train"), "dev": (train, "dev"), "test": (test, "all")}
-        if args.dev_fraction is None:
-            del parts["dev"]
-            if (args.output_dir / "dev.txt").exists():
-                raise ValueError(
-                    f"{args.output_dir / 'dev.txt'} is part of train.txt; remove it or give --dev_fraction."
-                )
-        read = {
-            split: list(read_semeval(source, LABELS, part, args.dev_fraction or 0.0, args.seed))
-            for split, (source, part) in parts.items()
-        }
-        if not all(read.values()):
-            raise ValueError(f"--dev_fraction {args.dev_fraction} leaves train or dev empty; give another.")
-        for split, examples in read.items():
-            write_examples(parts[split][0], examples, args.output_dir / f"{split}.txt")
-            relations = len({example["relation"] for example in examples})
-            print(f"{args.output_dir / f'{split}.txt'}: {len(examples):,} examples, {relations} relations")
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    train, test = (find_file(args.input, name) for name in ("TRAIN_FILE.TXT", "TEST_FILE_FULL.TXT"))
+    parts = {"train": (train, "train"), "dev": (train, "dev"), "test": (test, "all")}
+    if args.dev_fraction is None:
+        del parts["dev"]
+        if (args.output_dir / "dev.txt").exists():
+            raise ValueError(f"{args.output_dir / 'dev.txt'} is part of train.txt; remove it or give --dev_fraction.")
+    read = {
+        split: list(read_semeval(source, LABELS, part, args.dev_fraction or 0.0, args.seed))
+        for split, (source, part) in parts.items()
+    }
+    if not all(read.values()):
+        raise ValueError(f"--dev_fraction {args.dev_fraction} leaves train or dev empty; give another.")
+    for split, examples in read.items():
+        write_examples(parts[split][0], examples, args.output_dir / f"{split}.txt")
+        relations = len({example["relation"] for example in examples})
+        print(f"{args.output_dir / f'{split}.txt'}: {len(examples):,} examples, {relations} relations")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,12 +11,12 @@ name. Beside them labels.json is written for the recipe's --labels: no_relation 
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_keys, read_json, read_records, write_json, write_json_list
 from kadapter.tasks.relations import SPAN_KEYS, TACRED_LABELS, read_relations
 
@@ -68,25 +68,22 @@ def convert(source: Path, target: Path, patch: Patch | None, official: int) -> s
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="folder with train.json, dev.json, test.json")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--patch", type=Path, help="folder with Re-TACRED's {split}_id2label.json")
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="folder with train.json, dev.json, test.json")
+    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--patch", type=absolute, help="folder with Re-TACRED's {split}_id2label.json")
     args = parser.parse_args(argv)
-    try:
-        if args.input.resolve() == args.output_dir.resolve():
-            raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED's files stay.")
-        patches = {split: read_patch(args.patch, split) for split in SIZES} if args.patch else {}
-        labels = {label for patch in patches.values() for label in patch.values()}
-        for split, size in (RETACRED_SIZES if patches else SIZES).items():
-            source, target = (folder / f"{split}.json" for folder in (args.input, args.output_dir))
-            print(f"{target}: {convert(source, target, patches.get(split), size)}")
-        if patches:
-            write_json(args.output_dir / "labels.json", sorted(labels, key=lambda label: (label != NONE, label)))
-            print(f"{args.output_dir / 'labels.json'}: {len(labels)} labels, for --labels")
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    if args.input.resolve() == args.output_dir.resolve():
+        raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED's files stay.")
+    patches = {split: read_patch(args.patch, split) for split in SIZES} if args.patch else {}
+    labels = {label for patch in patches.values() for label in patch.values()}
+    for split, size in (RETACRED_SIZES if patches else SIZES).items():
+        source, target = (folder / f"{split}.json" for folder in (args.input, args.output_dir))
+        print(f"{target}: {convert(source, target, patches.get(split), size)}")
+    if patches:
+        write_json(args.output_dir / "labels.json", sorted(labels, key=lambda label: (label != NONE, label)))
+        print(f"{args.output_dir / 'labels.json'}: {len(labels)} labels, for --labels")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_lines
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
@@ -34,18 +35,17 @@ LEAVES = {"kernel": "weight", "gamma": "weight", "beta": "bias"}  # TensorFlow's
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    try:
-        reader = open_checkpoint(args.input / args.checkpoint)
-        count = convert(args.input, args.output, reader.get_variable_to_shape_map(), reader.get_tensor)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    reader = open_checkpoint(args.input / args.checkpoint)
+    count = convert(args.input, args.output, reader.get_variable_to_shape_map(), reader.get_tensor)
     print(f"{args.output}: BERT with {count:,} parameters")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="folder with checkpoint, bert_config.json, vocab.txt")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--input", type=absolute, required=True, help="folder with checkpoint, bert_config.json, vocab.txt"
+    )
+    parser.add_argument("--output", type=absolute, required=True, help="folder to write")
     parser.add_argument("--checkpoint", default="bert_model.ckpt", help="its name in the folder")
     return parser.parse_args(argv)
 
@@ -59,7 +59,7 @@ def open_checkpoint(prefix: Path):
     try:
         import tensorflow as tf
     except ImportError:
-        raise SystemExit("error: this script needs tensorflow; run pip install kadapter[tf].") from None
+        raise ImportError("this script needs tensorflow; run pip install kadapter[tf].") from None
     try:
         return tf.train.load_checkpoint(str(prefix))
     except tf.errors.OpError as error:
@@ -143,4 +143,4 @@ def read_vocabulary(path: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,11 +9,11 @@ kept, in their order, so that an example may have none. The rows stay in order, 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_keys, read_records, write_json_list
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS
 
@@ -46,28 +46,21 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="folder of UFET's crowd files")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="folder of UFET's crowd files")
+    parser.add_argument("--output_dir", type=absolute, required=True)
     args = parser.parse_args(argv)
-    try:
-        if args.input.resolve() == args.output_dir.resolve():
-            raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, UFET's files stay.")
-        found = [split for split in SPLITS if (args.input / f"{split}.json").is_file()]
-        if not found:
-            raise FileNotFoundError(
-                f"{args.input} holds no train.json, dev.json or test.json; give UFET's crowd folder."
-            )
-        for split in found:
-            examples = list(read_examples(args.input / f"{split}.json"))
-            write_json_list(args.output_dir / f"{split}.json", examples)
-            bare = sum(not example["labels"] for example in examples)
-            print(
-                f"{args.output_dir / f'{split}.json'}: {len(examples):,} examples, {bare:,} without any of the 9 labels"
-            )
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    if args.input.resolve() == args.output_dir.resolve():
+        raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, UFET's files stay.")
+    found = [split for split in SPLITS if (args.input / f"{split}.json").is_file()]
+    if not found:
+        raise FileNotFoundError(f"{args.input} holds no train.json, dev.json or test.json; give UFET's crowd folder.")
+    for split in found:
+        examples = list(read_examples(args.input / f"{split}.json"))
+        write_json_list(args.output_dir / f"{split}.json", examples)
+        bare = sum(not example["labels"] for example in examples)
+        print(f"{args.output_dir / f'{split}.json'}: {len(examples):,} examples, {bare:,} without any of the 9 labels")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, place, run
 from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_head
 from kadapter.data.jsonio import write_json_list, write_jsonl
 from kadapter.data.parsing import DEFAULT_MODELS, load_parser, parse_text
@@ -84,38 +85,27 @@ class Conversion:
         )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
-def _fraction(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="CoNLL-U files, or text with --parser")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
+def _parser() -> Parser:
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, nargs="+", required=True, help="CoNLL-U files, or text with --parser")
+    parser.add_argument("--output", type=absolute, required=True, help="file to write")
     parser.add_argument(
         "--format", choices=("json", "jsonl"), default="json", help="one JSON list, or one record a line"
     )
-    parser.add_argument("--max_words", type=_positive, help="drop sentences with more words than this")
-    parser.add_argument("--dev_output", type=Path, help="put a part of the sentences here; equal ones stay together")
-    parser.add_argument("--dev_fraction", type=_fraction, default=0.1, help="size of that part; default: 0.1")
-    parser.add_argument("--seed", type=int, default=42, help="chooses that part; default: 42")
+    parser.add_argument("--max_words", type=COUNT, help="drop sentences with more words than this")
+    parser.add_argument(
+        "--dev_output", type=absolute, help="put a part of the sentences here; equal ones stay together"
+    )
+    parser.add_argument("--dev_fraction", type=SHARE, default=0.1, help="size of that part; default: 0.1")
+    parser.add_argument("--seed", type=SEED, default=42, help="chooses that part; default: 42")
     parser.add_argument("--parser", choices=sorted(DEFAULT_MODELS), help="--input is raw text; parse it with this")
     parser.add_argument(
         "--parser_model",
+        type=place,
         help="spaCy: name or folder of a pipeline, default en_core_web_sm; Stanza: language, default en "
         "(its folder: the variable STANZA_RESOURCES_DIR)",
     )
-    parser.add_argument("--parse_batch_size", type=_positive, default=512, help="lines at a time; default: 512")
+    parser.add_argument("--parse_batch_size", type=COUNT, default=512, help="lines at a time; default: 512")
     return parser
 
 
@@ -147,14 +137,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if path.resolve() in taken:
             parser.error(f"{path} would be written, but is also an --input or another output; give another name.")
         taken.add(path.resolve())
-    try:
-        if args.parser:
-            counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
-            print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-        convert(args, [conllu] if args.parser else args.input)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    if args.parser:
+        counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
+        print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    convert(args, [conllu] if args.parser else args.input)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

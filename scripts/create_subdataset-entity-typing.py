@@ -11,11 +11,11 @@ labels.json, most frequent first, or in the order of the original's 570. Holds t
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, run
 from kadapter.data.jsonio import read_json, write_json, write_jsonl
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import Example, fraction, read_cleaned
@@ -37,43 +37,40 @@ def typed(example: Example, types: Mapping[str, Sequence[str]] | None) -> Iterat
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="cleaned examples, JSON lines or a JSON list")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--types", type=Path, help="JSON object of entities' types, instead of P31")
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="cleaned examples, JSON lines or a JSON list")
+    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--types", type=absolute, help="JSON object of entities' types, instead of P31")
     parser.add_argument("--labels", choices=("frequency", "original"), default="frequency", help="their order")
-    parser.add_argument("--min_examples", type=int, default=50, help="mentions that a type must have")
-    parser.add_argument("--dev_fraction", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--min_examples", type=COUNT, default=50, help="mentions that a type must have")
+    parser.add_argument("--dev_fraction", type=SHARE, default=0.1)
+    parser.add_argument("--seed", type=SEED, default=42)
     args = parser.parse_args(argv)
-    try:
-        types = read_json(args.types) if args.types else None
-        if types is not None and not (isinstance(types, dict) and all(isinstance(v, list) for v in types.values())):
-            raise ValueError(f"{args.types} is not {{entity: [type, ...]}}; write a list of types for each entity.")
-        mentions: dict[Mention, dict[str, None]] = {}
-        for _, example in read_cleaned(args.input, "read"):
-            for mention, found in typed(example, types):
-                mentions.setdefault(mention, {}).update(dict.fromkeys(map(str, found)))
-        counts = Counter(name for names in mentions.values() for name in names)
-        frequent = [name for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= args.min_examples]
-        labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else frequent
-        known = {*labels} & {*frequent}
-        kept: dict[str, list[Example]] = {"train": [], "dev": []}
-        for (sent, start, end), names in mentions.items():
-            split = "dev" if fraction(args.seed, sent) < args.dev_fraction else "train"
-            row = {"sent": sent, "start": start, "end": end, "labels": [name for name in names if name in known]}
-            kept[split] += [row] * bool(row["labels"])
-        if not all(kept.values()):
-            raise ValueError(f"{args.input}: {len(mentions)} mentions leave train or dev empty; lower --min_examples.")
-        for split, rows in kept.items():
-            write_jsonl(args.output_dir / f"{split}.jsonl", rows)
-        write_json(args.output_dir / "labels.json", labels)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    types = read_json(args.types) if args.types else None
+    if types is not None and not (isinstance(types, dict) and all(isinstance(v, list) for v in types.values())):
+        raise ValueError(f"{args.types} is not {{entity: [type, ...]}}; write a list of types for each entity.")
+    mentions: dict[Mention, dict[str, None]] = {}
+    for _, example in read_cleaned(args.input, "read"):
+        for mention, found in typed(example, types):
+            mentions.setdefault(mention, {}).update(dict.fromkeys(map(str, found)))
+    counts = Counter(name for names in mentions.values() for name in names)
+    frequent = [name for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= args.min_examples]
+    labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else frequent
+    known = {*labels} & {*frequent}
+    kept: dict[str, list[Example]] = {"train": [], "dev": []}
+    for (sent, start, end), names in mentions.items():
+        split = "dev" if fraction(args.seed, sent) < args.dev_fraction else "train"
+        row = {"sent": sent, "start": start, "end": end, "labels": [name for name in names if name in known]}
+        kept[split] += [row] * bool(row["labels"])
+    if not all(kept.values()):
+        raise ValueError(f"{args.input}: {len(mentions)} mentions leave train or dev empty; lower --min_examples.")
+    for split, rows in kept.items():
+        write_jsonl(args.output_dir / f"{split}.jsonl", rows)
+    write_json(args.output_dir / "labels.json", labels)
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in kept.items())
     dropped = len(mentions) - sum(map(len, kept.values()))
     print(f"{args.output_dir}: {sizes}, types {len(labels)}, dropped for want of such a type {dropped:,}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,11 +12,11 @@ lengths.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import add_subset_flags, make_subset, subset_options, summary
 
@@ -24,22 +24,19 @@ ORIGINAL_LABELS = Path(__file__).with_name("trex_rc_labels.json")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, required=True, help="cleaned examples, JSON lines or a JSON list")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = Parser(__doc__)
+    parser.add_argument("--input", type=absolute, required=True, help="cleaned examples, JSON lines or a JSON list")
+    parser.add_argument("--output_dir", type=absolute, required=True)
     parser.add_argument(
         "--labels", choices=("frequency", "original"), default="frequency", help="order of relations.json"
     )
     add_subset_flags(parser)
     args = parser.parse_args(argv)
-    try:
-        labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else None
-        report = make_subset(args.input, args.output_dir, subset_options(args, labels))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else None
+    report = make_subset(args.input, args.output_dir, subset_options(args, labels))
     print(f"{args.output_dir}: {summary(report)}")
     return report
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

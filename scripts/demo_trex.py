@@ -8,7 +8,6 @@ grammar between those that state facts. Some relations are stated often and many
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections import defaultdict
@@ -20,6 +19,7 @@ from demo_trees import draw_tree
 from demo_world import PAIR_TEMPLATES, Entity, Fact, World, build_world, state_fact, stream, write_rows
 from tqdm import tqdm
 
+from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json_list
 
 ENTITY_URI, PROPERTY_URI = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
@@ -132,13 +132,13 @@ def write_large(world: World, folder: Path, megabytes: int) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--megabytes", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=42)
+    parser = Parser(__doc__)
+    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--megabytes", type=COUNT, default=200)
+    parser.add_argument("--seed", type=SEED, default=42)
     args = parser.parse_args(argv)
     write_large(build_world(args.seed, per_type=150, per_relation=2000), args.output_dir, args.megabytes)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,9 +13,8 @@ import math
 import os
 import random
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +29,8 @@ from transformers import (
     get_linear_schedule_with_warmup,
     set_seed,
 )
+
+from kadapter.console import COUNT, SEED, Number, Parser, absolute, run
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 MARKERS = ("@", "#", "^")
@@ -161,14 +162,14 @@ from this repository's scripts alone and have its licence.
 
 def main(argv: list[str] | None = None) -> None:
     """Train the tokenizer and the model, measure, save."""
-    parser = ArgumentParser(description="Pretrain the demo's RoBERTa.")
-    parser.add_argument("--data_dir", type=Path, default=Path("data/demo"))
-    parser.add_argument("--output_dir", type=Path, default=Path("pretrained_models/roberta-demo"))
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--vocab_size", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--learning_rate", type=float, default=1e-3)
+    parser = Parser("Pretrain the demo's RoBERTa.")
+    parser.add_argument("--data_dir", type=absolute, default="data/demo")
+    parser.add_argument("--output_dir", type=absolute, default="pretrained_models/roberta-demo")
+    parser.add_argument("--seed", type=SEED, default=42)
+    parser.add_argument("--vocab_size", type=COUNT, default=3000)
+    parser.add_argument("--steps", type=COUNT, default=1800)
+    parser.add_argument("--batch_size", type=COUNT, default=32)
+    parser.add_argument("--learning_rate", type=Number(float, "(0, inf)"), default=1e-3)
     args = parser.parse_args(argv)
 
     text = args.data_dir / "backbone" / "text.txt"
@@ -196,4 +197,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

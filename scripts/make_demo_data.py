@@ -12,7 +12,6 @@ Every part draws from its own ``random.Random`` stream, so the same seed gives t
 one part leaves the others alone.
 """
 
-import argparse
 import json
 import random
 import re
@@ -36,6 +35,7 @@ from demo_world import (
     write_text,
 )
 
+from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_jsonl
 from kadapter.tasks.semeval import OTHER, RELATIONS
 
@@ -243,13 +243,13 @@ def write_trees(world: World, folder: Path, counts: dict[str, int]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Build the world and write every part of it."""
-    parser = argparse.ArgumentParser(description="Write the demo world in the users' file formats.")
-    parser.add_argument("--output_dir", type=Path, default=Path("data/demo"))
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--entities_per_type", type=int, default=20, help="there are 6 types")
-    parser.add_argument("--facts_per_relation", type=int, default=140, help="36 relations; dev adds a tenth")
-    parser.add_argument("--trees", type=int, default=6000, help="for training; dev adds a tenth")
-    parser.add_argument("--backbone_lines", type=int, default=40000)
+    parser = Parser("Write the demo world in the users' file formats.")
+    parser.add_argument("--output_dir", type=absolute, default="data/demo")
+    parser.add_argument("--seed", type=SEED, default=42)
+    parser.add_argument("--entities_per_type", type=COUNT, default=20, help="there are 6 types")
+    parser.add_argument("--facts_per_relation", type=COUNT, default=140, help="36 relations; dev adds a tenth")
+    parser.add_argument("--trees", type=COUNT, default=6000, help="for training; dev adds a tenth")
+    parser.add_argument("--backbone_lines", type=COUNT, default=40000)
     args = parser.parse_args(argv)
 
     world = build_world(args.seed, args.entities_per_type, args.facts_per_relation)
@@ -267,4 +267,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

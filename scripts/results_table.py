@@ -13,7 +13,6 @@ task, as figure 1 of Houlsby et al., 2019. Published numbers stand in published.
 
 from __future__ import annotations
 
-import argparse
 import json
 import textwrap
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import write_json
 
 IGNORED = {
@@ -233,8 +233,8 @@ def plot_parameters(rows: Sequence[Row], metric: str, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", help="folders with runs in or below them")
+    parser = Parser(__doc__)
+    parser.add_argument("runs", type=absolute, nargs="+", help="folders with runs in or below them")
     parser.add_argument("--split", default="test")
     parser.add_argument(
         "--metrics",
@@ -242,7 +242,9 @@ def main(argv: list[str] | None = None) -> list[Row]:
         default=["precision", "recall", "f1"],
         help='"main" is what each task is judged by; the last one is drawn as curves',
     )
-    parser.add_argument("--output", help="folder for table.md, table.json and the plots; default: print only")
+    parser.add_argument(
+        "--output", type=absolute, help="folder for table.md, table.json and the plots; default: print only"
+    )
     parser.add_argument("--title", default="")
     parser.add_argument("--beside", choices=list(json.loads(PUBLISHED.read_text(encoding="utf-8"))), help="task")
     parser.add_argument("--resources", action="store_true", help="trained parameters, seconds and memory too")
@@ -262,7 +264,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     table = markdown(rows, args.metrics, args.resources)
     print(table if args.format == "markdown" else json.dumps(values, indent=2))
     if args.output:
-        output = Path(args.output)
+        output = args.output
         output.mkdir(parents=True, exist_ok=True)
         (output / "table.md").write_text(table + "\n", encoding="utf-8")
         write_json(output / "table.json", values)
@@ -275,4 +277,4 @@ def main(argv: list[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,13 +12,14 @@ Each recipe is its own process with one thread, two at a time: for so small a mo
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+from kadapter.console import SEED, Parser, absolute, run
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
@@ -28,7 +29,11 @@ ADAPTER += ["--adapter_initializer_range", 0.02, "--adapter_dropout", 0]
 
 
 def script(path: str, *flags: object, quiet: bool = False) -> None:
-    """Run a script of this repository; its last words are shown if it fails."""
+    """Run a script of this repository; its last words are shown if it fails.
+
+    Raises:
+        ChildProcessError: it failed.
+    """
     done = subprocess.run(
         [sys.executable, str(ROOT / path), *map(str, flags)],
         cwd=ROOT,
@@ -37,7 +42,8 @@ def script(path: str, *flags: object, quiet: bool = False) -> None:
         text=True,
     )
     if done.returncode:
-        raise SystemExit(f"{path} failed:\n{(done.stderr or '')[-3000:]}")
+        print((done.stderr or "")[-3000:], file=sys.stderr)
+        raise ChildProcessError(f"{path} failed; what it said stands above.")
 
 
 def recipe(
@@ -68,11 +74,11 @@ def finish(tasks: list[Future]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default=str(ROOT / "output" / "demo"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
+    parser = Parser(__doc__)
+    parser.add_argument("--output_dir", type=absolute, default=str(ROOT / "output" / "demo"))
+    parser.add_argument("--seeds", nargs="+", type=SEED, default=[42, 43, 44])
     args = parser.parse_args(argv)
-    output, began = Path(args.output_dir).resolve(), time.perf_counter()
+    output, began = args.output_dir, time.perf_counter()
     data, workers = output / "data", ThreadPoolExecutor(max_workers=2)
 
     print("1. The world: made-up entities, facts, trees and typing examples.", flush=True)
@@ -116,4 +122,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

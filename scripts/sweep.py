@@ -28,16 +28,21 @@ from queue import Queue
 from typing import Any
 
 import matplotlib
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.study import MaxTrialsCallback
-from optuna.trial import TrialState
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import optuna.visualization.matplotlib as plots
 
+try:
+    import optuna
+    import optuna.visualization.matplotlib as plots
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.study import MaxTrialsCallback
+    from optuna.trial import TrialState
+except ImportError:
+    raise SystemExit("error: this script needs optuna; run pip install kadapter[sweep].") from None
+
+from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json
 
 README_SPACE = (
@@ -167,7 +172,7 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
         )
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
-        raise SystemExit(f"no trial of {len(trials)} succeeded; their logs are below {output / 'trials'}.")
+        raise ChildProcessError(f"no trial of {len(trials)} succeeded; their logs are below {output / 'trials'}.")
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # so Optuna calls its plots
     _plot(plots.plot_optimization_history(study), output / "history.png")
     _plot(plots.plot_slice(study), output / "slice.png")
@@ -184,16 +189,18 @@ def _plot(axes: Any, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> optuna.Study:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("output/sweep"))
+    parser = Parser(__doc__)
+    parser.add_argument("--output", type=absolute, default="output/sweep")
     parser.add_argument("--space", action="append", help="flag=value,value or flag=low..high[:log]; may be repeated")
     parser.add_argument("--sampler", choices=["grid", "tpe", "random"], default="grid")
-    parser.add_argument("--trials", type=int, help="trials in all, failed ones too; default: the grid, or 20")
-    parser.add_argument("--workers", type=int, default=1, help="trials at a time here; default with --gpus: one a GPU")
+    parser.add_argument("--trials", type=COUNT, help="trials in all, failed ones too; default: the grid, or 20")
+    parser.add_argument(
+        "--workers", type=COUNT, default=1, help="trials at a time here; default with --gpus: one a GPU"
+    )
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
     parser.add_argument("--storage", help="URL of a database; default: a journal in the output folder")
     parser.add_argument("--study", default="sweep", help="name of the search in the database")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=SEED, default=42)
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
     args = parser.parse_args(argv)
     recipe = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe
@@ -243,4 +250,4 @@ def _remaining(study: optuna.Study, args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

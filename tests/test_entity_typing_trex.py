@@ -108,14 +108,16 @@ def test_the_same_input_gives_the_same_bytes_and_no_sentence_is_on_both_sides(tm
 def test_a_bad_example_is_refused_and_nothing_is_written(tmp_path, change, message):
     row = example("Old Name1 is a town .", (0, 1), (4, 4), "P31", ("E1", "Q515")) | change
     write_jsonl(tmp_path / "cleaned.jsonl", [row])
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         SUBSET.main(["--input", str(tmp_path / "cleaned.jsonl"), "--output_dir", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_of_types_of_another_form_is_refused(tmp_path):
     write_json(tmp_path / "types.json", ["Q515"])
-    with pytest.raises(SystemExit, match=r"types\.json is not \{entity: \[type, \.\.\.\]\}; write a list of types"):
+    with pytest.raises(
+        (ValueError, OSError), match=r"types\.json is not \{entity: \[type, \.\.\.\]\}; write a list of types"
+    ):
         make(tmp_path, "--types", tmp_path / "types.json")
 
 

@@ -290,7 +290,7 @@ def test_other_seeds_are_judged_on_the_same_hidden_tokens(run):
 
 def test_what_cannot_be_is_refused(run, tokenizer, tmp_path):
     with pytest.raises(ValueError, match=r"mlm_probability is 1\.0; it must be between 0 and 1"):
-        run(MLM, "--mlm_probability", "1")
+        Masking.of(tokenizer, 1.0, 0)
     with pytest.raises(FileNotFoundError, match=r"train\.txt is missing"):
         run(MLM, "--data_dir", tmp_path)
 

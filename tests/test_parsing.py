@@ -277,16 +277,20 @@ def test_a_run_killed_while_parsing_goes_on_and_ends_with_the_same_bytes(tmp_pat
 
 def test_a_missing_library_or_model_is_named_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = ["--input", str(write(tmp_path / "a.txt", "One.")), "--output", str(tmp_path / "a.json"), "--parser"]
-    with pytest.raises(SystemExit, match="error: .*'en_core_web_none' is not installed; run: python -m spacy download"):
+    with pytest.raises(
+        (ValueError, OSError), match="'en_core_web_none' is not installed; run: python -m spacy download"
+    ):
         SCRIPT.main([*flags, "spacy", "--parser_model", "en_core_web_none"])
-    with pytest.raises(SystemExit, match="spaCy cannot use the pipeline '.*'"):
+    with pytest.raises((ValueError, OSError), match="spaCy cannot use the pipeline '.*'"):
         SCRIPT.main([*flags, "spacy", "--parser_model", str(tmp_path)])
     spacy.blank("en").to_disk(tmp_path / "blank")
-    with pytest.raises(SystemExit, match=r"none of its components \[\] assigns heads; give a pipeline with a parser"):
+    with pytest.raises(
+        (ValueError, OSError), match=r"none of its components \[\] assigns heads; give a pipeline with a parser"
+    ):
         SCRIPT.main([*flags, "spacy", "--parser_model", str(tmp_path / "blank")])
     for name in ("spacy", "stanza"):
         monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(SystemExit, match=rf"error: {name} cannot be imported .*pip install {name}"):
+        with pytest.raises((ValueError, OSError), match=rf"{name} cannot be imported .*pip install {name}"):
             SCRIPT.main([*flags, name])
     assert not (tmp_path / "a.conllu").exists()
 

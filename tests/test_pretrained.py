@@ -3,11 +3,11 @@
 import pytest
 import torch
 from conftest import TINY_ADAPTER
-from tiny import MASK, TEXT, assert_same, build, features, weights
+from tiny import MASK, TEXT, assert_same, build, features, released, weights
 from transformers import AutoModel, BertConfig, BertModel, RobertaModel
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel
-from kadapter.models import modeling
+from kadapter.storage import checkpoint
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,31 @@ def test_where_and_how_to_download_is_passed_on(tiny_model, tmp_path, monkeypatc
         monkeypatch.setattr(cls, name, call)
 
     options = {"revision": "v2", "cache_dir": str(tmp_path), "local_files_only": True}
-    spy(modeling.AutoConfig, "from_pretrained")
-    spy(modeling.AutoModel, "from_pretrained")
+    spy(checkpoint.AutoConfig, "from_pretrained")
+    spy(checkpoint.AutoModel, "from_pretrained")
     KAdapterModel.from_pretrained(tmp_path / "plain", **options)
     for name in ("AutoConfig", "AutoModel"):
         assert options.items() <= seen[name].items()
+
+
+def test_taps_that_nobody_gave_are_told_with_their_reason(tiny_backbone_config, caplog):
+    caplog.set_level("INFO")
+    model = build(tiny_backbone_config, ("fac",))
+    model.add_adapter("bio", AdapterConfig(adapter_size=16))
+    assert "no adapter_list is given: 'bio' taps [0, 1, 2], after the backbone's 4 layers." in caplog.text
+    caplog.clear()
+    model.add_adapter("own", AdapterConfig(adapter_size=16, adapter_list=(1, 3)))
+    assert not caplog.text
+    with pytest.raises(ValueError, match=r"taps hidden states \[11\], but the backbone with 4 layers"):
+        model.add_adapter("far", AdapterConfig(adapter_size=16, adapter_list=(0, 11)))
+
+
+def test_an_original_adapter_that_does_not_fit_the_depth_asks_for_its_taps(tiny_backbone_config, tmp_path):
+    torch.save(released(), tmp_path / "pytorch_model.bin")
+    tiny_backbone_config.num_hidden_layers = 2  # where two states are tapped, and the file has three layers
+    model = build(tiny_backbone_config, ())
+    with pytest.raises(ValueError, match=r"has 3 adapter layers .* 2 layers are \[0, 1\]; name 3 hidden states"):
+        model.load_adapter(tmp_path, "fac")
+    assert not model.adapters
+    config = AdapterConfig(adapter_size=16, adapter_list=(0, 1, 2), num_attention_heads=2)
+    assert model.load_adapter(tmp_path, "fac", config).taps == (0, 1, 2)

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from kadapter import RobertawithAdapter, TaskModel
 from kadapter.data.jsonio import write_json_list
 from kadapter.training import loop as training
+from kadapter.training.arguments import PretrainingArguments
+from kadapter.training.recipe import load_pretraining_encoder
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 LIN = load_script("examples/run_pretrain_lin_adapter.py")
@@ -217,3 +219,16 @@ def test_the_peak_of_memory_is_that_of_the_training_not_of_a_later_start(run, mo
     monkeypatch.setattr(training, "peak_memory_mib", lambda device: 90)
     report, folder = run(TYPING, "--do_eval")
     assert report["peak_memory_mib"] == json.loads((folder / "metrics.json").read_text())["peak_memory_mib"] == 700
+
+
+def test_an_adapter_wider_than_the_backbone_is_told_and_stays_as_it_was_asked_for(tiny_backbone, caplog):
+    def encoder(**flags):
+        caplog.clear()
+        args = PretrainingArguments(model_name_or_path=str(tiny_backbone), adapter_attention_heads=2, **flags)
+        return load_pretraining_encoder(args, "fac")
+
+    assert encoder(adapter_size=64).config.adapter_config("fac").adapter_size == 64
+    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "--adapter_size is 64, but the backbone's hidden states have 32 units: adapter 'fac' has " in said
+    encoder(adapter_size=32)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -62,7 +62,7 @@ def test_ufets_words_become_a_sentence_with_offsets_and_the_nine_labels_in_their
 )
 def test_a_broken_ufet_record_is_refused(tmp_path, changes, message):
     write(tmp_path / "in" / "train.json", json.dumps(ufet()) + "\n" + json.dumps(ufet(**changes)))
-    with pytest.raises(SystemExit, match=rf"error: .*train\.json, {message}"):
+    with pytest.raises((ValueError, OSError), match=rf"train\.json, {message}"):
         convert(UFET, tmp_path)
     assert not (tmp_path / "out").exists()
 
@@ -112,20 +112,22 @@ def test_patches_relabel_leave_out_and_give_the_labels(tacred, tmp_path, capsys)
 
 def test_broken_tacred_is_refused(tacred, tmp_path):
     write(tmp_path / "in" / "train.json", [{**tacred["train"][0], "relation": "per:identity"}])
-    with pytest.raises(SystemExit, match=r"train\.json, record 1: relation 'per:identity' is not among the 42 labels"):
+    with pytest.raises(
+        (ValueError, OSError), match=r"train\.json, record 1: relation 'per:identity' is not among the 42 labels"
+    ):
         convert(TACRED, tmp_path)
     write(tmp_path / "in" / "train.json", [{key: value for key, value in tacred["train"][0].items() if key != "id"}])
-    with pytest.raises(SystemExit, match=r"record 1: the keys \['id'\] are missing"):
+    with pytest.raises((ValueError, OSError), match=r"record 1: the keys \['id'\] are missing"):
         convert(TACRED, tmp_path)
     write(tmp_path / "patch" / "train_id2label.json", ["per:age"])
-    with pytest.raises(SystemExit, match=r"train_id2label\.json is not {id: relation}"):
+    with pytest.raises((ValueError, OSError), match=r"train_id2label\.json is not {id: relation}"):
         convert(TACRED, tmp_path, "--patch", tmp_path / "patch")
     assert not (tmp_path / "out" / "train.json").exists()
 
 
 @pytest.mark.parametrize("script", [TACRED, UFET])
 def test_a_release_is_not_overwritten(script, tmp_path):
-    with pytest.raises(SystemExit, match="is --input; write elsewhere"):
+    with pytest.raises((ValueError, OSError), match="is --input; write elsewhere"):
         script.main(["--input", str(tmp_path), "--output_dir", str(tmp_path / "x" / "..")])
 
 
@@ -177,7 +179,7 @@ def test_a_test_file_keeps_its_labels_or_has_none_at_all(tmp_path):
     write_csv(
         tmp_path / "in" / "test.csv", [{**row, "label": "2" if row["label"] == "3" else ""} for row in questions()]
     )
-    with pytest.raises(SystemExit, match=r"test\.csv, line 6: label is '2'; rows before have none"):
+    with pytest.raises((ValueError, OSError), match=r"test\.csv, line 6: label is '2'; rows before have none"):
         convert(COSMOSQA, tmp_path)
 
 
@@ -200,14 +202,14 @@ HEAD, ROW = ",".join(HEADER), "1,c,q,a,b,c,d,0"
 )
 def test_a_broken_csv_is_refused_with_its_line(tmp_path, text, message):
     write(tmp_path / "in" / "train.csv", text)
-    with pytest.raises(SystemExit, match=rf"error: .*train\.csv.*{message}"):
+    with pytest.raises((ValueError, OSError), match=rf"train\.csv.*{message}"):
         convert(COSMOSQA, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("script", "name"), [(COSMOSQA, "valid.csv"), (UFET, "dev.json")])
 def test_a_folder_without_the_release_is_refused(script, name, tmp_path):
-    with pytest.raises(SystemExit, match=rf"in holds no .*{name}"):
+    with pytest.raises((ValueError, OSError), match=rf"in holds no .*{name}"):
         convert(script, tmp_path)
 
 
@@ -260,24 +262,23 @@ def test_dev_is_what_the_recipe_would_hold_out(semeval):
     assert (len(train), len(dev)) == (32, 8)
     assert train == read(source, "train", 0.2, 7)
     assert dev == read(source, "dev", 0.2, 7)
-    with pytest.raises(SystemExit, match=r"dev\.txt is part of train\.txt; remove it or give --dev_fraction"):
+    with pytest.raises(
+        (ValueError, OSError), match=r"dev\.txt is part of train\.txt; remove it or give --dev_fraction"
+    ):
         convert(SEMEVAL, semeval)
 
 
 def test_what_is_no_release_of_semeval_is_refused(semeval):
-    with pytest.raises(SystemExit, match="is neither a folder nor a zip archive"):
+    with pytest.raises((ValueError, OSError), match="is neither a folder nor a zip archive"):
         SEMEVAL.main(["--input", str(semeval / "no"), "--output_dir", str(semeval / "out")])
-    for fraction in (0, 1):
-        with pytest.raises(SystemExit, match=rf"--dev_fraction is {fraction}\.0; give a number between 0 and 1"):
-            convert(SEMEVAL, semeval, "--dev_fraction", fraction)
-    with pytest.raises(SystemExit, match="--dev_fraction 0.001 leaves train or dev empty"):
+    with pytest.raises((ValueError, OSError), match="--dev_fraction 0.001 leaves train or dev empty"):
         convert(SEMEVAL, semeval, "--dev_fraction", 0.001)
     write(semeval / "in" / "copy" / "TRAIN_FILE.TXT", "")
-    with pytest.raises(SystemExit, match=r"in holds 2 files named TRAIN_FILE\.TXT"):
+    with pytest.raises((ValueError, OSError), match=r"in holds 2 files named TRAIN_FILE\.TXT"):
         convert(SEMEVAL, semeval)
     (semeval / "in" / "copy" / "TRAIN_FILE.TXT").unlink()
     test = semeval / "in" / FOLDERS["TEST_FILE_FULL.TXT"] / "TEST_FILE_FULL.TXT"
     test.write_text(test.read_text().replace("</e2>", "", 1))
-    with pytest.raises(SystemExit, match=r"TEST_FILE_FULL\.TXT, line 1: .* is no example"):
+    with pytest.raises((ValueError, OSError), match=r"TEST_FILE_FULL\.TXT, line 1: .* is no example"):
         convert(SEMEVAL, semeval)
     assert not (semeval / "out").exists()

@@ -157,15 +157,15 @@ def test_a_file_that_changed_since_the_kill_is_cleaned_anew(tmp_path):
 def test_a_broken_raw_file_is_refused_with_its_name_and_nothing_is_written(tmp_path, content, message):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.json").write_text(content)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         CLEAN.main(["--raw", str(tmp_path / "raw"), "--output", str(tmp_path / "out.jsonl"), "--workers", "1"])
     assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_what_is_no_t_rex_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="is neither a folder nor a zip archive"):
+    with pytest.raises((ValueError, OSError), match="is neither a folder nor a zip archive"):
         CLEAN.main(["--raw", str(tmp_path / "no"), "--output", str(tmp_path / "out.jsonl")])
-    with pytest.raises(SystemExit, match="holds no JSON file"):
+    with pytest.raises((ValueError, OSError), match="holds no JSON file"):
         CLEAN.main(["--raw", str(tmp_path), "--output", str(tmp_path / "out.jsonl")])
 
 
@@ -269,30 +269,34 @@ def test_a_broken_example_is_refused_with_its_record(examples, tmp_path, changes
     rows = json.loads(examples.read_text())
     rows[1] |= changes
     examples.write_text(json.dumps(rows))
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         subset(examples, tmp_path / "a")
     del rows[1]["docid"]
     examples.write_text(json.dumps(rows))
-    with pytest.raises(SystemExit, match=r"record 2: the keys \['docid'\] are missing"):
+    with pytest.raises((ValueError, OSError), match=r"record 2: the keys \['docid'\] are missing"):
         subset(examples, tmp_path / "a")
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("values", "message"),
     [
-        (["--min_examples", 0], "--min_examples is 0; give at least 1"),
-        (["--max_per_relation", -1], "--max_per_relation is -1; give at least 1"),
-        (["--dev_fraction", 0], "--dev_fraction is 0.0; give a number between 0 and 1"),
-        (["--dev_fraction", 1e-9], "460 examples split by example leave dev empty"),
+        ({"min_examples": 0}, "--min_examples is 0; give at least 1"),
+        ({"max_per_relation": -1}, "--max_per_relation is -1; give at least 1"),
+        ({"dev_fraction": 0.0}, "--dev_fraction is 0.0; give a number between 0 and 1"),
     ],
 )
-def test_numbers_out_of_their_range_are_refused(examples, tmp_path, flags, message):
-    with pytest.raises(SystemExit, match=message):
-        subset(examples, tmp_path / "a", *flags)
+def test_numbers_out_of_their_range_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        SubsetOptions(**values)
+
+
+def test_a_share_that_leaves_dev_empty_is_refused(examples, tmp_path):
+    with pytest.raises(ValueError, match="460 examples split by example leave dev empty"):
+        subset(examples, tmp_path / "a", "--dev_fraction", 1e-9)
     assert not list(tmp_path.glob("a/*"))
 
 
 def test_too_few_examples_are_refused(examples, tmp_path):
-    with pytest.raises(SystemExit, match="no relation has 1000 examples; lower --min_examples"):
+    with pytest.raises((ValueError, OSError), match="no relation has 1000 examples; lower --min_examples"):
         subset(examples, tmp_path / "a", "--min_examples", 1000)
     assert not (tmp_path / "a" / "train.jsonl").exists()

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from kadapter.console import COUNT, SEED, SHARE
 from kadapter.data.jsonio import check_keys, read_records, to_json, write_json, write_jsonl
 from kadapter.storage.files import atomic_writer
 
@@ -62,16 +63,16 @@ def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The flags of SubsetOptions; `defaults` replace the dataclass's."""
     group = parser.add_argument_group("choice and split")
     group.add_argument("--drop", nargs="*", metavar="P", help="relations that are left out")
-    group.add_argument("--min_examples", type=int, help="drop relations with fewer (default: %(default)s)")
+    group.add_argument("--min_examples", type=COUNT, help="drop relations with fewer (default: %(default)s)")
     group.add_argument("--count", choices=("examples", "pairs"), help="fewer of what (default: %(default)s)")
-    group.add_argument("--max_per_relation", type=int, help="take so many of a relation, chosen at random")
-    group.add_argument("--dev_fraction", type=float, help="share of dev (default: %(default)s)")
+    group.add_argument("--max_per_relation", type=COUNT, help="take so many of a relation, chosen at random")
+    group.add_argument("--dev_fraction", type=SHARE, help="share of dev (default: %(default)s)")
     group.add_argument(
         "--split_by",
         choices=("example", "pair", "document"),
         help="what is never in both train and dev (default: %(default)s)",
     )
-    group.add_argument("--seed", type=int, help="of choice and split (default: %(default)s)")
+    group.add_argument("--seed", type=SEED, help="of choice and split (default: %(default)s)")
     parser.set_defaults(**_FLAGS | defaults)
 
 
@@ -113,15 +114,12 @@ def convert_corpus(args: argparse.Namespace, examples: Iterable[Example], counts
         counts: what reading the examples counts, printed behind it.
 
     Raises:
-        SystemExit: something is wrong with the flags or the corpus, in a sentence.
+        ValueError, OSError: something is wrong with the flags or the corpus, in a sentence.
     """
     cleaned = args.output_dir / "cleaned.jsonl"
-    try:
-        options = subset_options(args)
-        write_jsonl(cleaned, examples)
-        report = make_subset(cleaned, args.output_dir, options)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from error
+    options = subset_options(args)
+    write_jsonl(cleaned, examples)
+    report = make_subset(cleaned, args.output_dir, options)
     print(f"{cleaned}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     print(f"{args.output_dir}: {summary(report)}")
 

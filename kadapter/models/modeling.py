@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
@@ -247,7 +247,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         config = kwargs.pop("config", None)
         if config is None:
-            config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+            config = checkpoint.read_config(pretrained_model_name_or_path, **hub)
         if isinstance(config, KAdapterConfig):
             if fusion_mode not in (None, config.fusion_mode):
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any, Self
 from torch import nn
 from transformers import PreTrainedModel
 
-from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig
+from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig, default_taps
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
 from kadapter.models.fusion import Fusion
 from kadapter.storage import checkpoint
 from kadapter.storage.card import ADAPTER_FILES, CARD, push, write_card
-from kadapter.storage.original import read_adapter
+from kadapter.storage.original import count_taps, read_adapter
+
+logger = logging.getLogger(__name__)
 
 
 class NamedParts(nn.Module):
@@ -40,8 +43,11 @@ class NamedParts(nn.Module):
         """
         if name in self.adapters:
             raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
-        adapters = {**self.config.adapters, name: config or AdapterConfig()}
-        self._set_adapters(adapters)
+        config = config or AdapterConfig()
+        self._set_adapters({**self.config.adapters, name: config})
+        if config.adapter_list is None:
+            taps, depth = self.config.adapters[name]["adapter_list"], self.config.num_hidden_layers
+            logger.info("no adapter_list is given: %r taps %s, after the backbone's %d layers.", name, taps, depth)
         return self.adapters[name]  # type: ignore[return-value]
 
     def delete_adapter(self, name: str) -> None:
@@ -64,6 +70,13 @@ class NamedParts(nn.Module):
             FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
         """
         found, state = read_adapter(source, config, **hub)
+        following = default_taps(self.config.num_hidden_layers)
+        if found.adapter_list is None and (count := count_taps(state)) != len(following):
+            raise ValueError(
+                f"{source} has {count} adapter layers and does not tell their taps, but those that follow the "
+                f"backbone's {self.config.num_hidden_layers} layers are {list(following)}; name {count} hidden states "
+                "as adapter_list."
+            )
         fusion = self.fusion
         adapter = self.add_adapter(name, found)
         try:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from kadapter.configuration import AdapterConfig
@@ -150,6 +150,22 @@ def untold() -> Iterator[None]:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+
+
+def read_config(source: str | os.PathLike, **hub: Any) -> PreTrainedConfig:
+    """The configuration of a model in a folder or on the hub.
+
+    Raises:
+        OSError: neither; it names the model, which transformers' own error may not.
+    """
+    if os.path.isabs(source) and not os.path.exists(source):
+        raise FileNotFoundError(f"the model {source} is not there; give a folder, or a name on the hub.")
+    try:
+        return AutoConfig.from_pretrained(source, **hub)
+    except OSError as error:
+        if str(source) in str(error):
+            raise
+        raise OSError(f"the model {source} cannot be loaded: {error}") from error
 
 
 def load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:

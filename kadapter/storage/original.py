@@ -44,7 +44,7 @@ def original_adapter_config(
         )
     intermediate, size = state[name].shape
     layers = len({n.split(".")[4] for n in state if n.startswith("adapter.0.encoder.layer.")})
-    taps = len({n.split(".")[1] for n in state if n.startswith("adapter.")})
+    taps = count_taps(state)
     given = config or AdapterConfig(adapter_size=size)
     if given.adapter_list is not None and len(given.adapter_list) != taps:
         raise ValueError(
@@ -60,6 +60,11 @@ def original_adapter_config(
     if given.adapter_size != size and given.num_attention_heads == max(1, given.adapter_size // 64):
         values["num_attention_heads"] = None  # it was not chosen, but followed from the other width
     return AdapterConfig.from_dict(values)
+
+
+def count_taps(state: Mapping[str, torch.Tensor]) -> int:
+    """How many adapter layers these weights of one adapter have, each with its own tap."""
+    return len({name.split(".")[1] for name in state if name.startswith("adapter.")})
 
 
 def read_adapter(

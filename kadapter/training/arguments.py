@@ -10,10 +10,13 @@ import argparse
 import logging
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from kadapter.configuration import FUSION_MODES, AdapterConfig, BottleneckConfig
+from kadapter.console import SEED, Number, Parser, local_path, named_place, outside, place
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +46,21 @@ SCHEDULES = ("linear", "linear_ahead", "bert")
 
 
 def flag(
-    help: str, default: Any = MISSING, aliases: tuple[str, ...] = (), choices: Any = None, factory: Any = MISSING
+    help: str,
+    default: Any = MISSING,
+    aliases: tuple[str, ...] = (),
+    choices: Any = None,
+    factory: Any = MISSING,
+    within: str | None = None,
+    type: Callable[[str], Any] | None = None,
 ) -> Any:
-    metadata = {"help": help, "aliases": aliases, "choices": choices}
+    """A field that is a flag.
+
+    Args:
+        within: where a number may lie, such as "[0, inf)" (`kadapter.console.outside`).
+        type: what makes the value of its text, where the field's own type does not: `local_path`, `place`.
+    """
+    metadata = {"help": help, "aliases": aliases, "choices": choices, "within": within, "type": type}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -61,29 +76,47 @@ def boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false; write True, False or ''")
 
 
+def check_ranges(group: Any) -> None:
+    """Refuse numbers outside of their flags' ranges, however the group was made; raises ValueError."""
+    for f in fields(group):
+        value, within = getattr(group, f.name), f.metadata["within"]
+        if within and value is not None and (wrong := outside(value, within)):
+            raise ValueError(f"--{f.name} is {value}; {wrong}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelArguments:
     """Backbone, adapters, fusion."""
 
-    model_name_or_path: str = flag("backbone: a folder or hub name", "roberta-large", ("--model_name",))
-    tokenizer_name: str = flag("tokenizer, if not the backbone's own", "")
+    model_name_or_path: str = flag("backbone: a folder or hub name", "roberta-large", ("--model_name",), type=place)
+    tokenizer_name: str = flag("tokenizer, if not the backbone's own", "", type=place)
     revision: str = flag("branch, tag or commit on the hub", "main")
-    cache_dir: str | None = flag("where models downloaded from the hub are kept", None)
+    cache_dir: str | None = flag("where models downloaded from the hub are kept", None, type=local_path)
     attn_implementation: str | None = flag("sdpa, eager, flash_attention_2, ...; default: transformers' choice", None)
     fusion_mode: str = flag("how features are joined", "concat", choices=FUSION_MODES)
     freeze_bert: bool = flag("freeze the backbone", False)
     freeze_adapter: bool = flag("freeze the pretrained adapters", True)
-    adapter_size: int = flag("width of an adapter's layers", 768)
+    adapter_size: int = flag("width of an adapter's layers", 768, within="[1, inf)")
     adapter_list: str = flag('tapped hidden states, such as "0,11,22"; "" follows the depth', "", ("--adapter_layers",))
-    adapter_skip_layers: int = flag("add an earlier output after every k-th adapter layer; 0 is off", 0)
-    adapter_transformer_layers: int = flag("transformer layers in each adapter layer", 2)
-    adapter_attention_heads: int | None = flag("attention heads of adapters; default: one for 64 units", None)
-    adapter_intermediate_size: int | None = flag("feed-forward width of adapters; default: 4 x adapter_size", None)
-    adapter_initializer_range: float = flag("deviation of the projections' first weights", 0.0002)
-    adapter_dropout: float = flag("dropout in adapters", 0.1)
+    adapter_skip_layers: int = flag(
+        "add an earlier output after every k-th adapter layer; 0 is off", 0, within="[0, inf)"
+    )
+    adapter_transformer_layers: int = flag("transformer layers in each adapter layer", 2, within="[1, inf)")
+    adapter_attention_heads: int | None = flag(
+        "attention heads of adapters; default: one for 64 units", None, within="[1, inf)"
+    )
+    adapter_intermediate_size: int | None = flag(
+        "feed-forward width of adapters; default: 4 x adapter_size", None, within="[1, inf)"
+    )
+    adapter_initializer_range: float = flag("deviation of the projections' first weights", 0.0002, within="(0, inf)")
+    adapter_dropout: float = flag("dropout in adapters", 0.1, within="[0, 1)")
     attend_padding: bool = flag("adapters attend to padding, as in the original", False)
     adapter_causal: bool = flag("adapters attend only to what stands before a token, as decoders do", False)
     gradient_checkpointing: bool = flag("trade compute for memory", False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        self.adapter_config()  # which is refused now, not after the data are tokenized
 
     def adapter_config(self) -> AdapterConfig:
         """The adapters' shape that these flags describe; raises ValueError where it is none."""
@@ -111,7 +144,7 @@ class PretrainingArguments(ModelArguments):
     """The same, for training one adapter."""
 
     freeze_bert: bool = flag("freeze the backbone", True)
-    meta_adapter_model: str = flag("start from this adapter instead of a fresh one", "")
+    meta_adapter_model: str = flag("start from this adapter instead of a fresh one", "", type=place)
     no_adapter: bool = flag("train the head alone on the backbone, as a baseline", False)
 
 
@@ -119,19 +152,20 @@ class PretrainingArguments(ModelArguments):
 class TaskArguments(ModelArguments):
     """The same, for a task on pretrained adapters."""
 
-    meta_fac_adaptermodel: str = flag("factual adapter: a file or folder, ours or the original's", "")
-    meta_lin_adaptermodel: str = flag("linguistic adapter", "")
-    meta_et_adaptermodel: str = flag("entity typing adapter", "")
+    meta_fac_adaptermodel: str = flag("factual adapter: a file or folder, ours or the original's", "", type=place)
+    meta_lin_adaptermodel: str = flag("linguistic adapter", "", type=place)
+    meta_et_adaptermodel: str = flag("entity typing adapter", "", type=place)
     task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
-    adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list)
+    adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list, type=named_place)
     train_adapters: str = flag('loaded adapters that are trained, such as "fac,bio"; the others are frozen', "")
-    bottleneck_size: int = flag("train bottlenecks of this width and LayerNorm instead of the whole backbone", 0)
-    bottleneck_initializer_range: float = flag("deviation of the bottlenecks' first weights", 1e-3)
+    bottleneck_size: int = flag(
+        "train bottlenecks of this width and LayerNorm instead of the whole backbone", 0, within="[0, inf)"
+    )
+    bottleneck_initializer_range: float = flag("deviation of the bottlenecks' first weights", 1e-3, within="(0, inf)")
     train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone is frozen", False)
 
     def __post_init__(self) -> None:
-        if self.bottleneck_size < 0:
-            raise ValueError(f"--bottleneck_size is {self.bottleneck_size}; it must be 0 or more.")
+        super().__post_init__()
         if self.bottleneck_size and self.freeze_bert:
             raise ValueError(
                 "--freeze_bert would freeze fresh bottlenecks; give --bottleneck_size 0 to train the head alone."
@@ -165,26 +199,31 @@ class TaskArguments(ModelArguments):
 class DataArguments:
     """Data and its features."""
 
-    data_dir: str = flag("folder with the splits")
-    max_seq_length: int = flag("longest sequence in tokens", 256)
+    data_dir: str = flag("folder with the splits", type=local_path)
+    max_seq_length: int = flag("longest sequence in tokens", 256, within="[8, inf)")
     pad_to_max_length: bool = flag("pad every batch to max_seq_length, as the original", False)
     group_by_length: bool = flag("put examples of like length into one batch", True)
     overwrite_cache: bool = flag("tokenize anew", False)
-    features_cache: str | None = flag("folder of tokenized features; default: that of datasets", None)
-    preprocessing_num_workers: int | None = flag("processes that tokenize; default: what the data are worth", None)
+    features_cache: str | None = flag("folder of tokenized features; default: that of datasets", None, type=local_path)
+    preprocessing_num_workers: int | None = flag(
+        "processes that tokenize; default: one a core where the data are worth it",
+        None,
+        within="[1, inf)",
+    )
     prepare_only: bool = flag("read and tokenize the data, and stop", False)
-    dataloader_num_workers: int = flag("processes that load batches", 0)
+    dataloader_num_workers: int = flag("processes that load batches", 0, within="[0, inf)")
 
     def __post_init__(self) -> None:
-        if self.max_seq_length < 8:
-            raise ValueError(f"--max_seq_length is {self.max_seq_length}; it must be 8 or more.")
+        check_ranges(self)
+        if not self.data_dir:
+            raise ValueError("--data_dir is empty; give the folder with the splits.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingArguments:
     """Run, optimisation, evaluation, checkpoints."""
 
-    output_dir: str = flag("runs are written below this folder", "output")
+    output_dir: str = flag("runs are written below this folder", "output", type=local_path)
     task_name: str = flag("first part of the run's name", "")
     comment: str = flag("last part of the run's name", "")
     do_train: bool = flag("train", False)
@@ -192,46 +231,42 @@ class TrainingArguments:
     evaluate_during_training: bool = flag("evaluate on dev every eval_steps and keep the best", True)
     restore: bool = flag("go on from the run's last checkpoint, if there is one", True)
     overwrite_output_dir: bool = flag("delete the run's folder and start anew", False)
-    per_gpu_train_batch_size: int = flag("examples a device and micro-batch", 8, ("--train_batch_size",))
-    per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",))
-    gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1)
+    per_gpu_train_batch_size: int = flag(
+        "examples a device and micro-batch", 8, ("--train_batch_size",), within="[1, inf)"
+    )
+    per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",), within="[1, inf)")
+    gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1, within="[1, inf)")
     original_accumulation: bool = flag("mean and clip of each micro-batch by itself (docs/deviations.md, 7, 13)", False)
-    learning_rate: float = flag("peak learning rate of AdamW", 5e-5)
-    weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0)
-    adam_epsilon: float = flag("AdamW's epsilon", 1e-8)
+    learning_rate: float = flag("peak learning rate of AdamW", 5e-5, within="[0, inf)")
+    weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0, within="[0, inf)")
+    adam_epsilon: float = flag("AdamW's epsilon", 1e-8, within="(0, inf)")
     correct_bias: bool = flag("AdamW's correction of the moments' bias", True)
-    max_grad_norm: float = flag("largest gradient norm", 1.0)
+    max_grad_norm: float = flag("largest gradient norm; 0 clips nothing", 1.0, within="[0, inf)")
     clip_separately: bool = flag("clip the backbone and the rest each for itself", True)
-    num_train_epochs: float = flag("passes over the training data", 3.0)
-    max_steps: int = flag("optimizer steps; if positive, instead of num_train_epochs", -1)
-    warmup_steps: int = flag("steps of linear warm-up", 0)
-    warmup_proportion: float = flag("the same as a share of all steps; if positive, instead of warmup_steps", 0.0)
+    num_train_epochs: float = flag("passes over the training data", 3.0, within="(0, inf)")
+    max_steps: int = flag("optimizer steps, instead of num_train_epochs; -1 is none", -1, within="-1 or [1, inf)")
+    warmup_steps: int = flag("steps of linear warm-up", 0, within="[0, inf)")
+    warmup_proportion: float = flag(
+        "the same as a share of all steps; if positive, instead of warmup_steps", 0.0, within="[0, 1)"
+    )
     schedule: str = flag("how the rate moves (docs/deviations.md, 6, A1)", "linear", choices=SCHEDULES)
-    schedule_steps: int = flag("steps after which the rate would be 0; default: all steps", 0)
-    logging_steps: int = flag("steps between two logged losses", 10)
-    save_steps: int = flag("steps between two checkpoints; 0 is only at the end", 1000, ("--save_checkpoints_steps",))
-    eval_steps: int | None = flag("steps between two evaluations; default: 2 x save_steps", None)
-    max_save_checkpoints: int = flag("checkpoints kept; older ones are deleted", 2)
-    patience: int = flag("stop after this many evaluations without a better score; 0 never stops", 0)
-    seed: int = flag("seed of weights, order and dropout", 42)
+    schedule_steps: int = flag("steps after which the rate would be 0; default: all steps", 0, within="[0, inf)")
+    logging_steps: int = flag("steps between two logged losses", 10, within="[1, inf)")
+    save_steps: int = flag(
+        "steps between two checkpoints; 0 is only at the end", 1000, ("--save_checkpoints_steps",), within="[0, inf)"
+    )
+    eval_steps: int | None = flag("steps between two evaluations; default: 2 x save_steps", None, within="[0, inf)")
+    max_save_checkpoints: int = flag("checkpoints kept; older ones are deleted", 2, within="[1, inf)")
+    patience: int = flag("stop after this many evaluations without a better score; 0 never stops", 0, within="[0, inf)")
+    seed: int = flag("seed of weights, order and dropout", 42, within=SEED.within)
     fp16: bool = flag("mixed precision with float16", False)
     bf16: bool = flag("mixed precision with bfloat16", False)
     no_cuda: bool = flag("use the CPU", False)
 
     def __post_init__(self) -> None:
-        for name in (
-            "per_gpu_train_batch_size",
-            "per_gpu_eval_batch_size",
-            "gradient_accumulation_steps",
-            "logging_steps",
-            "max_save_checkpoints",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}; it must be 1 or more.")
-        if not 0 <= self.warmup_proportion < 1:
-            raise ValueError(f"--warmup_proportion is {self.warmup_proportion}; it must be in [0, 1).")
-        if self.schedule_steps < 0:
-            raise ValueError(f"--schedule_steps is {self.schedule_steps}; it must be 0 or more.")
+        check_ranges(self)
+        if not self.output_dir:
+            raise ValueError("--output_dir is empty; give the folder that runs are written below.")
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other; choose one.")
         if self.eval_steps is None:
@@ -283,13 +318,15 @@ def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
         if isinstance(kind, types.UnionType):
             kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
         if typing.get_origin(kind) is list:
-            options.update(action="append", default=[], metavar="NAME=PATH")
+            options.update(type=f.metadata["type"], action="append", default=[], metavar="NAME=PATH")
             del options["choices"]
         elif kind is bool:
             options.update(type=boolean, nargs="?", const=True, default=f.default)
         else:
             required = f.default is MISSING
-            options.update(type=kind, default=None if required else f.default, required=required)
+            within, convert = f.metadata["within"], f.metadata["type"] or kind
+            convert = Number(kind, within) if within else convert
+            options.update(type=convert, default=None if required else f.default, required=required)
         if f.default not in (MISSING, None, "") and kind is not list:
             options["help"] += " (default: %(default)s)"
         target.add_argument(f"--{f.name}", *f.metadata["aliases"], **options)
@@ -300,13 +337,17 @@ def parse(description: str | None, groups: list[type], argv: list[str] | None = 
 
     A mistake ends the program with argparse's message before any work starts.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description)
     for group in groups:
         add_arguments(parser, group)
     for name in OBSOLETE:
         parser.add_argument(f"--{name}", nargs="?", default=None, const="", help=argparse.SUPPRESS)
-    parser.set_defaults(**defaults)
+    parser.set_defaults(**defaults | ({"adapter_list": None} if "adapter_list" in defaults else {}))
     namespace = vars(parser.parse_args(argv))
+    if namespace.get("adapter_list", "") is None:
+        namespace["adapter_list"] = _own_taps(
+            defaults["adapter_list"], parser.get_default("model_name_or_path"), namespace["model_name_or_path"]
+        )
     for name, reason in OBSOLETE.items():
         if namespace[name] is not None:
             logger.warning("--%s is accepted but does nothing: %s.", name, reason)
@@ -314,3 +355,11 @@ def parse(description: str | None, groups: list[type], argv: list[str] | None = 
         return [group(**{f.name: namespace[f.name] for f in fields(group)}) for group in groups]
     except ValueError as error:
         parser.error(str(error))
+
+
+def _own_taps(taps: str, backbone: str, given: str) -> str:
+    """A recipe's own taps, which are of its own backbone; with another one they follow its depth."""
+    if Path(given).name == Path(backbone).name:
+        return taps
+    logger.warning("taps follow the depth of %s: %s are of %s; --adapter_list gives others.", given, taps, backbone)
+    return ""

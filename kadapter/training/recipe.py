@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
 from kadapter.data.features import Encoding, load_features
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
+from kadapter.storage.checkpoint import read_config
 from kadapter.training.arguments import Arguments, ModelArguments, PretrainingArguments, TaskArguments
 from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
@@ -136,7 +137,7 @@ def prepare_data(task: Task, splits: Sequence[str], encoding: Encoding, args: Ar
 
 def backbone_config(args: ModelArguments) -> PreTrainedConfig:
     """The backbone's configuration, of a model of ours or of transformers; raises ValueError where it cannot be one."""
-    config = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir)
+    config = read_config(args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir)
     config = config if isinstance(config, KAdapterConfig) else KAdapterConfig(backbone_config=config)
     return config.backbone_config
 
@@ -170,6 +171,7 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
         encoder.train_adapters(args.trained_adapters())
     if args.task_adapter:
         encoder.add_adapter(args.task_adapter, args.adapter_config())
+        _warn_of_width(encoder, args.task_adapter)
     encoder = _prepared(encoder, args)
     if args.train_pooler and (pooler := getattr(encoder.backbone, "pooler", None)) is not None:
         pooler.requires_grad_(True)  # which the head takes over, if it reads one (`TaskModel.from_encoder`)
@@ -191,11 +193,25 @@ def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterM
         **_hub(args),
     )
     encoder.train_adapters(list(adapters))
+    if adapters and not args.meta_adapter_model:
+        _warn_of_width(encoder, name)
     return _prepared(encoder, args)
 
 
 def _hub_names(args: ModelArguments) -> dict[str, Any]:
     return {"revision": args.revision, "cache_dir": args.cache_dir}
+
+
+def _warn_of_width(encoder: KAdapterModel, name: str) -> None:
+    """The default width is that of an adapter beside RoBERTa-large."""
+    size, hidden = encoder.config.adapter_config(name).adapter_size, encoder.config.hidden_size
+    if size > hidden:
+        counts = (sum(p.numel() for p in part.parameters()) for part in (encoder.adapters[name], encoder.backbone))
+        logger.warning(
+            "--adapter_size is %d, but the backbone's hidden states have %d units: adapter %r has %s parameters, the "
+            "backbone %s; give a smaller one unless that is meant.",
+            *(size, hidden, name, *(f"{count:,}" for count in counts)),
+        )
 
 
 def _hub(args: ModelArguments) -> dict[str, Any]:
