@@ -302,7 +302,7 @@ NUMBERS = [
     ("learning_rate", ("-1", "nan", "inf", "fast"), "0"),
     ("weight_decay", ("-0.1", "nan", "inf"), "0"),
     ("adam_epsilon", ("0", "nan", "inf"), "1e-12"),
-    ("max_grad_norm", ("0", "-1", "nan"), "0.1"),
+    ("max_grad_norm", ("-1", "nan"), "0"),
     ("num_train_epochs", ("0", "-1", "nan", "inf"), "0.5"),
     ("max_steps", ("0", "-2", "nan", "1e3"), "-1"),
     ("warmup_steps", ("-3",), "0"),
