@@ -22,6 +22,7 @@ exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_figer_adapter.p
     --model_name=roberta-large \
     --warmup_steps=120 \
     --save_steps=100 \
+    --eval_steps=2000 \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \

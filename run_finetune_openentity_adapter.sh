@@ -21,6 +21,7 @@ exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_openentity_adap
     --model_name=roberta-large \
     --warmup_steps=120 \
     --save_steps=1000 \
+    --eval_steps=1000 \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \

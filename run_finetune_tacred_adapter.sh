@@ -23,6 +23,7 @@ exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_tacred_adapter.
     --warmup_steps=1000 \
     --negative_sample=45000 \
     --save_steps=500 \
+    --eval_steps=500 \
     --freeze_bert="" \
     --freeze_adapter="True" \
     --adapter_size 768 \

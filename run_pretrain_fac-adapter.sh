@@ -21,6 +21,7 @@ exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_pretrain_fac_adapter.py"
     --learning_rate 5e-5 \
     --warmup_steps=1200 \
     --save_steps 1000 \
+    --eval_steps 10000 \
     --adapter_size 768 \
     --adapter_skip_layers 0 \
     --adapter_transformer_layers 2 \

@@ -21,6 +21,7 @@ exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_pretrain_lin_adapter.py"
     --learning_rate 2e-5 \
     --warmup_steps=500 \
     --save_steps 1000 \
+    --eval_steps 2000 \
     --adapter_size 768 \
     --adapter_skip_layers 0 \
     --meta_adapter_model="" \
