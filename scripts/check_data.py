@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from transformers import AutoTokenizer
 
+from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks.check import TASKS, SplitReport, check_folder, find_corpus, findings
 
 SHOWN = 20  # bad records of a file that are printed
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
     try:
         corpus = find_corpus(args.task, args.folder, args.labels)
-        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
+        tokenizer = read_tokenizer(args.tokenizer) if args.tokenizer else None
         reports = check_folder(corpus, args.folder, tokenizer)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error

@@ -9,7 +9,6 @@ is missing, unknown or of another shape than the configuration says ends the con
 """
 
 import argparse
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 from kadapter.data.jsonio import read_lines
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.reading import read_object
 
 CONFIG, VOCABULARY = "bert_config.json", "vocab.txt"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -120,14 +120,12 @@ def torch_name(name: str) -> str:
 def read_config(path: Path) -> BertConfig:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the model's {CONFIG} there.")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again.") from None
     needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    if missing := [key for key in needed if key not in values]:
-        raise ValueError(f"{path}: the keys {missing} are missing; give BERT's own {CONFIG}.")
-    return BertConfig(**values)
+    values = read_object(path, f"give BERT's own {CONFIG}.", needed)
+    try:
+        return BertConfig(**values)
+    except Exception as error:  # of whatever kind a wrong value raises in transformers
+        raise ValueError(f"{path}: {' '.join(str(error).split())}; give BERT's own {CONFIG}.") from None
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:

@@ -31,6 +31,8 @@ from transformers import (
     set_seed,
 )
 
+from kadapter.data.jsonio import read_lines
+
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 MARKERS = ("@", "#", "^")
 HELD_OUT = 1000  # lines of the text that training never sees
@@ -176,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"{text} is missing: run scripts/make_demo_data.py --output_dir {args.data_dir}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_seed(args.seed)
-    lines = text.read_text(encoding="utf-8").splitlines()
+    lines = [line for _, line in read_lines(text)]
     tokenizer = train_tokenizer(lines, args.vocab_size)
     examples = [{"input_ids": ids} for ids in tokenizer(lines)["input_ids"]]
     collate = MarkerCollator(tokenizer, mlm_probability=0.3)

@@ -39,6 +39,7 @@ import matplotlib.pyplot as plt
 import optuna.visualization.matplotlib as plots
 
 from kadapter.data.jsonio import write_json
+from kadapter.storage.runs import read_metrics
 
 README_SPACE = (
     "per_gpu_train_batch_size=4,8",
@@ -126,8 +127,11 @@ def run_trial(
 
 
 def _score(path: Path) -> float:
-    best = json.loads(path.read_text(encoding="utf-8")).get("best", {})
-    scores = [value for name, value in best.items() if name != "step"]
+    try:
+        best = read_metrics(path.parent).get("best", {})
+    except ValueError as error:
+        raise TrialFailed(str(error)) from None
+    scores = [value for name, value in best.items() if name != "step"] if isinstance(best, dict) else []
     if not scores:
         raise TrialFailed(f"{path} has no best dev score; give the recipe --do_train, a dev split and --eval_steps.")
     return scores[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
@@ -21,6 +19,7 @@ from kadapter.models.task_model import TaskModel
 from kadapter.storage import checkpoint
 from kadapter.storage.card import write_card
 from kadapter.storage.original import load_original, original_name
+from kadapter.storage.runs import read_results
 from kadapter.training.arguments import DataArguments, TrainingArguments
 from kadapter.training.evaluation import Predictions, predict
 from kadapter.training.loop import Progress, train
@@ -180,8 +179,9 @@ def save_model(
 def load_model(model: TaskModel, folder: Path, adapter_alone: bool) -> None:
     """Read back what `save_model` wrote."""
     if adapter_alone:
+        parts = (folder / name for name in (checkpoint.ADAPTER_WEIGHTS, checkpoint.PRETRAINING_HEAD))
         load_original(
-            model, load_file(folder / checkpoint.ADAPTER_WEIGHTS) | load_file(folder / checkpoint.PRETRAINING_HEAD)
+            model, {name: value for path in parts for name, value in checkpoint.read_state_dict(path).items()}
         )
     else:
         checkpoint.load_strict(model, checkpoint.read_state_dict(folder / "model.safetensors"), folder)
@@ -189,9 +189,7 @@ def load_model(model: TaskModel, folder: Path, adapter_alone: bool) -> None:
 
 def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:
     """Step and epoch of the weights in `best/`, from the run's own record."""
-    path = folder / "results.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    dev = [row for row in map(json.loads, lines) if row["split"] == "dev"]
+    dev = [row for row in read_results(folder) if row["split"] == "dev"]
     if not dev:
         return None
     best = max(dev, key=lambda row: row["metrics"][metric])

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
 from kadapter.data.features import Source, load_features
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
+from kadapter.storage.pretrained import read_config, read_tokenizer
 from kadapter.training.arguments import (
     DataArguments,
     ModelArguments,
@@ -87,7 +88,7 @@ def _run(
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer, or the one of --tokenizer_name."""
-    tokenizer = AutoTokenizer.from_pretrained(
+    tokenizer = read_tokenizer(
         args.tokenizer_name or args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir
     )
     if tokenizer.pad_token is None:  # decoders' have none; what is padded with is masked anyway
@@ -133,7 +134,7 @@ def load_data(
 
 def backbone_config(args: ModelArguments) -> PreTrainedConfig:
     """The backbone's configuration, of a model of ours or of transformers; raises ValueError where it cannot be one."""
-    config = AutoConfig.from_pretrained(args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir)
+    config = read_config(args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir)
     config = config if isinstance(config, KAdapterConfig) else KAdapterConfig(backbone_config=config)
     return config.backbone_config
 
