@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import MISSING, fields
 from functools import cache
@@ -29,7 +30,8 @@ def settle(config: Any, what: str) -> None:
         try:
             value = _as(kind, getattr(config, name))
         except (TypeError, OverflowError):
-            raise ValueError(f"{what}{name} is {getattr(config, name)!r}; give {_told(kind)}.") from None
+            given = textwrap.shorten(repr(getattr(config, name)), 60, placeholder=" ...")
+            raise ValueError(f"{what}{name} is {given}; give {_told(kind)}.") from None
         object.__setattr__(config, name, value)
 
 
@@ -44,7 +46,7 @@ def known(cls: type, values: Any, what: str, optional: Collection[str] | None = 
         ValueError: no mapping, keys that are no fields, or keys that are missing.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{what} is {str(values)[:60]!r}; give an object with its keys.")
+        raise ValueError(f"{what} is {textwrap.shorten(repr(values), 60)}; give an object with its keys.")
     names = [f.name for f in fields(cls)]
     if unknown := sorted(str(key) for key in values if key not in names):
         raise ValueError(f"{what} has unknown keys {unknown}; known are {sorted(names)}.")
@@ -79,7 +81,7 @@ def _as(kind: Any, value: Any) -> Any:
         raise TypeError
     if kind is float and not math.isfinite(value):
         raise TypeError
-    return kind(value)
+    return value if isinstance(value, int | float) else kind(value)
 
 
 def _told(kind: Any) -> str:

@@ -12,7 +12,9 @@ import argparse
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     try:
         reader = open_checkpoint(args.input / args.checkpoint)
-        count = convert(args.input, args.output, reader.get_variable_to_shape_map(), reader.get_tensor)
+        count = convert(args.input, args.output, reader.get_variable_to_shape_map(), partial(read_variable, reader))
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{args.output}: BERT with {count:,} parameters")
@@ -66,6 +68,15 @@ def open_checkpoint(prefix: Path):
         raise ValueError(f"{prefix} cannot be read ({error.message}); fetch it again.") from None
 
 
+def read_variable(reader: Any, name: str) -> np.ndarray:
+    try:
+        return reader.get_tensor(name)
+    except Exception as error:  # TensorFlow's own classes
+        raise ValueError(
+            f"the checkpoint's variable {name} cannot be read ({type(error).__name__}); fetch the checkpoint again."
+        ) from None
+
+
 def convert(source: Path, output: Path, names: Iterable[str], read: Callable[[str], np.ndarray]) -> int:
     """Write the folder; returns the number of parameters.
 
@@ -80,6 +91,7 @@ def convert(source: Path, output: Path, names: Iterable[str], read: Callable[[st
         )
     model = BertModel(config)
     state, left_out = to_state(names, read)
+    checkpoint.check_finite(state, source)
     checkpoint.load_strict(model, state, source)
     # A cased model's vocabulary is told by its capitals.
     cased = any(token != token.lower() for token in vocabulary if token not in SPECIAL and token[0] != "[")

@@ -46,6 +46,7 @@ README_SPACE = (
     "learning_rate=1e-5,5e-6",
     "warmup_steps=0,200,500,1000,1200",
 )
+JOURNAL = "sweep.journal"  # in the output folder
 OVER = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -211,8 +212,11 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         parser.error("a grid has no ranges; list the values, or choose --sampler tpe.")
     args.output.mkdir(parents=True, exist_ok=True)
     # Not sqlite, where two workers may take the same queued trial.
-    storage = args.storage or JournalStorage(JournalFileBackend(str(args.output / "sweep.journal")))
-    study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
+    storage = args.storage or JournalStorage(JournalFileBackend(storage_name(args)))
+    try:
+        study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
+    except ValueError as error:  # JSON, or bytes that are no text
+        raise SystemExit(f"error: {storage_name(args)} cannot be read ({error}); give another --output.") from error
     revive(study)
     if args.sampler == "grid":  # queued, since Optuna's own grid may give a point to two workers
         for values in product(*space.values()):
@@ -236,6 +240,10 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         )
     summarize(study, recipe, args.output)
     return study
+
+
+def storage_name(args: argparse.Namespace) -> str:
+    return args.storage or str(args.output / JOURNAL)
 
 
 def _remaining(study: optuna.Study, args: argparse.Namespace) -> int:

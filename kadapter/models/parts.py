@@ -38,8 +38,7 @@ class NamedParts(nn.Module):
         Raises:
             ValueError: the name is taken, or the configuration does not fit the backbone.
         """
-        if name in self.adapters:
-            raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
+        self._require_free(name)
         adapters = {**self.config.adapters, name: config or AdapterConfig()}
         self._set_adapters(adapters)
         return self.adapters[name]  # type: ignore[return-value]
@@ -64,6 +63,11 @@ class NamedParts(nn.Module):
             FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
         """
         found, state = read_adapter(source, config, **hub)
+        self._require_free(name)
+        try:
+            found.resolved(self.config.num_hidden_layers)
+        except ValueError as error:
+            raise ValueError(f"{source}, adapter {name!r}: {error}") from None
         fusion = self.fusion
         adapter = self.add_adapter(name, found)
         try:
@@ -93,6 +97,10 @@ class NamedParts(nn.Module):
     def _new_adapter(self, name: str) -> KnowledgeAdapter:
         config = self.config
         return KnowledgeAdapter(config.adapter_config(name), config.hidden_size, config._attn_implementation)
+
+    def _require_free(self, name: str) -> None:
+        if name in self.adapters:
+            raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:

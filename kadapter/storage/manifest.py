@@ -14,8 +14,9 @@ MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path) -> None:
-    """List every file that is in the folder now, in `manifest.json`."""
+    """List every other file that is in the folder now, in `manifest.json`."""
     found = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    found.pop(MANIFEST, None)
     files = {name: {"size": path.stat().st_size, "sha256": _digest(path)} for name, path in found.items()}
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
 

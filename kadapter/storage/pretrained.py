@@ -61,6 +61,8 @@ def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
     """Turn what a damaged file raises inside transformers into one sentence that names the file."""
     try:
         yield
+    except (ImportError, MemoryError, torch.OutOfMemoryError):
+        raise  # no fault of the files
     except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
         for path in _files(source, hub):
             _check_readable(path)

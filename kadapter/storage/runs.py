@@ -10,7 +10,7 @@ from kadapter.storage.reading import broken, read_lines, read_object, shorten
 
 ARGUMENTS, METRICS, RESULTS = "args.json", "metrics.json", "results.jsonl"
 AGAIN = "the run has to start anew: give it --overwrite_output_dir, or another --comment."
-_KEYS: dict[str, Any] = {"split": str, "global_step": int, "epoch": (int, float), "metrics": dict}
+_KEYS: dict[str, Any] = {"split": str, "global_step": int, "metrics": dict}
 
 
 def read_arguments(folder: Path) -> dict[str, Any]:

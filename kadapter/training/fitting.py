@@ -19,7 +19,7 @@ from kadapter.models.task_model import TaskModel
 from kadapter.storage import checkpoint
 from kadapter.storage.card import write_card
 from kadapter.storage.original import load_original, original_name
-from kadapter.storage.runs import read_results
+from kadapter.storage.runs import AGAIN, RESULTS, read_results
 from kadapter.training.arguments import DataArguments, TrainingArguments
 from kadapter.training.evaluation import Predictions, predict
 from kadapter.training.loop import Progress, train
@@ -192,5 +192,7 @@ def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:
     dev = [row for row in read_results(folder) if row["split"] == "dev"]
     if not dev:
         return None
+    if any(metric not in row["metrics"] or "epoch" not in row for row in dev):
+        raise ValueError(f"{folder / RESULTS}: a row of dev has no {metric} or no epoch; {AGAIN}")
     best = max(dev, key=lambda row: row["metrics"][metric])
     return best["global_step"], best["epoch"]
