@@ -51,7 +51,7 @@ def pretrained_head(source: str | os.PathLike, **hub: Any) -> dict[str, torch.Te
         whole, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32, **hub)
     of_backbone = {id(p) for p in whole.base_model.parameters()}
     own = {name for name, p in whole.named_parameters() if id(p) not in of_backbone}
-    check_finite(whole.state_dict(), source)
+    check_finite(dict(whole.named_parameters()), source)  # a tied one once
     embeddings = whole.get_input_embeddings().weight
     (vocabulary, size), hidden = embeddings.shape, whole.config.hidden_size
     modules = [m for child in whole.children() if child is not whole.base_model for m in child.modules()]
