@@ -306,7 +306,7 @@ class KAdapterConfig(PreTrainedConfig):
             return super().from_dict({**ADDED_TO_MODELS, **config_dict}, **kwargs)
         except Exception as error:  # a broken backbone_config makes the families' classes raise anything
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            said = textwrap.shorten(said, 300, placeholder=" ...")
+            said = textwrap.shorten(said, 600, placeholder=" ...")
             raise ValueError(f"{source}, config.json: {said}" if source else said) from None
 
     @staticmethod

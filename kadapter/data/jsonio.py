@@ -16,6 +16,7 @@ from kadapter.storage.reading import (
     SURROGATE,
     broken,
     check_surrogates,
+    disguise,
     not_utf8,
     opened,
     read_json,  # noqa: F401  # for readers, who import all of it from here
@@ -69,6 +70,8 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _list_records(text)
     elif first == "{":
         yield from _line_records(path)
+    elif first and (instead := disguise(path)):
+        raise ValueError(f"{path} is {instead}.")
     elif first:
         raise ValueError(
             f"{path}, line {text.line}: the file starts with {first!r}; "

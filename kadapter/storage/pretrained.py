@@ -66,11 +66,11 @@ def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
         for path in _files(source, hub):
             _check_readable(path)
-        if isinstance(error, OSError):  # names what was not found
-            raise
+        if isinstance(error, OSError) or (isinstance(error, ValueError) and str(source) in str(error)):
+            raise  # names what is wrong
         said = textwrap.shorten(str(error), 300, placeholder=" ...")
         said = said if isinstance(error, ValueError) else f"cannot be loaded ({type(error).__name__}: {said}); {AGAIN}"
-        raise ValueError(said if str(source) in said else f"{source}: {said}") from error
+        raise ValueError(f"{source}: {said}") from error
 
 
 def _files(source: str | os.PathLike, hub: Mapping[str, Any]) -> list[Path]:
