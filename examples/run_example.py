@@ -10,10 +10,10 @@ model's features must equal the saved model's bit for bit, or the program ends w
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer
 
 from kadapter import RobertawithAdapter
 from kadapter.console import local_path, run
+from kadapter.storage.pretrained import read_tokenizer
 from kadapter.training.arguments import TaskArguments, flag, parse
 
 
@@ -54,7 +54,7 @@ def main(argv=None):
     print(f"adapters: {list(model.adapters) or 'none'}; parameters: {count:,}, trained: {trained:,}")
 
     # Infer
-    tokenizer = AutoTokenizer.from_pretrained(
+    tokenizer = read_tokenizer(
         args.tokenizer_name or args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir
     )
     inputs = tokenizer(example.text, return_tensors="pt").to(device)

@@ -5,8 +5,9 @@ All of them validate on construction and survive a JSON round trip.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -17,9 +18,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from kadapter.fields import known, settle
+
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
+MOST_UNNAMED_LABELS = 100_000  # beyond which `id2label` is not made up
 KINDS_WITH_LABELS = ("relation", "entity_typing", "classification")  # whose outputs are labels of an example
 HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm")
 
@@ -43,12 +47,10 @@ def is_causal(backbone: PreTrainedConfig) -> bool:
     return only_causal or bool(getattr(backbone, "is_decoder", False))
 
 
-def _known_fields(cls: type, values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    names = {f.name for f in fields(cls)}
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise ValueError(f"{source} has unknown keys {unknown}; known are {sorted(names)}.")
-    return dict(values)
+# Fields that files of before them lack -> the value that such a file stands for. All others must be in a file: a
+# default in the place of a lost key would be another model.
+ADDED_TO_ADAPTERS: dict[str, Any] = {"causal": False}
+ADDED_TO_MODELS: dict[str, Any] = {"bottleneck": None, "adapter_names": None}
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,9 @@ class AdapterConfig:
     initializer_range: float = 0.0002
 
     def __post_init__(self) -> None:
-        if self.adapter_list is not None:
-            object.__setattr__(self, "adapter_list", tuple(int(tap) for tap in self.adapter_list))
-            if not self.adapter_list:
-                raise ValueError("adapter_list is empty; name at least one hidden state, such as [0, 11, 22].")
+        settle(self, "")
+        if self.adapter_list is not None and not self.adapter_list:
+            raise ValueError("adapter_list is empty; name at least one hidden state, such as [0, 11, 22].")
         if self.num_attention_heads is None:
             object.__setattr__(self, "num_attention_heads", max(1, self.adapter_size // 64))
         if self.intermediate_size is None:
@@ -112,10 +113,30 @@ class AdapterConfig:
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
+        if self.layer_norm_eps <= 0 or self.initializer_range < 0:
+            raise ValueError(
+                f"layer_norm_eps is {self.layer_norm_eps} and initializer_range {self.initializer_range}; "
+                "the first must be above 0, the second 0 or more."
+            )
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}; take 'gelu' or another activation of transformers.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdapterConfig:
-        return cls(**_known_fields(cls, values, "the adapter configuration"))
+        return cls(**known(cls, values, "the adapter configuration"))
+
+    @classmethod
+    def from_saved(cls, values: Any) -> AdapterConfig:
+        """As `from_dict`, of a file: nothing that shapes the adapter may be missing or left open but the taps.
+
+        Raises:
+            ValueError: missing or unknown keys, impossible values.
+        """
+        given = known(cls, values, "the adapter configuration", optional=ADDED_TO_ADAPTERS)
+        for name in ("num_attention_heads", "intermediate_size"):
+            if given[name] is None:
+                raise ValueError(f"{name} is null; give the number that the adapter was saved with.")
+        return cls(**{**ADDED_TO_ADAPTERS, **given})
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
@@ -157,6 +178,7 @@ class BottleneckConfig:
     hidden_act: str = "gelu_pytorch_tanh"
 
     def __post_init__(self) -> None:
+        settle(self, "the bottleneck's ")
         if self.size < 1:
             raise ValueError(f"the bottleneck's size is {self.size}; it must be 1 or more.")
         if self.initializer_range <= 0:
@@ -166,7 +188,12 @@ class BottleneckConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BottleneckConfig:
-        return cls(**_known_fields(cls, values, "the bottleneck's configuration"))
+        return cls(**known(cls, values, "the bottleneck's configuration"))
+
+    @classmethod
+    def from_saved(cls, values: Any) -> BottleneckConfig:
+        """As `from_dict`, of a file: no key may be missing."""
+        return cls(**known(cls, values, "the bottleneck's configuration", optional=()))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -191,18 +218,24 @@ class HeadConfig:
     dropout: float | None = None
 
     def __post_init__(self) -> None:
+        settle(self, "the head's ")
         if self.kind not in HEAD_KINDS:
             raise ValueError(f"head kind is {self.kind!r}; choose one of {list(HEAD_KINDS)}.")
         if self.num_labels < 1:
             raise ValueError(f"num_labels is {self.num_labels}; it must be 1 or more.")
-        if self.labels is not None:
-            object.__setattr__(self, "labels", tuple(self.labels))
-            if len(self.labels) != self.num_labels:
-                raise ValueError(f"{len(self.labels)} label names were given for num_labels {self.num_labels}.")
+        if self.labels is not None and len(self.labels) != self.num_labels:
+            raise ValueError(f"{len(self.labels)} label names were given for num_labels {self.num_labels}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"the head's dropout is {self.dropout}; it must be in [0, 1).")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HeadConfig:
-        return cls(**_known_fields(cls, values, "the head's configuration"))
+        return cls(**known(cls, values, "the head's configuration"))
+
+    @classmethod
+    def from_saved(cls, values: Any) -> HeadConfig:
+        """As `from_dict`, of a file: no key may be missing."""
+        return cls(**known(cls, values, "the head's configuration", optional=()))
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "labels": list(self.labels) if self.labels is not None else None}
@@ -247,9 +280,12 @@ class KAdapterConfig(PreTrainedConfig):
         depth = self.backbone_config.num_hidden_layers
         if self.fusion_mode not in FUSION_MODES:
             raise ValueError(f"fusion_mode is {self.fusion_mode!r}; choose one of {list(FUSION_MODES)}.")
+        if not isinstance(self.adapters, Mapping):
+            raise ValueError(f"adapters is {self.adapters!r}; give names with the configurations of adapters.")
         # JSON files of transformers sort their keys, and the order of the adapters is that of the fused features.
-        order = list(self.adapters if self.adapter_names is None else self.adapter_names)
-        if set(order) != set(self.adapters):
+        order = self.adapter_names
+        order = list(self.adapters) if order is None else list(order) if isinstance(order, list | tuple) else [order]
+        if sorted(map(str, order)) != sorted(map(str, self.adapters)):
             raise ValueError(f"adapter_names {order} are not the names of the adapters {list(self.adapters)}.")
         self.adapter_names = order
         # Plain dictionaries are what transformers can compare, copy and write.
@@ -261,13 +297,30 @@ class KAdapterConfig(PreTrainedConfig):
         if self.head is not None:
             head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
             self.head = head.to_dict()
-            if head.kind in KINDS_WITH_LABELS:
+            # A number without names comes from a file that has not been compared with its weights yet.
+            if head.kind in KINDS_WITH_LABELS and (head.labels or head.num_labels <= MOST_UNNAMED_LABELS):
                 names = head.labels or tuple(f"LABEL_{i}" for i in range(head.num_labels))
                 self.id2label, self.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers, of a file's content: no key of ours may be missing.
+
+        Raises:
+            ValueError: names the file, where it is told, and what is missing, unknown or impossible in it.
+        """
+        source = kwargs.get("name_or_path") or config_dict.get("_name_or_path")
+        try:
+            _check_saved(config_dict)
+            return super().from_dict({**ADDED_TO_MODELS, **config_dict}, **kwargs)
+        except Exception as error:  # a broken backbone_config makes the families' classes raise anything
+            said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            said = textwrap.shorten(said, 600, placeholder=" ...")
+            raise ValueError(f"{source}, config.json: {said}" if source else said) from None
+
     @staticmethod
     def _adapter(name: str, value: AdapterConfig | Mapping[str, Any], depth: int) -> dict[str, Any]:
-        if not name.isidentifier():
+        if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"adapter name {name!r} is not a plain word; use letters, digits and underscores.")
         if name in FROZEN_PARTS:
             raise ValueError(f"adapter name {name!r} means something else to freeze(); choose another name.")
@@ -299,6 +352,31 @@ class KAdapterConfig(PreTrainedConfig):
         if self.head is None:
             raise ValueError("this configuration has no head; give head=HeadConfig(...) for a task model.")
         return HeadConfig.from_dict(self.head)
+
+
+def _check_saved(values: Mapping[str, Any]) -> None:
+    """Refuse what a file says of our parts where it is not whole."""
+    names = ("backbone_config", "adapters", "fusion_mode", "head")
+    if missing := [name for name in names if name not in values]:
+        raise ValueError(f"the keys {missing} are missing; save the model again.")
+    adapters = values["adapters"]
+    if not isinstance(adapters, Mapping):
+        raise ValueError(f"adapters is {adapters!r}; give an object of names and configurations.")
+    if len(adapters) > 1 and values.get("adapter_names") is None:
+        raise ValueError("adapter_names is missing, the order in which the adapters are fused; save the model again.")
+    for name, adapter in adapters.items():
+        try:
+            config = AdapterConfig.from_saved(adapter)
+        except ValueError as error:
+            raise ValueError(f"adapter {name!r}: {error}") from None
+        if config.adapter_list is None:
+            raise ValueError(f"adapter {name!r}: adapter_list is null; give the hidden states that it taps.")
+    if values.get("bottleneck") is not None:
+        BottleneckConfig.from_saved(values["bottleneck"])
+    if values["head"] is not None:
+        HeadConfig.from_saved(values["head"])
+    if not isinstance(values["backbone_config"], Mapping):
+        raise ValueError(f"backbone_config is {values['backbone_config']!r}; give the configuration of the backbone.")
 
 
 def _backbone_config(value: Any) -> PreTrainedConfig:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from transformers import AutoTokenizer
 
 from kadapter.console import COUNT, Parser, absolute, place, run
+from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
     task = TASKS[args.task].for_folder(args.folder, args.labels or "")
-    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer) if args.tokenizer else None
+    tokenizer = read_tokenizer(args.tokenizer) if args.tokenizer else None
     reports = check_folder(task, args.folder, tokenizer)
     size = args.max_seq_length or task.max_seq_length
     print(table(reports, size))

@@ -29,6 +29,7 @@ from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import read_lines, read_records, write_json, write_jsonl
 from kadapter.data.trex import clean_document
 from kadapter.storage.files import atomic_writer
+from kadapter.storage.reading import read_object, zip_members
 
 
 def find_files(raw: Path) -> list[tuple[str, int, int]]:
@@ -42,9 +43,8 @@ def find_files(raw: Path) -> list[tuple[str, int, int]]:
             (str(path.relative_to(raw)), path.stat().st_size, path.stat().st_mtime_ns) for path in raw.rglob("*.json")
         ]
     elif zipfile.is_zipfile(raw):
-        with zipfile.ZipFile(raw) as archive:
-            members = [info for info in archive.infolist() if info.filename.endswith(".json")]
-            found = [(info.filename, info.file_size, info.CRC) for info in members]
+        members = [info for info in zip_members(raw) if info.filename.endswith(".json")]
+        found = [(info.filename, info.file_size, info.CRC) for info in members]
     else:
         raise FileNotFoundError(f"{raw} is neither a folder nor a zip archive; give T-REx as downloaded.")
     if not found:
@@ -96,7 +96,10 @@ def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
             pool.shutdown(cancel_futures=True)
             raise
     bar.close()
-    reports = [json.loads(part.with_suffix(".counts").read_text(encoding="utf-8")) for part in parts]
+    reports = [
+        read_object(part.with_suffix(".counts"), "delete it and clean again.", ["counts", "relations"])
+        for part in parts
+    ]
     counts, relations = (sum((Counter(r[name]) for r in reports), Counter()) for name in ("counts", "relations"))
     write_together(parts, output, form)
     ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))

@@ -19,15 +19,12 @@ the original builds but never reads come back as zeros.
 """
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from transformers import AutoConfig, RobertaConfig
+from transformers import RobertaConfig
 
 from kadapter import (
     AdapterConfig,
@@ -44,6 +41,8 @@ from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.storage import checkpoint as ck
 from kadapter.storage import original
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.pretrained import read_config
+from kadapter.storage.reading import read_object
 from kadapter.tasks.multiple_choice import CHOICES
 
 ADAPTER_NAMES = ("fac", "lin")  # what the original's models call their adapters, in the order of its fusion
@@ -113,12 +112,9 @@ def _backbone_config(source: Path) -> RobertaConfig:
     path = (source if source.is_dir() else source.parent) / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; copy the config.json of the backbone (roberta-large's) there.")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); copy the config.json of the backbone there.") from None
+    values = read_object(path, "copy the config.json of the backbone there.")
     # pytorch_transformers wrote no model_type: all of K-Adapter's models are RoBERTa.
-    if not isinstance(values, dict) or values.get("model_type", "roberta") != "roberta":
+    if values.get("model_type", "roberta") != "roberta":
         raise ValueError(f"{path} is not the configuration of a RoBERTa; copy the config.json of the backbone there.")
     # The original asks its backbone for all states; ours asks for those that are tapped.
     return RobertaConfig.from_dict({**values, "output_hidden_states": False})
@@ -164,16 +160,18 @@ def _head(state: ck.State, source: Path, labels: list[str] | None) -> HeadConfig
 def to_original(source: Path, output: Path, args: argparse.Namespace) -> str:
     """Write the original's from ours; returns what it was."""
     if (source / ck.ADAPTER_CONFIG).is_file():
-        config, weights = original.read_adapter(source)
-        _filled_adapter(weights, config, source)
+        shape, weights = original.read_adapter(source)
+        _filled_adapter(weights, shape, source)
         head = source / ck.PRETRAINING_HEAD
-        _write(output, {original.ORIGINAL_WEIGHTS: weights | (load_file(head) if head.is_file() else {})})
+        _write(output, {original.ORIGINAL_WEIGHTS: weights | (ck.read_state_dict(head) if head.is_file() else {})})
         return f"adapter {'with' if head.is_file() else 'without'} the head of its pretraining"
     if not (source / "config.json").is_file():
         raise FileNotFoundError(
             f"{source} has neither {ck.ADAPTER_CONFIG} nor config.json; give an adapter's or a model's folder."
         )
-    config = AutoConfig.from_pretrained(source)
+    config = read_config(source)
+    if not isinstance(config, KAdapterConfig):
+        raise ValueError(f"{source} is a {config.model_type}, not a model of kadapter; give a folder that it saved.")
     _check_known_to_original(config, source)
     backbone = RobertaConfig.from_dict({**config.backbone_config.to_dict(), "output_hidden_states": True})
     if config.head is None:
@@ -192,9 +190,7 @@ def _is_pretraining(config: KAdapterConfig) -> bool:
     return one and config.head_config().kind in ("relation", "dependency")
 
 
-def _check_known_to_original(config: Any, source: Path) -> None:
-    if not isinstance(config, KAdapterConfig):
-        raise ValueError(f"{source} is a {config.model_type}, not a model of kadapter; give a folder that it saved.")
+def _check_known_to_original(config: KAdapterConfig, source: Path) -> None:
     family = config.backbone_config.model_type
     if family != "roberta":
         raise ValueError(f"{source} has a {family} as its backbone; the original knows RoBERTa alone.")

@@ -18,6 +18,7 @@ from typing import Any
 from kadapter.console import SEED, SHARE, Parser, absolute, run
 from kadapter.data.jsonio import read_lines
 from kadapter.storage.files import atomic_writer
+from kadapter.storage.reading import zip_members
 from kadapter.tasks.semeval import LABELS, read_semeval
 
 
@@ -30,8 +31,7 @@ def find_file(source: Path, name: str) -> Any:
     if source.is_dir():
         found: list[Any] = sorted(source.rglob(name))
     elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            members = [member for member in archive.namelist() if member.rsplit("/", 1)[-1] == name]
+        members = [info.filename for info in zip_members(source) if info.filename.rsplit("/", 1)[-1] == name]
         found = [zipfile.Path(source, member) for member in members]
     else:
         raise FileNotFoundError(f"{source} is neither a folder nor a zip archive; give the task's release.")

@@ -9,11 +9,12 @@ is missing, unknown or of another shape than the configuration says ends the con
 """
 
 import argparse
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_lines
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.reading import read_object
 
 CONFIG, VOCABULARY = "bert_config.json", "vocab.txt"
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -36,7 +38,7 @@ LEAVES = {"kernel": "weight", "gamma": "weight", "beta": "bias"}  # TensorFlow's
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     reader = open_checkpoint(args.input / args.checkpoint)
-    count = convert(args.input, args.output, reader.get_variable_to_shape_map(), reader.get_tensor)
+    count = convert(args.input, args.output, reader.get_variable_to_shape_map(), partial(read_variable, reader))
     print(f"{args.output}: BERT with {count:,} parameters")
 
 
@@ -66,6 +68,15 @@ def open_checkpoint(prefix: Path):
         raise ValueError(f"{prefix} cannot be read ({error.message}); fetch it again.") from None
 
 
+def read_variable(reader: Any, name: str) -> np.ndarray:
+    try:
+        return reader.get_tensor(name)
+    except Exception as error:  # TensorFlow's own classes
+        raise ValueError(
+            f"the checkpoint's variable {name} cannot be read ({type(error).__name__}); fetch the checkpoint again."
+        ) from None
+
+
 def convert(source: Path, output: Path, names: Iterable[str], read: Callable[[str], np.ndarray]) -> int:
     """Write the folder; returns the number of parameters.
 
@@ -80,6 +91,7 @@ def convert(source: Path, output: Path, names: Iterable[str], read: Callable[[st
         )
     model = BertModel(config)
     state, left_out = to_state(names, read)
+    checkpoint.check_finite(state, source)
     checkpoint.load_strict(model, state, source)
     # A cased model's vocabulary is told by its capitals.
     cased = any(token != token.lower() for token in vocabulary if token not in SPECIAL and token[0] != "[")
@@ -120,14 +132,12 @@ def torch_name(name: str) -> str:
 def read_config(path: Path) -> BertConfig:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the model's {CONFIG} there.")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); fetch it again.") from None
     needed = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    if missing := [key for key in needed if key not in values]:
-        raise ValueError(f"{path}: the keys {missing} are missing; give BERT's own {CONFIG}.")
-    return BertConfig(**values)
+    values = read_object(path, f"give BERT's own {CONFIG}.", needed)
+    try:
+        return BertConfig(**values)
+    except Exception as error:  # of whatever kind a wrong value raises in transformers
+        raise ValueError(f"{path}: {' '.join(str(error).split())}; give BERT's own {CONFIG}.") from None
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:

@@ -31,6 +31,7 @@ from transformers import (
 )
 
 from kadapter.console import COUNT, SEED, Number, Parser, absolute, run
+from kadapter.data.jsonio import read_lines
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 MARKERS = ("@", "#", "^")
@@ -177,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"{text} is missing: run scripts/make_demo_data.py --output_dir {args.data_dir}")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     set_seed(args.seed)
-    lines = text.read_text(encoding="utf-8").splitlines()
+    lines = [line for _, line in read_lines(text)]
     tokenizer = train_tokenizer(lines, args.vocab_size)
     examples = [{"input_ids": ids} for ids in tokenizer(lines)["input_ids"]]
     collate = MarkerCollator(tokenizer, mlm_probability=0.3)

@@ -26,7 +26,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from kadapter.console import Parser, absolute, run
-from kadapter.data.jsonio import write_json
+from kadapter.data.jsonio import read_json, write_json
+from kadapter.storage.runs import read_arguments, read_metrics, read_results
 
 IGNORED = {
     "seed",
@@ -80,25 +81,31 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
         raise FileNotFoundError(f"no metrics.json below {[str(folder) for folder in folders]}; let a run finish first.")
     rows: dict[str, Row] = {}
     for path in paths:
-        arguments = json.loads((path / "args.json").read_text(encoding="utf-8"))["arguments"]
-        report = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+        arguments, report = read_arguments(path), read_metrics(path)
         names = {metric: report.get("metric", metric) if metric == MAIN else metric for metric in metrics}
-        lacking = [name for name in names.values() if name not in report.get(split, {})]
+        scores = report.get(split, {})
+        lacking = [name for name in names.values() if not isinstance(scores, dict) or not _is_number(scores.get(name))]
         if lacking:
             raise ValueError(
                 f"{path / 'metrics.json'} has no {split} {lacking}; run it with --do_eval, or choose "
                 "another --split or --metrics."
             )
+        if "seed" not in arguments:
+            raise ValueError(f"{path / 'args.json'} has no seed; leave this folder out, or run it again.")
         key = json.dumps({name: value for name, value in arguments.items() if name not in IGNORED}, sort_keys=True)
         label, task = path.name.replace(f"_seed-{arguments['seed']}", ""), arguments.get("task_name", "")
         row = rows.setdefault(key, Row(label, task, arguments.get("comment", ""), report.get("metric", MAIN)))
         row.seeds.append(arguments["seed"])
-        row.scores.append({metric: report[split][name] for metric, name in names.items()})
+        row.scores.append({metric: scores[name] for metric, name in names.items()})
         row.resources.append({name: report[name] for name in RESOURCES if name in report})
-        row.curves.append(_curve(path / "results.jsonl", names[metrics[-1]]))
+        row.curves.append(_curve(path, names[metrics[-1]]))
     for found in _by_task(list(rows.values())).values():
         _shorten_labels(found)
     return list(rows.values())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _by_task(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -111,7 +118,7 @@ def published(task: str, split: str, metrics: Sequence[str]) -> list[Row]:
     Raises:
         ValueError: nothing for this task and split, or not these metrics.
     """
-    entries = json.loads(PUBLISHED.read_text(encoding="utf-8"))[task].get(split, [])
+    entries = read_json(PUBLISHED)[task].get(split, [])
     known = [name for name in entries[0] if name != "label"] if entries else []
     if not set(metrics) <= set(known):
         raise ValueError(f"published for {task}, {split}: {known or 'nothing'}; choose these by --split and --metrics.")
@@ -119,11 +126,10 @@ def published(task: str, split: str, metrics: Sequence[str]) -> list[Row]:
     return [Row(entry["label"], published=True, scores=[score]) for entry, score in zip(entries, scores, strict=True)]
 
 
-def _curve(path: Path, metric: str) -> list[tuple[int, float]]:
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+def _curve(folder: Path, metric: str) -> list[tuple[int, float]]:
     return [
         (row["global_step"], row["metrics"][metric])
-        for row in lines
+        for row in read_results(folder)
         if row["split"] == "dev" and metric in row["metrics"]
     ]
 
@@ -246,7 +252,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
         "--output", type=absolute, help="folder for table.md, table.json and the plots; default: print only"
     )
     parser.add_argument("--title", default="")
-    parser.add_argument("--beside", choices=list(json.loads(PUBLISHED.read_text(encoding="utf-8"))), help="task")
+    parser.add_argument("--beside", choices=list(read_json(PUBLISHED)), help="task")
     parser.add_argument("--resources", action="store_true", help="trained parameters, seconds and memory too")
     parser.add_argument("--format", choices=["markdown", "json"], default="markdown", help="what is printed")
     args = parser.parse_args(argv)

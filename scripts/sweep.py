@@ -44,12 +44,14 @@ except ImportError:
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json
+from kadapter.storage.runs import read_metrics
 
 README_SPACE = (
     "per_gpu_train_batch_size=4,8",
     "learning_rate=1e-5,5e-6",
     "warmup_steps=0,200,500,1000,1200",
 )
+JOURNAL = "sweep.journal"  # in the output folder
 OVER = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -131,8 +133,11 @@ def run_trial(
 
 
 def _score(path: Path) -> float:
-    best = json.loads(path.read_text(encoding="utf-8")).get("best", {})
-    scores = [value for name, value in best.items() if name != "step"]
+    try:
+        best = read_metrics(path.parent).get("best", {})
+    except ValueError as error:
+        raise TrialFailed(str(error)) from None
+    scores = [value for name, value in best.items() if name != "step"] if isinstance(best, dict) else []
     if not scores:
         raise TrialFailed(f"{path} has no best dev score; give the recipe --do_train, a dev split and --eval_steps.")
     return scores[0]
@@ -214,8 +219,11 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         parser.error("a grid has no ranges; list the values, or choose --sampler tpe.")
     args.output.mkdir(parents=True, exist_ok=True)
     # Not sqlite, where two workers may take the same queued trial.
-    storage = args.storage or JournalStorage(JournalFileBackend(str(args.output / "sweep.journal")))
-    study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
+    storage = args.storage or JournalStorage(JournalFileBackend(storage_name(args)))
+    try:
+        study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
+    except ValueError as error:  # JSON, or bytes that are no text
+        raise ValueError(f"{storage_name(args)} cannot be read ({error}); give another --output.") from error
     revive(study)
     if args.sampler == "grid":  # queued, since Optuna's own grid may give a point to two workers
         for values in product(*space.values()):
@@ -239,6 +247,10 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         )
     summarize(study, recipe, args.output)
     return study
+
+
+def storage_name(args: argparse.Namespace) -> str:
+    return args.storage or str(args.output / JOURNAL)
 
 
 def _remaining(study: optuna.Study, args: argparse.Namespace) -> int:

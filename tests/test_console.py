@@ -130,14 +130,14 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 def test_a_model_that_cannot_be_fetched_is_named(monkeypatch):
-    from kadapter.storage import checkpoint
+    from kadapter.storage import pretrained
 
     def refuse(*args, **kwargs):
         raise OSError("We couldn't connect to the hub.\nCheck your connection.")
 
-    monkeypatch.setattr(checkpoint.AutoConfig, "from_pretrained", refuse)
+    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(OSError, match="the model user/name cannot be loaded: We couldn't connect"):
-        checkpoint.read_config("user/name")
+        pretrained.read_config("user/name")
 
 
 # -- flags ------------------------------------------------------------------------------------------------------

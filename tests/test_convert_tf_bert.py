@@ -149,7 +149,7 @@ def test_other_variables_are_refused_and_nothing_is_written(variables, source, t
         ("vocab.txt", "\n".join([*TOKENS, "more"]), "has 10 tokens, but bert_config.json says 9"),
         ("vocab.txt", "\n".join([*TOKENS, "cat"]), "line 10: the token 'cat' is empty or there already"),
         ("vocab.txt", "the\ncat\n", r"lacks \['\[PAD\]'"),
-        ("bert_config.json", "{", r"is not JSON"),
+        ("bert_config.json", "{", r"bert_config\.json, line 1, column 2: broken JSON"),
         ("bert_config.json", "{}", r"the keys \['vocab_size', .* are missing"),
     ],
 )

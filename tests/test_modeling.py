@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import TINY_ADAPTER
+from safetensors.torch import save_file
 from tiny import MASK, TEXT, assert_same, build, difference, enlarge, features, weights
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, KnowledgeAdapter, TaskModel
@@ -143,7 +144,9 @@ def test_a_saved_adapter_gives_the_same_states_in_another_model(tiny_model, tmp_
 
 def test_a_refused_adapter_leaves_the_model_as_it_was(tiny_model, tmp_path):
     tiny_model.save_adapter(tmp_path / "fac", "fac")
-    (tmp_path / "fac" / "adapter_config.json").write_text('{"adapter_list": [0, 1], "adapter_size": 16}')
+    state = dict(weights(tiny_model.adapters["fac"]))
+    state.pop("adapter.1.up_project.bias")
+    save_file(state, tmp_path / "fac" / "adapter_model.safetensors")
     before, expected = weights(tiny_model), features(tiny_model)
     with pytest.raises(ValueError, match="does not fit this KnowledgeAdapter"):
         tiny_model.load_adapter(tmp_path / "fac", "bio")

@@ -4,10 +4,9 @@ import pytest
 import torch
 from conftest import TINY_ADAPTER
 from tiny import MASK, TEXT, assert_same, build, features, released, weights
-from transformers import AutoModel, BertConfig, BertModel, RobertaModel
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, RobertaModel
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterModel, RobertawithAdapter, TaskModel
-from kadapter.storage import checkpoint
 
 
 @pytest.mark.parametrize(
@@ -94,8 +93,8 @@ def test_where_and_how_to_download_is_passed_on(tiny_model, tmp_path, monkeypatc
         monkeypatch.setattr(cls, name, call)
 
     options = {"revision": "v2", "cache_dir": str(tmp_path), "local_files_only": True}
-    spy(checkpoint.AutoConfig, "from_pretrained")
-    spy(checkpoint.AutoModel, "from_pretrained")
+    spy(AutoConfig, "from_pretrained")
+    spy(AutoModel, "from_pretrained")
     KAdapterModel.from_pretrained(tmp_path / "plain", **options)
     for name in ("AutoConfig", "AutoModel"):
         assert options.items() <= seen[name].items()

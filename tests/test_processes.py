@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -132,7 +131,7 @@ def test_sharded_parameters_give_the_losses_of_whole_ones_and_resume(tiny_backbo
     before = dev_losses(run)
     np.testing.assert_allclose([r[2] for r in before], [r[2] for r in dev_losses(whole)], rtol=1e-5)
     weights = load_file(run / "adapter_model.safetensors")
-    shutil.rmtree(run / "checkpoint-8")
+    next((run / "checkpoint-8" / "optimizer_0").iterdir()).write_bytes(b"")  # both go back to step 4
     finished(sharded, tmp_path)
     again = load_file(run / "adapter_model.safetensors")
     assert all(torch.equal(again[name], value) for name, value in weights.items())

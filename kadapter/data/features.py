@@ -28,6 +28,8 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
 from kadapter.storage.files import scratch_folder
+from kadapter.storage.manifest import find_fault, write_manifest
+from kadapter.storage.reading import read_object
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +116,29 @@ def load_features(
     place = Path(cache_dir or default_cache()) / store_name(source, path, split, encoding)
     if overwrite:
         shutil.rmtree(place, ignore_errors=True)
-    if not place.is_dir():
+    found = _open(place) if place.is_dir() else None
+    if found is None:
+        shutil.rmtree(place, ignore_errors=True)  # a damaged one
         _build(place, path, partial(source.read, path, split), source, encoding, num_workers)
-    store = datasets.load_from_disk(str(place))
-    _report(path, store, json.loads((place / COUNTS).read_text(encoding="utf-8")))
+        found = _open(place)
+    if found is None:
+        raise ValueError(f"{place} is damaged again as soon as it is made; look at the disk, or give another folder.")
+    store, counts = found
+    _report(path, store, counts)
     return store
+
+
+def _open(place: Path) -> tuple[datasets.Dataset, dict[str, dict[str, int]]] | None:
+    """A store and its counts; None, said in the log, where it is damaged. Sizes alone are compared, for speed."""
+    fault = find_fault(place, (COUNTS,), digests=False)
+    if fault is None:
+        try:
+            counts = read_object(place / COUNTS, "it is damaged.", (DROPPED, NOTE))
+            return datasets.load_from_disk(str(place)), counts
+        except Exception as error:  # a cache: whatever its files raise, it is made anew
+            fault = f"{type(error).__name__}: {error}"
+    logger.warning("the feature store %s is damaged (%s): it is made anew.", place, fault)
+    return None
 
 
 def store_name(source: Source, path: Path, split: str, encoding: Encoding) -> str:
@@ -198,6 +218,7 @@ def _build(
         kept = features.select(np.flatnonzero(usable)).remove_columns([DROPPED, NOTE])
         kept.save_to_disk(str(scratch / "store"))
         (scratch / "store" / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
+        write_manifest(scratch / "store")
         del features, kept, examples
         if not folder.is_dir():  # another process may have been faster
             (scratch / "store").rename(folder)

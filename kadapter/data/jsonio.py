@@ -8,37 +8,28 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from kadapter.storage.files import atomic_writer
+from kadapter.storage.reading import (
+    SURROGATE,
+    broken,
+    check_surrogates,
+    disguise,
+    not_utf8,
+    opened,
+    read_json,  # noqa: F401  # for readers, who import all of it from here
+    read_lines,
+    shorten,
+    unreadable,
+)
 
-_BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps makes an encoder for every call
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BLOCK = 1 << 20  # bytes read at a time
 _LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[BinaryIO]:
-    """A file, also one in an archive (`zipfile.Path`), open for reading behind its byte-order mark if it has one."""
-    path = Path(path) if isinstance(path, str) else path
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; check the path.")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the path of a file.")
-    with path.open("rb") as stream:
-        if stream.read(len(_BOM)) != _BOM:
-            stream.seek(0)
-        yield stream
-
-
-def _not_utf8(path: str | Path, line: int, offset: int) -> ValueError:
-    return ValueError(f"{path}, line {line}: the byte at offset {offset} is not UTF-8; save the file as UTF-8.")
 
 
 def split_path(data_dir: str | Path, split: str) -> Path:
@@ -49,28 +40,10 @@ def split_path(data_dir: str | Path, split: str) -> Path:
     return lines if lines.is_file() else lines.with_suffix(".json")
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, line without its end) from a UTF-8 file, one line in memory.
-
-    Lines end at a newline only: other Unicode line separators may stand inside a JSON string or
-    a word. A byte-order mark is skipped. Raises FileNotFoundError where there is no such file and
-    ValueError with the byte offset where the bytes are not UTF-8.
-    """
-    with _opened(path) as stream:
-        offset = stream.tell()
-        for number, raw in enumerate(stream, start=1):
-            try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise _not_utf8(path, number, offset + error.start) from error
-            offset += len(raw)
-            yield number, line.rstrip("\r\n")
-
-
 def _blocks(path: str | Path) -> Iterator[str]:
     """The text of a UTF-8 file, a block at a time."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    with _opened(path) as stream:
+    with opened(path) as stream:
         line, raw = 1, b"-"
         while raw:
             offset = stream.tell() - len(decoder.getstate()[0])
@@ -79,7 +52,7 @@ def _blocks(path: str | Path) -> Iterator[str]:
                 text = decoder.decode(raw, final=not raw)
             except UnicodeDecodeError as error:
                 line += error.object[: error.start].count(b"\n")
-                raise _not_utf8(path, line, offset + error.start) from error
+                raise not_utf8(path, line, offset + error.start) from error
             line += text.count("\n")
             yield text
 
@@ -97,6 +70,8 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield from _list_records(text)
     elif first == "{":
         yield from _line_records(path)
+    elif first and (instead := disguise(path)):
+        raise ValueError(f"{path} is {instead}.")
     elif first:
         raise ValueError(
             f"{path}, line {text.line}: the file starts with {first!r}; "
@@ -104,24 +79,6 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         )
     else:
         raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object a line.")
-
-
-def read_json(path: str | Path) -> Any:
-    """The one JSON value of a file, whole in memory.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, not UTF-8, or broken JSON, with the line.
-    """
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _broken(path, error.lineno, error.colno, error.msg) from error
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(path, 1, error) from error
-    if _SURROGATE.search(text):
-        _check_surrogates(path, 1, value)
-    return value
 
 
 class _Text:
@@ -157,9 +114,9 @@ class _Text:
                     continue  # the block ended within the value
                 raise self._broken(error.msg, error.pos) from error
             except (ValueError, RecursionError) as error:
-                raise _unreadable(self.path, self._place(self.at)[0], error) from error
-            if _SURROGATE.search(self.text, self.at, end):  # a place is found by counting lines, so only if need be
-                _check_surrogates(self.path, self._place(self.at)[0], value)
+                raise unreadable(self.path, self._place(self.at)[0], error) from error
+            if SURROGATE.search(self.text, self.at, end):  # a place is found by counting lines, so only if need be
+                check_surrogates(self.path, self._place(self.at)[0], value)
             self.at = end
             return value
 
@@ -175,7 +132,7 @@ class _Text:
         return self.line + self.text.count("\n", 0, at), at - last if last >= 0 else self.column + at
 
     def _broken(self, reason: str, at: int) -> ValueError:
-        return _broken(self.path, *self._place(at), reason)
+        return broken(self.path, *self._place(at), reason)
 
 
 def _list_records(text: _Text) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -191,7 +148,7 @@ def _list_records(text: _Text) -> Iterator[tuple[int, dict[str, Any]]]:
         record = text.value()
         if not isinstance(record, dict):
             raise ValueError(
-                f"{text.path}, record {number}: {_shorten(record)} is not a JSON object; make each element one."
+                f"{text.path}, record {number}: {shorten(record)} is not a JSON object; make each element one."
             )
         yield number, record
     text.expect("]")
@@ -207,35 +164,14 @@ def _line_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise _broken(path, number, error.colno, error.msg) from error
+            raise broken(path, number, error.colno, error.msg) from error
         except (ValueError, RecursionError) as error:
-            raise _unreadable(path, number, error) from error
-        if _SURROGATE.search(line):
-            _check_surrogates(path, number, record)
+            raise unreadable(path, number, error) from error
+        if SURROGATE.search(line):
+            check_surrogates(path, number, record)
         if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number}: {_shorten(record)} is not a JSON object; make each line one.")
+            raise ValueError(f"{path}, line {number}: {shorten(record)} is not a JSON object; make each line one.")
         yield number, record
-
-
-def _broken(path: str | Path, line: int, column: int, reason: str) -> ValueError:
-    return ValueError(
-        f"{path}, line {line}, column {column}: broken JSON ({reason}); "
-        "mend it there: one JSON list, or one complete object a line."
-    )
-
-
-def _unreadable(path: str | Path, line: int, error: Exception) -> ValueError:
-    return ValueError(f"{path}, line {line}: unreadable JSON ({error}); simplify the value.")
-
-
-def _check_surrogates(path: str | Path, line: int, value: Any) -> None:
-    """ "\\ud800" alone is legal JSON but no Unicode text: tokenizers and UTF-8 output fail on it."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{path}, line {line}: a \\u escape is half of a surrogate pair; write both halves or none."
-        ) from error
 
 
 def checked(
@@ -273,12 +209,6 @@ def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> Non
     """Raise ValueError where an id stands twice in a file; None is no id."""
     if key is not None and seen.setdefault(key, number) != number:
         raise ValueError(f"{where}: the id {key!r} stands at {seen[key]} already; make ids unique.")
-
-
-def _shorten(value: Any) -> str:
-    """The value as JSON, cut to a length that fits a message."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def write_json(path: str | Path, value: Any) -> None:

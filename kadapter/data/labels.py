@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from kadapter.storage.reading import read_json
 
 
 def read_labels(path: str | Path) -> list[str]:
@@ -11,10 +12,7 @@ def read_labels(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; write the labels there as a JSON list or as {{name: id}}.")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); give a list of labels or {{name: id}}.") from None
+    value = read_json(path, "give a list of labels or {name: id}.")
     if isinstance(value, dict):
         if sorted(value.values(), key=str) != sorted(range(len(value)), key=str):
             raise ValueError(f"{path}: the ids are not 0 to {len(value) - 1}, each once; number the labels anew.")

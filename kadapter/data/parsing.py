@@ -10,7 +10,6 @@ parsed again as long as texts, parser and model are the same.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from kadapter.data.jsonio import read_lines, write_json
+from kadapter.storage.reading import read_object
 
 DEFAULT_MODELS = {"spacy": "en_core_web_sm", "stanza": "en"}
 
@@ -168,6 +168,9 @@ class _Texts:
         return list(islice(self._texts, count))
 
 
+STATE_KEYS = ("parser", "texts", "digest", "sentences", "bytes")  # of the report beside the output
+
+
 def parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size: int = 512) -> dict[str, int]:
     """Parse the lines of text files into one CoNLL-U file and return the counts of texts, blank lines and sentences.
 
@@ -204,7 +207,8 @@ def parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size:
 
 def _read_state(conllu: Path, part: Path, report: Path) -> dict[str, Any]:
     """What the report says of the file at hand, {} where nothing can be gone on with."""
-    state = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    mend = f"delete it, {conllu.name} and {part.name}, and parse anew."
+    state = read_object(report, mend, STATE_KEYS) if report.is_file() else {}
     if part.is_file():
         return state if state and part.stat().st_size >= state["bytes"] else {}
     if conllu.exists() and (not state or conllu.stat().st_size != state["bytes"]):

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMaskedLM
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM
 
 from kadapter.configuration import HeadConfig
 from kadapter.models.heads import MaskedLMHead
 from kadapter.models.task_model import TaskModel
-from kadapter.storage.checkpoint import untold
+from kadapter.storage.checkpoint import check_finite
+from kadapter.storage.pretrained import read_config, untold
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +45,13 @@ def pretrained_head(source: str | os.PathLike, **hub: Any) -> dict[str, torch.Te
 
     Families name the parts differently: they are found by their shapes, and then the logits must agree.
     """
-    if type(AutoConfig.from_pretrained(source, **hub)) not in MODEL_FOR_MASKED_LM_MAPPING:
+    if type(read_config(source, **hub)) not in MODEL_FOR_MASKED_LM_MAPPING:
         return None
     with untold():
         whole, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32, **hub)
     of_backbone = {id(p) for p in whole.base_model.parameters()}
     own = {name for name, p in whole.named_parameters() if id(p) not in of_backbone}
+    check_finite(dict(whole.named_parameters()), source)  # a tied one once
     embeddings = whole.get_input_embeddings().weight
     (vocabulary, size), hidden = embeddings.shape, whole.config.hidden_size
     modules = [m for child in whole.children() if child is not whole.base_model for m in child.modules()]

@@ -24,13 +24,12 @@ from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import insert_bottlenecks
 from kadapter.models.fusion import Fusion
 from kadapter.models.parts import NamedParts
-from kadapter.storage import checkpoint
 from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved, read_config
 
 logger = logging.getLogger(__name__)
 
-HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision")
 
 
@@ -67,6 +66,29 @@ class KAdapterPreTrainedModel(PreTrainedModel):
         # transformers asks only for modules with parameters of their own.
         if isinstance(module, (nn.Linear, nn.LayerNorm)):
             module.reset_parameters()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *model_args: Any,
+        config: KAdapterConfig | None = None,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As in transformers, but strict (`kadapter.storage.pretrained.load_saved`)."""
+        if pretrained_model_name_or_path is None:  # transformers asks so for a model from a state dictionary
+            return super().from_pretrained(None, *model_args, config=config, **kwargs)
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found = read_config(pretrained_model_name_or_path, **hub) if config is None else config
+        if not isinstance(found, KAdapterConfig):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} is a {found.model_type}, not a model of kadapter; load it with "
+                "KAdapterModel.from_pretrained, and put a head on it with TaskModel.from_encoder."
+            )
+        load = super().from_pretrained
+        model, info = load_saved(cls, load, pretrained_model_name_or_path, found, **kwargs)
+        return (model, info) if output_loading_info else model
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
@@ -247,7 +269,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         config = kwargs.pop("config", None)
         if config is None:
-            config = checkpoint.read_config(pretrained_model_name_or_path, **hub)
+            config = read_config(pretrained_model_name_or_path, **hub)
         if isinstance(config, KAdapterConfig):
             if fusion_mode not in (None, config.fusion_mode):
                 raise ValueError(
@@ -256,7 +278,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
                 )
             model = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         else:
-            backbone = checkpoint.load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
+            backbone = load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
             wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat")
             model = cls(wrapped, backbone=backbone)
         if bottleneck is not None:

@@ -41,8 +41,7 @@ class NamedParts(nn.Module):
         Raises:
             ValueError: the name is taken, or the configuration does not fit the backbone.
         """
-        if name in self.adapters:
-            raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
+        self._require_free(name)
         config = config or AdapterConfig()
         self._set_adapters({**self.config.adapters, name: config})
         if config.adapter_list is None:
@@ -70,6 +69,7 @@ class NamedParts(nn.Module):
             FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
         """
         found, state = read_adapter(source, config, **hub)
+        self._require_free(name)
         following = default_taps(self.config.num_hidden_layers)
         if found.adapter_list is None and (count := count_taps(state)) != len(following):
             raise ValueError(
@@ -77,6 +77,10 @@ class NamedParts(nn.Module):
                 f"backbone's {self.config.num_hidden_layers} layers are {list(following)}; name {count} hidden states "
                 "as adapter_list."
             )
+        try:
+            found.resolved(self.config.num_hidden_layers)
+        except ValueError as error:
+            raise ValueError(f"{source}, adapter {name!r}: {error}") from None
         fusion = self.fusion
         adapter = self.add_adapter(name, found)
         try:
@@ -106,6 +110,10 @@ class NamedParts(nn.Module):
     def _new_adapter(self, name: str) -> KnowledgeAdapter:
         config = self.config
         return KnowledgeAdapter(config.adapter_config(name), config.hidden_size, config._attn_implementation)
+
+    def _require_free(self, name: str) -> None:
+        if name in self.adapters:
+            raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
 
     def _require(self, name: str) -> None:
         if name not in self.adapters:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead, 
 from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.reading import read_object
 
 TASK_CONFIG = "task_config.json"
 TASK_WEIGHTS = "task_model.safetensors"
+TASK_KEYS = ("backbone", "bottleneck", "adapters", "head")
 TASK_PARTS = ("bottlenecks", "LayerNorm", "fusion", "head")
 
 
@@ -36,9 +39,7 @@ class TaskModel(KAdapterPreTrainedModel):
     def __init__(self, config: KAdapterConfig, encoder: KAdapterModel | None = None):
         super().__init__(config)
         self.encoder = KAdapterModel(config) if encoder is None else encoder
-        dropout = getattr(config.backbone_config, "hidden_dropout_prob", 0.1)
-        embeddings: Any = self.encoder.get_input_embeddings()
-        self.head = build_head(config.head_config(), config.hidden_size, dropout, embeddings.weight.shape[1])
+        self.head = _fresh_head(config.head_config(), self.encoder)
         pooler = getattr(self.encoder.backbone, "pooler", None)
         if pooler is not None:
             pooler.requires_grad_(False)  # no head reads it, and distributed training must not wait for it
@@ -105,15 +106,17 @@ class TaskModel(KAdapterPreTrainedModel):
         path = Path(folder)
         if not (path / TASK_CONFIG).is_file():
             raise FileNotFoundError(f"{path / TASK_CONFIG} is missing; give a folder that save_task wrote.")
-        values = json.loads((path / TASK_CONFIG).read_text(encoding="utf-8"))
+        values = read_object(path / TASK_CONFIG, "save the task again.", TASK_KEYS)
+        state = checkpoint.read_state_dict(path / TASK_WEIGHTS)
+        bottleneck, head = _saved_parts(values, state, encoder, path / TASK_CONFIG)
         if values["adapters"] != list(encoder.adapters):
             raise ValueError(f"{path} belongs to adapters {values['adapters']}, not to {list(encoder.adapters)}.")
-        if values["bottleneck"] is not None:
-            encoder.add_bottlenecks(BottleneckConfig.from_dict(values["bottleneck"]))
-        model = cls.from_encoder(encoder, HeadConfig.from_dict(values["head"]))
+        if bottleneck is not None:
+            encoder.add_bottlenecks(bottleneck)
+        model = cls.from_encoder(encoder, head)
         of_task = set(model.task_names())
         rest = {name: value for name, value in model.state_dict().items() if name not in of_task}
-        checkpoint.load_strict(model, rest | checkpoint.read_state_dict(path / TASK_WEIGHTS), path)
+        checkpoint.load_strict(model, rest | state, path)
         return model.eval()
 
     # -- forward ------------------------------------------------------------------------------------------------
@@ -168,3 +171,43 @@ def _pretrained_pooler(encoder: KAdapterModel) -> nn.Linear | None:
     dense = getattr(pooler, "dense", pooler)
     fresh = getattr(encoder.backbone, "fresh_pooler", True)
     return dense if isinstance(dense, nn.Linear) and not fresh else None
+
+
+def _fresh_head(head: HeadConfig, encoder: KAdapterModel) -> nn.Module:
+    dropout = getattr(encoder.config.backbone_config, "hidden_dropout_prob", 0.1)
+    embeddings: Any = encoder.get_input_embeddings()
+    return build_head(head, encoder.config.hidden_size, dropout, embeddings.weight.shape[1])
+
+
+def _saved_parts(
+    values: Mapping[str, Any], state: checkpoint.State, encoder: KAdapterModel, source: Path
+) -> tuple[BottleneckConfig | None, HeadConfig]:
+    """What a task's file says of bottlenecks and head, compared with its weights before anything is built.
+
+    Raises:
+        ValueError: unknown keys, impossible values, another family of backbones, or other sizes than the weights have.
+    """
+    family = encoder.config.backbone_config.model_type
+    try:
+        if unknown := sorted(values.keys() - set(TASK_KEYS)):
+            raise ValueError(f"unknown keys {unknown}; known are {list(TASK_KEYS)}.")
+        if values["backbone"] != family:
+            raise ValueError(f"it belongs to a backbone of the family {values['backbone']!r}, not {family!r}.")
+        given = values["bottleneck"]
+        bottleneck = None if given is None else BottleneckConfig.from_saved(given)
+        head = HeadConfig.from_saved(values["head"])
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    with torch.device("meta"):
+        expected = {f"head.{name}": value.shape for name, value in _fresh_head(head, encoder).state_dict().items()}
+    for name in state:
+        if bottleneck is not None and name.endswith(".adapter.down_project.weight"):
+            expected[name] = torch.Size([bottleneck.size, state[name].shape[-1]])
+    wrong = [
+        f"{name}: {list(shape)} instead of {list(state[name].shape)}"
+        for name, shape in expected.items()
+        if name in state and state[name].shape != shape
+    ]
+    if wrong:
+        raise ValueError(f"{source} does not describe {TASK_WEIGHTS} ({'; '.join(wrong[:3])}); save the task again.")
+    return bottleneck, head

@@ -72,7 +72,7 @@ def write_card(
     """
     path, license = Path(folder) / CARD, UNKNOWN
     if path.is_file():
-        before = path.read_text(encoding="utf-8")
+        before = path.read_text(encoding="utf-8", errors="replace")  # a card in another encoding is not ours
         if MARKER not in before:
             return
         given = re.search(r"^license: *(.+)$", before, re.MULTILINE)
@@ -123,14 +123,15 @@ def push(
     name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
     if revision is not None:
         api.create_branch(name, branch=revision, exist_ok=True)
-    ours = MARKER in (Path(folder) / CARD).read_text(encoding="utf-8")
+    ours = MARKER in (Path(folder) / CARD).read_text(encoding="utf-8", errors="replace")
     wanted = [*files] if ours and _has_card_of_its_own(api, name, revision) else [*files, CARD]
     api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=wanted, revision=revision, **commit)
 
 
 def _has_card_of_its_own(api: HfApi, name: str, revision: str | None) -> bool:
     try:
-        return MARKER not in Path(api.hf_hub_download(name, CARD, revision=revision)).read_text(encoding="utf-8")
+        there = Path(api.hf_hub_download(name, CARD, revision=revision))
+        return MARKER not in there.read_text(encoding="utf-8", errors="replace")
     except EntryNotFoundError:
         return False
 

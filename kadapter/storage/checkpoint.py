@@ -10,8 +10,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from kadapter.configuration import AdapterConfig
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.reading import disguise, read_object
 
 State = dict[str, torch.Tensor]
 
@@ -41,25 +39,12 @@ def read_state_dict(path: str | os.PathLike) -> State:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: truncated, foreign, or holding anything but a dictionary of tensors.
+        ValueError: truncated, foreign, holding anything but a dictionary of tensors, or a number that is not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; give a checkpoint's file or folder.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is refused: it is not a checkpoint of tensors alone ({str(error).splitlines()[0]}); "
-            "only files that torch.load(weights_only=True) can read are safe to open."
-        ) from None
-    except Exception as error:  # foreign bytes make the unpickler raise anything
-        raise ValueError(
-            f"{path} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-            "it is truncated or no checkpoint: fetch or write it again."
-        ) from None
+    state = _read_tensors(path)
     wrong = (
         [name for name, value in state.items() if not isinstance(value, torch.Tensor)]
         if isinstance(state, Mapping)
@@ -67,7 +52,50 @@ def read_state_dict(path: str | os.PathLike) -> State:
     )
     if wrong:
         raise ValueError(f"{path} does not hold a dictionary of tensors ({wrong[:5]}); give a model's weights.")
+    check_finite(state, path)
     return dict(state)
+
+
+def _read_tensors(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise PermissionError(f"{path} may not be read; change its permissions.") from None
+    except Exception as error:  # foreign bytes make the unpickler raise anything
+        if instead := disguise(path):
+            raise ValueError(f"{path} cannot be read: it is {instead}.") from None
+        if isinstance(error, pickle.UnpicklingError):
+            raise ValueError(
+                f"{path} is refused: it is not a checkpoint of tensors alone ({str(error).splitlines()[0]}); "
+                "only files that torch.load(weights_only=True) can read are safe to open."
+            ) from None
+        raise ValueError(
+            f"{path} cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+            "it is truncated or no checkpoint: fetch or write it again."
+        ) from None
+
+
+def check_finite(state: Mapping[str, torch.Tensor], source: object) -> None:
+    """Refuse weights with NaN or infinity, which would make every feature NaN.
+
+    Raises:
+        ValueError: names the source, the first tensors and how many values they are.
+    """
+    bad = {}
+    for name, value in state.items():
+        if value.is_meta or not value.is_floating_point():
+            continue
+        value = value if value.element_size() > 1 else value.float()  # PyTorch cannot add floats of 8 bits
+        if not value.sum().isfinite() and (count := int((~value.isfinite()).sum())):  # a finite sum may overflow
+            bad[name] = count
+    if bad:
+        raise ValueError(
+            f"{source} holds {sum(bad.values()):,} values that are NaN or infinite, in {', '.join(list(bad)[:3])}"
+            f"{f' and {len(bad) - 3} more tensors' if len(bad) > 3 else ''}; "
+            "fetch it again, or train it again with a lower learning rate."
+        )
 
 
 def load_strict(
@@ -125,63 +153,60 @@ def save_adapter(
 
 
 def read_own_adapter(config: Path, weights: Path) -> tuple[AdapterConfig, State]:
-    """What `save_adapter` wrote."""
+    """What `save_adapter` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: names the file that is missing or damaged, or where the two contradict.
+    """
+    values = read_object(config, "save or fetch the adapter again.")
     try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{config} cannot be read ({error}); save the adapter again.") from None
-    return AdapterConfig.from_dict(values), read_state_dict(weights)
+        found = AdapterConfig.from_saved(values)
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}") from None
+    state = read_state_dict(weights)
+    check_shape(found, {name: value.shape for name, value in state.items()}, config, weights)
+    return found, state
+
+
+def shape_of(shapes: Mapping[str, Sequence[int]], prefix: str = "") -> dict[str, int]:
+    """Of the tensors of an adapter, the sizes that its configuration has too; {} where it is none of K-Adapter's."""
+    found = shapes.get(f"{prefix}adapter.0.encoder.layer.0.intermediate.dense.weight", ())
+    if len(found) != 2:
+        return {}
+    names = [name.removeprefix(prefix).split(".") for name in shapes if name.startswith(f"{prefix}adapter.")]
+    return {
+        "adapter_list": len({parts[1] for parts in names}),
+        "adapter_size": found[1],
+        "adapter_transformer_layers": len({parts[4] for parts in names if parts[1:4] == ["0", "encoder", "layer"]}),
+        "intermediate_size": found[0],
+    }
+
+
+def check_shape(
+    config: AdapterConfig, shapes: Mapping[str, Sequence[int]], source: object, weights: object, prefix: str = ""
+) -> None:
+    """Compare an adapter's configuration with its weights, so that nothing larger than these is ever built.
+
+    Args:
+        shapes: name -> shape of the tensors, of which the adapter's begin with `prefix`.
+        source, weights: the two files, named in the error.
+    """
+    found = shape_of(shapes, prefix)
+    said = {name: getattr(config, name) for name in found}
+    if config.adapter_list is None:  # follows the backbone's depth, which is known where it is loaded
+        said["adapter_list"] = found.get("adapter_list")
+    elif found:
+        said["adapter_list"] = len(config.adapter_list)
+    wrong = [
+        f"{'entries of ' * (name == 'adapter_list')}{name}: {said[name]} instead of {size}"
+        for name, size in found.items()
+        if said[name] != size
+    ]
+    if wrong or not found:
+        reason = "; ".join(wrong) or "there is no adapter of K-Adapter in the weights"
+        raise ValueError(f"{source} does not describe {weights} ({reason}); take both from the same save.")
 
 
 def plain(state: Mapping[str, torch.Tensor]) -> State:
     """Copies on the CPU that share no memory, as safetensors wants them."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-
-
-# -- backbones --------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def untold() -> Iterator[None]:
-    """Without the table of keys by which transformers tells of the pooler and of unused heads at each loading."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-
-
-def read_config(source: str | os.PathLike, **hub: Any) -> PreTrainedConfig:
-    """The configuration of a model in a folder or on the hub.
-
-    Raises:
-        OSError: neither; it names the model, which transformers' own error may not.
-    """
-    if os.path.isabs(source) and not os.path.exists(source):
-        raise FileNotFoundError(f"the model {source} is not there; give a folder, or a name on the hub.")
-    try:
-        return AutoConfig.from_pretrained(source, **hub)
-    except OSError as error:
-        if str(source) in str(error):
-            raise
-        raise OSError(f"the model {source} cannot be loaded: {error}") from error
-
-
-def load_backbone(source: str | os.PathLike, **kwargs: Any) -> PreTrainedModel:
-    """An encoder of transformers with all its weights; only a pooler may be fresh, which its `fresh_pooler` tells.
-
-    Raises:
-        ValueError: weights are missing or misshapen, which transformers would only warn of.
-    """
-    with untold():
-        backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
-    lacking = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
-    lacking += sorted(str(key) for key in info["mismatched_keys"])
-    if lacking:
-        raise ValueError(
-            f"{source} lacks weights of a {type(backbone).__name__}: {', '.join(lacking[:8])}"
-            f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture."
-        )
-    backbone.fresh_pooler = any(key.startswith("pooler.") for key in info["missing_keys"])
-    return backbone

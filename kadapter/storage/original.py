@@ -22,6 +22,7 @@ from kadapter.storage.checkpoint import (
     plain,
     read_own_adapter,
     read_state_dict,
+    shape_of,
 )
 
 ORIGINAL_WEIGHTS = "pytorch_model.bin"
@@ -37,26 +38,17 @@ def original_adapter_config(
     state: Mapping[str, torch.Tensor], source: object, config: AdapterConfig | None
 ) -> AdapterConfig:
     """The shape of an adapter of the original, which its file tells but for taps, skip and heads (see `config`)."""
-    name = "adapter.0.encoder.layer.0.intermediate.dense.weight"
-    if name not in state:
-        raise ValueError(
-            f"{source} holds no adapter of K-Adapter ({name} is missing); its names begin with {sorted(state)[:3]}."
-        )
-    intermediate, size = state[name].shape
-    layers = len({n.split(".")[4] for n in state if n.startswith("adapter.0.encoder.layer.")})
-    taps = count_taps(state)
+    found = shape_of({name: value.shape for name, value in state.items()})
+    if not found:
+        raise ValueError(f"{source} holds no adapter of K-Adapter; its names begin with {sorted(state)[:3]}.")
+    size, taps = found["adapter_size"], found.pop("adapter_list")
     given = config or AdapterConfig(adapter_size=size)
     if given.adapter_list is not None and len(given.adapter_list) != taps:
         raise ValueError(
             f"{source} has {taps} adapter layers, but adapter_list {list(given.adapter_list)} names "
             f"{len(given.adapter_list)}; name {taps} hidden states."
         )
-    values = {
-        **given.to_dict(),
-        "adapter_size": size,
-        "intermediate_size": intermediate,
-        "adapter_transformer_layers": layers,
-    }
+    values = {**given.to_dict(), **found}
     if given.adapter_size != size and given.num_attention_heads == max(1, given.adapter_size // 64):
         values["num_attention_heads"] = None  # it was not chosen, but followed from the other width
     return AdapterConfig.from_dict(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from datasets import Dataset
 from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.models.task_model import TaskModel
+from kadapter.storage.runs import AGAIN, RESULTS, read_results
 from kadapter.training.arguments import Arguments
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import predict
@@ -139,10 +139,10 @@ def _report_split(evaluation: Evaluation, split: str, model: torch.nn.Module, pl
 
 def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:
     """Step and epoch of the weights in `best/`, from the run's own record."""
-    path = folder / "results.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    dev = [row for row in map(json.loads, lines) if row["split"] == "dev"]
+    dev = [row for row in read_results(folder) if row["split"] == "dev"]
     if not dev:
         return None
+    if any(metric not in row["metrics"] or "epoch" not in row for row in dev):
+        raise ValueError(f"{folder / RESULTS}: a row of dev has no {metric} or no epoch; {AGAIN}")
     best = max(dev, key=lambda row: row["metrics"][metric])
     return best["global_step"], best["epoch"]

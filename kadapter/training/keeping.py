@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.models.task_model import TaskModel
@@ -59,8 +58,10 @@ class ModelFiles:
         """Read back what `save` wrote."""
         model: Any = self.accelerator.unwrap_model(module)
         if self.adapter_alone:
-            files = (checkpoint.ADAPTER_WEIGHTS, checkpoint.PRETRAINING_HEAD)
-            load_original(model, load_file(folder / files[0]) | load_file(folder / files[1]))
+            files = (folder / name for name in (checkpoint.ADAPTER_WEIGHTS, checkpoint.PRETRAINING_HEAD))
+            load_original(
+                model, {key: value for file in files for key, value in checkpoint.read_state_dict(file).items()}
+            )
         else:
             checkpoint.load_strict(model, checkpoint.read_state_dict(folder / "model.safetensors"), folder)
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
 from kadapter.data.features import Encoding, load_features
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
-from kadapter.storage.checkpoint import read_config
+from kadapter.storage.pretrained import read_config, read_tokenizer
 from kadapter.training.arguments import Arguments, ModelArguments, PretrainingArguments, TaskArguments
 from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
@@ -98,7 +98,7 @@ def _name(args: Arguments, encoder: KAdapterModel) -> str:
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer, or the one of --tokenizer_name."""
-    tokenizer = AutoTokenizer.from_pretrained(
+    tokenizer = read_tokenizer(
         args.tokenizer_name or args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir
     )
     if tokenizer.pad_token is None:  # decoders' have none; what is padded with is masked anyway

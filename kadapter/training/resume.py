@@ -1,7 +1,9 @@
 """Checkpoints of a run: what is trained, optimizer, schedule, random states, position.
 
-A checkpoint is written aside and renamed, so that a folder `checkpoint-<step>` is always whole. What is frozen is
-not in it: the same command loads that from where it came.
+A checkpoint is written aside, with a manifest of sizes and digests, and renamed, so that a folder `checkpoint-<step>`
+is whole unless something happened to it later. Then it is passed over for an older one: a run without its random
+states, say, would go on silently to another result. What is frozen is not in it: the same command loads that from
+where it came.
 """
 
 from __future__ import annotations
@@ -10,22 +12,28 @@ import json
 import logging
 import re
 import shutil
+import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from torch import nn
 
 from kadapter.storage.checkpoint import fill, read_state_dict
 from kadapter.storage.files import sync
+from kadapter.storage.manifest import MANIFEST, find_fault, write_manifest
+from kadapter.storage.reading import read_object
 
 logger = logging.getLogger(__name__)
 
 TRAINED = "trained.safetensors"
 STATE = "state.json"
+OPTIMIZERS = ("optimizer.bin", "optimizer_0", "pytorch_model")  # of whole parameters, of FSDP, of DeepSpeed
+ANEW = "give --overwrite_output_dir to start anew."
 T = TypeVar("T")
 
 
@@ -45,7 +53,10 @@ def trained_state(accelerator: Accelerator, model: nn.Module) -> dict[str, torch
 def save_checkpoint(
     accelerator: Accelerator, folder: Path, model: nn.Module, schedule: Any, progress: Any, keep: int
 ) -> None:
-    """Write `checkpoint-<progress.step>` and delete all but the newest `keep`."""
+    """Write `checkpoint-<progress.step>` and delete all but the newest `keep`, and those of later steps.
+
+    Of later steps are those that were passed over when the run was resumed.
+    """
     target, aside = folder / f"checkpoint-{progress.step}", folder / f".checkpoint-{progress.step}.tmp"
     if accelerator.is_main_process:
         shutil.rmtree(aside, ignore_errors=True)
@@ -64,28 +75,89 @@ def save_checkpoint(
             "processes": accelerator.num_processes,
         }
         (aside / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-        for path in aside.rglob("*"):
+        write_manifest(aside)
+        for path in (*aside.rglob("*"), aside):
             sync(path)
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
         sync(folder)
-        for old in checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
+        found = checkpoints(folder)
+        at = found.index(target) + 1
+        for other in (*found[: max(0, at - keep)], *found[at:]):
+            shutil.rmtree(other)
     accelerator.wait_for_everyone()
+
+
+def find_checkpoint(accelerator: Accelerator, folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, None where the run has none at all; the main process looks for all.
+
+    Raises:
+        ValueError: there are checkpoints, but none of them is whole.
+    """
+    answer: list[Path | ValueError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            answer = [_newest_whole(folder)]
+        except ValueError as error:
+            answer = [error]
+    (found,) = broadcast_object_list(answer)
+    if isinstance(found, ValueError):
+        raise found
+    return found
+
+
+def _newest_whole(folder: Path) -> Path | None:
+    faults: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        fault = _fault(path)
+        if fault is None:
+            if faults:
+                logger.warning("%s: passed over for %s, which is whole.", "; ".join(faults), path.name)
+            return path
+        faults.append(f"{path}: {fault}")
+    if faults:
+        raise ValueError(f"no checkpoint of this run is whole ({'; '.join(faults)}); {ANEW}")
+    return None
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, None where it is whole.
+
+    Those of before manifests are taken where all that a resumed run reads is there and can be read: trained weights,
+    position, the optimizer's state, and the random states of every process.
+    """
+    with_manifest = (path / MANIFEST).is_file()
+    try:
+        if with_manifest and (fault := find_fault(path, (TRAINED, STATE))):
+            return fault
+        state = read_object(path / STATE, "it is damaged.", ("progress", "schedule", "processes"))
+        names = [TRAINED, *(f"random_states_{i}.pkl" for i in range(int(state["processes"])))]
+        if missing := [name for name in names if not (path / name).is_file()]:
+            return f"{missing[0]} is missing"
+        if not any((path / name).exists() for name in OPTIMIZERS):
+            return f"{OPTIMIZERS[0]} is missing"
+        if not with_manifest:
+            read_state_dict(path / TRAINED)
+            for name in (name for pattern in ("*.pkl", "*.bin", "*.pt") for name in path.glob(pattern)):
+                with zipfile.ZipFile(name) as archive:  # as torch.save writes them, with check sums
+                    if archive.testzip() is not None:
+                        return f"{name.name} was changed"
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        return str(error).removeprefix(f"{path}/")
+    return None
 
 
 def load_checkpoint(
     accelerator: Accelerator, folder: Path, model: nn.Module, schedule: Any, progress: type[T]
 ) -> T | None:
-    """Go back to the newest checkpoint; None where there is none.
+    """Go back to the newest checkpoint that is whole; None where there is none at all.
 
     Raises:
-        ValueError: it was made by a model with other trained parameters.
+        ValueError: none is whole, or it was made by a model with other trained parameters.
     """
-    found = checkpoints(folder)
-    if not found:
+    path = find_checkpoint(accelerator, folder)
+    if path is None:
         return None
-    path = found[-1]
     inner = accelerator.unwrap_model(model)
     trained = {name: p for name, p in inner.named_parameters() if p.requires_grad}
     saved = read_state_dict(path / TRAINED)
@@ -95,14 +167,11 @@ def load_checkpoint(
         if name not in trained or name not in saved or trained[name].shape != saved[name].shape
     )
     if wrong:
-        raise ValueError(
-            f"{path} was made by another model ({', '.join(wrong[:5])} differ); "
-            "give --overwrite_output_dir to start anew."
-        )
+        raise ValueError(f"{path} was made by another model ({', '.join(wrong[:5])} differ); {ANEW}")
     with accelerator.register_load_state_pre_hook(lambda models, source: models.clear()):
         accelerator.load_state(str(path))
     fill(inner, saved)
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    state = read_object(path / STATE, ANEW)
     schedule.load_state_dict(state["schedule"])
     if state["processes"] != accelerator.num_processes:
         logger.warning(
@@ -113,4 +182,7 @@ def load_checkpoint(
         )
     logger.info("going on from %s", path)
     known = {f.name for f in fields(progress)}  # type: ignore[arg-type]
-    return progress(**{name: value for name, value in state["progress"].items() if name in known})
+    try:
+        return progress(**{name: value for name, value in state["progress"].items() if name in known})
+    except TypeError as error:
+        raise ValueError(f"{path / STATE} was written by another version ({error}); {ANEW}") from None

@@ -21,7 +21,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from tensorboardX import SummaryWriter
 
-from kadapter.data.jsonio import read_json, write_json, write_jsonl
+from kadapter.data.jsonio import write_json, write_jsonl
+from kadapter.storage.runs import ARGUMENTS, METRICS, RESULTS, read_metrics, read_record, read_results
 from kadapter.training.arguments import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -110,9 +111,9 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".checkpoint-*.tmp"):
             shutil.rmtree(leftover)
-        path = self.folder / "args.json"
+        path = self.folder / ARGUMENTS
         if path.is_file():
-            self._take_up(read_json(path))
+            self._take_up(read_record(self.folder))
         write_json(
             path,
             {
@@ -154,9 +155,9 @@ class Run:
         """Forget the results of later steps and of the end, and open the event file."""
         if not self.accelerator.is_main_process:
             return
-        path = self.folder / "results.jsonl"
+        path = self.folder / RESULTS
         if path.is_file():
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            rows = read_results(self.folder)
             write_jsonl(path, [row for row in rows if row["global_step"] <= step and row["split"] == "dev"])
         self.writer = SummaryWriter(str(self.folder), purge_step=step or None, flush_secs=30)
 
@@ -178,7 +179,7 @@ class Run:
                 "metrics": dict(metrics),
                 "seconds": round(seconds, 3),
             }
-            with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
+            with (self.folder / RESULTS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row, allow_nan=False) + "\n")
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -190,11 +191,10 @@ class Run:
 
         What another call found stays: an evaluation alone does not know what training took.
         """
-        path = self.folder / "metrics.json"
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        before = read_metrics(self.folder)
         self.accelerator.wait_for_everyone()  # all have read it
         if self.accelerator.is_main_process:
-            write_json(path, {**before, **metrics})
+            write_json(self.folder / METRICS, {**before, **metrics})
         return {**before, **metrics}
 
     def close(self) -> None:

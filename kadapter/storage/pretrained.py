@@ -1,0 +1,270 @@
+"""What transformers loads: configurations, tokenizers and models, by folder or hub name, strictly.
+
+transformers warns where weights are missing and lets a damaged file raise whatever its reader raises. Here both are
+errors of one sentence that name the file.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import get_checkpoint_shard_files
+
+from kadapter.configuration import KAdapterConfig
+from kadapter.storage.checkpoint import check_finite, check_shape, read_state_dict
+from kadapter.storage.reading import read_object
+
+HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
+AGAIN = "save or fetch the model again."
+# What transformers reads of a folder; a run's folder holds other files too.
+OF_TRANSFORMERS = re.compile(
+    r"config\.json|(special_tokens_map|added_tokens|tokenizer|tokenizer_config|vocab)\.json"
+    r"|model.*\.safetensors|pytorch_model.*\.bin|.*\.index\.json"
+)
+Shapes = dict[str, list[int]]  # of tensors, by name
+
+
+@contextmanager
+def untold() -> Iterator[None]:
+    """Without the table of keys by which transformers tells of the pooler and of unused heads at each loading."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what a damaged file raises inside transformers into one sentence that names the file."""
+    try:
+        yield
+    except (ImportError, MemoryError, torch.OutOfMemoryError):
+        raise  # no fault of the files
+    except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
+        for path in _files(source, hub):
+            _check_readable(path)
+        if isinstance(error, OSError) or (isinstance(error, ValueError) and str(source) in str(error)):
+            raise  # names what is wrong
+        said = textwrap.shorten(str(error), 300, placeholder=" ...")
+        said = said if isinstance(error, ValueError) else f"cannot be loaded ({type(error).__name__}: {said}); {AGAIN}"
+        raise ValueError(f"{source}: {said}") from error
+
+
+def _files(source: str | os.PathLike, hub: Mapping[str, Any]) -> list[Path]:
+    """The files at hand of a folder or of a hub repository that was downloaded."""
+    folder = Path(source)
+    if not folder.is_dir():
+        local = {**_hub(hub), "local_files_only": True, "force_download": False}
+        found = _cached(source, "config.json", local) or _cached(source, "tokenizer_config.json", local)
+        if found is None:
+            return []
+        folder = found.parent
+    elif subfolder := hub.get("subfolder"):
+        folder = folder / subfolder
+    return sorted(path for path in folder.iterdir() if OF_TRANSFORMERS.fullmatch(path.name))
+
+
+def _cached(source: str | os.PathLike, name: str, hub: Mapping[str, Any]) -> Path | None:
+    found = cached_file(
+        source,
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+        **hub,
+    )
+    return None if found is None else Path(found)
+
+
+def _hub(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in HUB_ARGUMENTS if options.get(name) is not None}
+
+
+def _check_readable(path: Path) -> None:
+    """Raise ValueError or OSError where a file cannot be read."""
+    if path.name.endswith(".index.json"):
+        shards = read_object(path, AGAIN, ["weight_map"])["weight_map"]
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise ValueError(f"{path}: weight_map does not say which file holds which tensor; {AGAIN}")
+        if missing := sorted({shard for shard in shards.values() if not path.with_name(shard).is_file()}):
+            raise FileNotFoundError(f"{path.with_name(missing[0])} is missing, which {path.name} names; {AGAIN}")
+    elif path.suffix == ".json":
+        read_object(path, AGAIN)
+    else:
+        read_state_dict(path)
+
+
+# -- configurations and tokenizers ------------------------------------------------------------------------------
+
+
+def read_config(source: str | os.PathLike, **options: Any) -> PreTrainedConfig:
+    """The configuration of a model of ours or of transformers; `options` as AutoConfig takes them.
+
+    Raises:
+        OSError, ValueError: not there, or damaged; named, which transformers' own error may not be.
+    """
+    if os.path.isabs(source) and not os.path.exists(source):
+        raise FileNotFoundError(f"the model {source} is not there; give a folder, or a name on the hub.")
+    with _named(source, options):
+        try:
+            return AutoConfig.from_pretrained(source, **options)
+        except OSError as error:
+            if str(source) in str(error):
+                raise
+            raise OSError(f"the model {source} cannot be loaded: {error}") from error
+
+
+def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub repository; `options` as AutoTokenizer takes them.
+
+    Raises:
+        OSError, ValueError: not there, damaged, or without a vocabulary, where transformers would make an empty one.
+    """
+    with _named(source, options):
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
+            raise ValueError(f"{source} has no vocabulary; put tokenizer.json there, or name another tokenizer.")
+        return tokenizer
+
+
+# -- models -----------------------------------------------------------------------------------------------------
+
+
+def load_backbone(source: str | os.PathLike, **options: Any) -> PreTrainedModel:
+    """An encoder of transformers with all its weights; only a pooler may be fresh, which its `fresh_pooler` tells.
+
+    Raises:
+        ValueError: weights are missing, misshapen or not finite, of which transformers would only warn.
+    """
+    config = options.get("config")
+    with _named(source, options), untold():
+        if config is not None and type(config) in MODEL_MAPPING:
+            _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
+        backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
+        _check_loaded(backbone, info, source, fresh=("pooler.",))
+    backbone.fresh_pooler = any(key.startswith("pooler.") for key in info["missing_keys"])
+    return backbone
+
+
+def load_saved(
+    cls: type[PreTrainedModel],
+    load: Callable[..., Any],
+    source: str | os.PathLike,
+    config: KAdapterConfig,
+    **options: Any,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """A model of ours that was saved whole, and what transformers says of the loading.
+
+    Args:
+        cls, load: the model's class and the `from_pretrained` of transformers for it.
+
+    Raises:
+        ValueError: the configuration is not that of these weights, or they are missing, unexpected, misshapen or not
+            finite. The head of a task model is not asked for by an encoder alone.
+    """
+    with _named(source, options):
+        _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
+        with untold():
+            model, info = load(source, config=config, output_loading_info=True, **options)
+        unexpected = [key for key in info["unexpected_keys"] if not key.startswith("head.")]
+        _check_loaded(model, info, source, unexpected)
+        return model, info
+
+
+def _check_loaded(
+    model: PreTrainedModel,
+    info: Mapping[str, Iterable[Any]],
+    source: str | os.PathLike,
+    unexpected: Sequence[str] = (),
+    fresh: tuple[str, ...] = (),
+) -> None:
+    lacking = sorted(key for key in info["missing_keys"] if not (fresh and key.startswith(fresh)))
+    lacking += sorted(str(key) for key in info["mismatched_keys"])
+    if lacking:
+        raise ValueError(
+            f"{source} lacks weights of a {type(model).__name__}: {', '.join(lacking[:8])}"
+            f"{', ...' if len(lacking) > 8 else ''}; give a complete checkpoint of this architecture."
+        )
+    if unexpected:
+        raise ValueError(
+            f"{source} holds weights that its config.json does not tell of: {', '.join(sorted(unexpected)[:8])}"
+            f"{', ...' if len(unexpected) > 8 else ''}; take both from the same save."
+        )
+    check_finite(model.state_dict(), source)
+
+
+def _check_sizes(
+    build: Callable[[], nn.Module], config: PreTrainedConfig, source: str | os.PathLike, options: Mapping[str, Any]
+) -> None:
+    """Compare a configuration with the shapes in the weights' headers before anything is allocated.
+
+    First what a configuration could ask for in any number (layers), then each tensor, on the meta device.
+    """
+    shapes = _shapes(source, _hub(options))
+    if not shapes or options.get("ignore_mismatched_sizes"):
+        return
+    place = f"{source}, config.json"
+    depth = config.num_hidden_layers
+    if depth > len(shapes):
+        raise ValueError(f"{place}: num_hidden_layers is {depth}, but the weights hold {len(shapes)} tensors; {AGAIN}")
+    if isinstance(config, KAdapterConfig):
+        outer = "encoder." if any(name.startswith("encoder.adapters.") for name in shapes) else ""
+        for name in config.adapters:
+            check_shape(config.adapter_config(name), shapes, place, source, f"{outer}adapters.{name}.")
+    with torch.device("meta"):
+        model = build()
+    outer = f"{getattr(model, 'base_model_prefix', '')}."
+    wrong = [
+        f"{name} ({list(value.shape)} instead of {found})"
+        for name, value in model.state_dict().items()
+        for key in {name, name.removeprefix(outer), outer + name}
+        if (found := shapes.get(key)) not in (None, list(value.shape))
+    ]
+    if wrong:
+        raise ValueError(
+            f"{place} does not describe its weights: {', '.join(wrong[:3])}; take both from the same save."
+        )
+
+
+def _shapes(source: str | os.PathLike, hub: Mapping[str, Any]) -> Shapes:
+    """Shapes of all tensors in a repository's safetensors; {} where it has none."""
+    if (whole := _cached(source, SAFE_WEIGHTS_NAME, hub)) is not None:
+        return _header(whole)
+    index = _cached(source, SAFE_WEIGHTS_INDEX_NAME, hub)
+    if index is None:
+        return {}
+    _check_readable(index) if Path(source).is_dir() else None
+    paths, _ = get_checkpoint_shard_files(source, str(index), **hub)
+    return {name: shape for path in paths for name, shape in _header(Path(path)).items()}
+
+
+def _header(path: Path) -> Shapes:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  # is no mapping
+    except SafetensorError:
+        read_state_dict(path)  # says it better
+        raise

@@ -1,0 +1,156 @@
+"""Reading files that others may have cut off, changed or mistaken: every fault names the file and the mend.
+
+Ground for all readers: text lines, one JSON value, members of zip archives. Records are `kadapter.data.jsonio`'s,
+weights are `kadapter.storage.checkpoint`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MEND = "mend it there: one JSON list, or one complete object a line."
+_BOM = b"\xef\xbb\xbf"
+SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# What zipfile raises for an archive that is damaged, encrypted or packed in a way that Python does not know.
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+def disguise(path: str | Path) -> str:
+    """What a download left in the place of the file, with the mend; "" where nothing is known to."""
+    with opened(path) as stream:
+        start = stream.read(512).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the file (run git lfs pull)"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page instead of the file (download the file itself, not the page about it)"
+    return ""
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file, also one in an archive (`zipfile.Path`), open for reading behind its byte-order mark if it has one."""
+    path = Path(path) if isinstance(path, str) else path
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file; check the path.")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the path of a file.")
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(_BOM)) != _BOM:
+                stream.seek(0)
+            yield stream
+    except _BAD_ARCHIVE as error:
+        raise ValueError(f"{path} cannot be unpacked ({_said(error)}); fetch the archive again.") from error
+
+
+def zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    """What is in a zip archive.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.infolist()
+    except _BAD_ARCHIVE as error:
+        raise ValueError(f"{path} is no whole zip archive ({_said(error)}); fetch it again.") from error
+
+
+def _said(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def not_utf8(path: str | Path, line: int, offset: int) -> ValueError:
+    return ValueError(f"{path}, line {line}: the byte at offset {offset} is not UTF-8; save the file as UTF-8.")
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, line without its end) from a UTF-8 file, one line in memory.
+
+    Lines end at a newline only: other Unicode line separators may stand inside a JSON string or
+    a word. A byte-order mark is skipped. Raises FileNotFoundError where there is no such file and
+    ValueError with the byte offset where the bytes are not UTF-8.
+    """
+    with opened(path) as stream:
+        offset = stream.tell()
+        for number, raw in enumerate(stream, start=1):
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise not_utf8(path, number, offset + error.start) from error
+            offset += len(raw)
+            yield number, line.rstrip("\r\n")
+
+
+def read_json(path: str | Path, mend: str = MEND) -> Any:
+    """The one JSON value of a file, whole in memory.
+
+    Args:
+        mend: ends the message about broken JSON.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, not UTF-8, or broken JSON, with the line.
+    """
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if instead := disguise(path):
+            raise ValueError(f"{path} is {instead}.") from error
+        raise broken(path, error.lineno, error.colno, error.msg, mend) from error
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, 1, error) from error
+    if SURROGATE.search(text):
+        check_surrogates(path, 1, value)
+    return value
+
+
+def read_object(path: str | Path, mend: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file that a program wrote; `mend` says how it is had again.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_json`; or it is no object, or lacks one of `keys`.
+    """
+    value = read_json(path, mend)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds {shorten(value)} instead of a JSON object; {mend}")
+    if missing := [key for key in keys if key not in value]:
+        raise ValueError(f"{path}: the keys {missing} are missing; {mend}")
+    return value
+
+
+def shorten(value: Any) -> str:
+    """The value as JSON, cut to a length that fits a message."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def broken(
+    path: str | Path,
+    line: int,
+    column: int,
+    reason: str,
+    mend: str = MEND,
+) -> ValueError:
+    return ValueError(f"{path}, line {line}, column {column}: broken JSON ({reason}); {mend}")
+
+
+def unreadable(path: str | Path, line: int, error: Exception) -> ValueError:
+    return ValueError(f"{path}, line {line}: unreadable JSON ({error}); simplify the value.")
+
+
+def check_surrogates(path: str | Path, line: int, value: Any) -> None:
+    """ "\\ud800" alone is legal JSON but no Unicode text: tokenizers and UTF-8 output fail on it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{path}, line {line}: a \\u escape is half of a surrogate pair; write both halves or none."
+        ) from error
