@@ -2,12 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+# The oldest versions have no wheels for the newest Python. TORCH=2.13.0 tests with that torch instead of the oldest.
+LOWEST_PYTHON ?= python3.11
+LOWEST := .venv-lowest/bin
+TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check install
+.PHONY: help demo test test-slow test-lowest check install
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: .venv/installed  ## the whole K-Adapter pipeline on embedded data: a table and two plots in output/demo
 	$(BIN)/python scripts/run_demo.py
@@ -17,6 +21,15 @@ test: .venv/installed  ## all fast tests
 
 test-slow: .venv/installed  ## the demo's claim and real kills
 	$(BIN)/python -m pytest -q -m slow
+
+test-lowest:  ## all fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	test -x $(LOWEST)/python || $(LOWEST_PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet packaging
+	$(LOWEST)/python scripts/lowest_versions.py sweep parse dev $(TORCH:%=--override torch==%) > .venv-lowest/lowest.txt
+	$(LOWEST)/python -m pip install --quiet $$(grep '^torch==' .venv-lowest/lowest.txt)
+	$(LOWEST)/python -m pip install --quiet -r .venv-lowest/lowest.txt
+	$(LOWEST)/python -m pip install --quiet --no-deps -e .
+	$(LOWEST)/python -m pytest -q -n $(WORKERS)
 
 check: .venv/installed  ## linter and type checker
 	$(BIN)/ruff check .

@@ -42,7 +42,12 @@ def measure(script: str, *arguments: object) -> Measured:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise ChildProcessError(f"{script} failed.")
-    return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, mebibytes(usage.ru_maxrss))
+
+
+def mebibytes(peak: int) -> float:
+    """The largest resident memory of `resource.getrusage`, which counts bytes on macOS and kibibytes elsewhere."""
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def size(path: Path) -> float:

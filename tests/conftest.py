@@ -28,11 +28,12 @@ def slow(*values):
 
 def load_script(path: str):
     """A file of scripts/ or examples/ as a module, since neither is a package."""
-    sys.path.insert(0, str((ROOT / path).parent))  # as Python does for a script
+    folder = str((ROOT / path).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # as Python does for a script; worker processes find it by name there, so it stays
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    sys.path.pop(0)
     return module
 
 
