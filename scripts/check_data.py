@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from transformers import AutoTokenizer
 
+from kadapter.storage.files import atomic_files
 from kadapter.tasks.check import TASKS, SplitReport, check_folder, find_corpus, findings
 
 SHOWN = 20  # bad records of a file that are printed
@@ -59,8 +60,8 @@ def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) ->
     axes.set(xlabel="tokens an example", ylabel="share of the split")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with atomic_files("a plot") as aside:
+        figure.savefig(aside(path), dpi=150)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,7 +91,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if len(report.faults) > SHOWN:
             print(f"error: {report.path}: {len(report.faults) - SHOWN:,} more bad records.")
     if args.plot:
-        plot(reports, size, args.plot)
+        try:
+            plot(reports, size, args.plot)
+        except (ValueError, OSError) as error:
+            raise SystemExit(f"error: {error}") from error
     if any(report.faults for report in reports.values()):
         sys.exit(1)
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import threading
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,7 +30,8 @@ from tqdm import tqdm
 
 from kadapter.data.jsonio import read_lines, read_records, write_json, write_jsonl
 from kadapter.data.trex import clean_document
-from kadapter.storage.files import atomic_writer
+from kadapter.storage.files import atomic_files, atomic_writer
+from kadapter.storage.locks import exclusive
 
 
 def find_files(raw: Path) -> list[tuple[str, int, int]]:
@@ -74,14 +77,23 @@ def clean_file(raw: Path, name: str, part: Path) -> dict[str, Any]:
 
 
 def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
-    """Clean all files into one output; returns the counts."""
+    """Clean all files into one output; returns the counts.
+
+    Raises:
+        BlockingIOError: another process does so already.
+    """
+    with exclusive(output, "give another --output"):
+        return _clean(raw, output, form, workers)
+
+
+def _clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
     files = find_files(raw)
     key = hashlib.sha256(json.dumps([str(raw.resolve()), files]).encode()).hexdigest()[:12]
     folder = output.with_name(f".{output.name}.{key}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
     bar = tqdm(total=sum(size for _, size, _ in files), unit="B", unit_scale=True, desc="clean", disable=None)
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         tasks = {
             pool.submit(clean_file, raw, name, part): size
             for (name, size, _), part in zip(files, parts, strict=True)
@@ -98,11 +110,23 @@ def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
     bar.close()
     reports = [json.loads(part.with_suffix(".counts").read_text(encoding="utf-8")) for part in parts]
     counts, relations = (sum((Counter(r[name]) for r in reports), Counter()) for name in ("counts", "relations"))
-    write_together(parts, output, form)
     ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))
-    write_json(output.with_name("relations.json"), {relation: i for i, relation in enumerate(ordered)})
+    with atomic_files() as aside:
+        write_together(parts, aside(output), form)
+        write_json(aside(output.with_name("relations.json")), {relation: i for i, relation in enumerate(ordered)})
     shutil.rmtree(folder)
     return {"files": len(files), **dict(sorted(counts.items())), "relations": len(relations)}
+
+
+def end_with_parent() -> None:
+    """Let this worker die when its parent is killed: it must not write beside the next start."""
+
+    def wait() -> None:
+        if (parent := multiprocessing.parent_process()) is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def write_together(parts: Sequence[Path], output: Path, form: str) -> None:

@@ -18,6 +18,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_h
 from kadapter.data.jsonio import write_json_list, write_jsonl
 from kadapter.data.parsing import DEFAULT_MODELS, load_parser, parse_text
 from kadapter.data.subset import fraction
+from kadapter.storage.files import atomic_files
+from kadapter.storage.locks import exclusive
 
 
 class Conversion:
@@ -119,8 +122,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse(args: argparse.Namespace, conllu: Path) -> None:
+    """Write the treebank of the texts and print the counts."""
+    counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
+    print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
 def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
-    """Write the outputs, each from a pass of its own over the treebanks, and print the counts."""
+    """Write the outputs together, each from a pass of its own over the treebanks, and print the counts."""
 
     def in_dev(sentence: Sentence) -> bool:
         return fraction(args.seed, sentence.text) < args.dev_fraction
@@ -128,12 +137,14 @@ def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     jobs = [(args.output, Conversion(inputs, args.max_words))]
     if args.dev_output:
         jobs = [
-            (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
             (args.output, Conversion(inputs, args.max_words, lambda sentence: not in_dev(sentence))),
+            (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
         ]
     write = write_json_list if args.format == "json" else write_jsonl
+    with atomic_files() as aside:
+        for path, conversion in jobs:
+            write(aside(path), conversion.records())
     for path, conversion in jobs:
-        write(path, conversion.records())
         print(f"{path}: {conversion.summary()}")
 
 
@@ -148,10 +159,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"{path} would be written, but is also an --input or another output; give another name.")
         taken.add(path.resolve())
     try:
-        if args.parser:
-            counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
-            print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-        convert(args, [conllu] if args.parser else args.input)
+        with ExitStack() as stack:
+            for path in filter(None, (args.output, args.dev_output)):
+                stack.enter_context(exclusive(path, "give another name"))
+            if args.parser:
+                parse(args, conllu)
+            convert(args, [conllu] if args.parser else args.input)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
 

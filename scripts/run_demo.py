@@ -20,6 +20,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from kadapter.storage.locks import exclusive
+
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
 # Far from the paper's sizes; the projections start larger, since the demo has no days for small ones to grow.
@@ -72,7 +74,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", default=str(ROOT / "output" / "demo"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44])
     args = parser.parse_args(argv)
-    output, began = Path(args.output_dir).resolve(), time.perf_counter()
+    output = Path(args.output_dir).resolve()
+    try:
+        with exclusive(output / "data", "give another --output_dir"):
+            run(output, args.seeds)
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def run(output: Path, seeds: list[int]) -> None:
+    """World, adapters, typing, table."""
+    began = time.perf_counter()
     data, workers = output / "data", ThreadPoolExecutor(max_workers=2)
 
     print("1. The world: made-up entities, facts, trees and typing examples.", flush=True)
@@ -100,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
             workers.submit(
                 recipe, typing, data / "OpenEntity", output / "typing" / name, 16, 300, 1e-4, 50, "--seed", seed, *flags
             )
-            for seed in args.seeds
+            for seed in seeds
             for name, flags in settings.items()
         ]
     )

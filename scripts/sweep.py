@@ -39,6 +39,7 @@ import matplotlib.pyplot as plt
 import optuna.visualization.matplotlib as plots
 
 from kadapter.data.jsonio import write_json
+from kadapter.storage.files import atomic_files
 
 README_SPACE = (
     "per_gpu_train_batch_size=4,8",
@@ -179,7 +180,8 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
 
 def _plot(axes: Any, path: Path) -> None:
     figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    with atomic_files("a plot") as aside:
+        figure.savefig(aside(path), dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 

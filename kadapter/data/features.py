@@ -132,7 +132,7 @@ def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int
 
 def _build(folder: Path, path: Path, read: Callable, schema: datasets.Features, encode: Callable, workers: int) -> None:
     """Make a store aside and rename it, so that a killed run leaves none that is half made."""
-    with scratch_folder(folder) as scratch:
+    with scratch_folder(folder, f"the features of {path}") as scratch:
         try:
             examples = datasets.Dataset.from_generator(
                 _restarted,

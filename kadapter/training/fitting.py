@@ -20,6 +20,7 @@ from kadapter.data.encoding import Collator
 from kadapter.models.task_model import TaskModel
 from kadapter.storage import checkpoint
 from kadapter.storage.card import write_card
+from kadapter.storage.files import atomic_folder
 from kadapter.storage.original import load_original, original_name
 from kadapter.training.arguments import DataArguments, TrainingArguments
 from kadapter.training.evaluation import Predictions, predict
@@ -86,7 +87,6 @@ def fit(
             metrics = _final_evaluation(run, task, split, data[split], partial(evaluate, split, module), place)
             report |= {split: metrics} if metrics else {}
     report = run.metrics(report)
-    run.close()
     if accelerator.is_main_process:
         write_cards(run.folder, model, data_args, data, report, adapter_alone)
     return report
@@ -171,7 +171,8 @@ def save_model(
             checkpoint.save_adapter(adapter, model.config.adapter_config(name), folder, head)
         else:
             model.save_pretrained(folder, state_dict=dict(state))  # which it empties
-            tokenizer.save_pretrained(folder)
+            with atomic_folder(folder, "the tokenizer") as aside:
+                tokenizer.save_pretrained(aside)
             if model.config.bottleneck is not None:
                 model.save_task(folder / "task", state)
     accelerator.wait_for_everyone()

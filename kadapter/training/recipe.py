@@ -80,9 +80,9 @@ def _run(
     bottleneck = encoder.config.bottleneck_config()
     inside = [f"bottleneck{bottleneck.size}"] if bottleneck else []
     name = run_name(args, data_args.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
-    run = Run(accelerator, Path(args.output_dir) / name, arguments)
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
-    return fit(accelerator, run, model, tokenizer, data, task, args, data_args, adapter_alone)
+    with Run(accelerator, Path(args.output_dir) / name, arguments) as run:
+        return fit(accelerator, run, model, tokenizer, data, task, args, data_args, adapter_alone)
 
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:

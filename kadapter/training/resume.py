@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import nn
 
-from kadapter.storage.checkpoint import fill, read_state_dict
+from kadapter.storage.checkpoint import fill, read_state_dict, save_tensors
+from kadapter.storage.errors import writing
 from kadapter.storage.files import sync
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,24 @@ def save_checkpoint(
 ) -> None:
     """Write `checkpoint-<progress.step>` and delete all but the newest `keep`."""
     target, aside = folder / f"checkpoint-{progress.step}", folder / f".checkpoint-{progress.step}.tmp"
+    try:
+        with writing(aside, "a checkpoint"):
+            _write(accelerator, aside, model, schedule, progress)
+    except BaseException:
+        if accelerator.is_main_process:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if accelerator.is_main_process:
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        sync(folder)
+        for old in checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def _write(accelerator: Accelerator, aside: Path, model: nn.Module, schedule: Any, progress: Any) -> None:
+    """All of a checkpoint into a new folder, and on disk."""
     if accelerator.is_main_process:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
@@ -57,7 +75,7 @@ def save_checkpoint(
     trained = trained_state(accelerator, model)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_file({name: value.contiguous() for name, value in trained.items()}, aside / TRAINED)
+        save_tensors({name: value.contiguous() for name, value in trained.items()}, aside / TRAINED)
         state = {
             "progress": asdict(progress),
             "schedule": schedule.state_dict(),
@@ -66,12 +84,6 @@ def save_checkpoint(
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
         for path in aside.rglob("*"):
             sync(path)
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
-        sync(folder)
-        for old in checkpoints(folder)[:-keep]:
-            shutil.rmtree(old)
-    accelerator.wait_for_everyone()
 
 
 def load_checkpoint(

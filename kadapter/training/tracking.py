@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +24,13 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from tensorboardX import SummaryWriter
 
 from kadapter.data.jsonio import write_json, write_jsonl
+from kadapter.storage.errors import writing
+from kadapter.storage.files import append_line
+from kadapter.storage.locks import exclusive
 from kadapter.training.arguments import TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -100,7 +104,10 @@ def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str
 
 
 class Run:
-    """A run's folder.
+    """A run's folder, which is its alone until it is closed or the process ends.
+
+        with Run(accelerator, folder, arguments) as run:
+            ...
 
     Args:
         accelerator: tells which process writes.
@@ -109,21 +116,40 @@ class Run:
 
     Raises:
         ValueError: the folder holds a run with other arguments.
+        BlockingIOError: another process writes there; nothing in the folder is touched.
+        SystemExit: the same, in a process that is not the main one.
     """
 
     def __init__(self, accelerator: Accelerator, folder: str | Path, arguments: Iterable[Any]):
         self.accelerator, self.folder = accelerator, Path(folder)
         self.arguments = {key: value for group in arguments for key, value in asdict(group).items()}
         self.writer: SummaryWriter | None = None
-        with accelerator.main_process_first():
-            if accelerator.is_main_process:
+        self._lock = ExitStack()
+        failure: Exception | None = None
+        if accelerator.is_main_process:
+            try:
                 self._prepare()
-        accelerator.wait_for_everyone()
+            except Exception as error:
+                failure = error
+                self._lock.close()
+        (refused,) = broadcast_object_list([failure is not None])
+        if failure is not None:
+            raise failure
+        if refused:  # the main process tells why
+            raise SystemExit(1)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _prepare(self) -> None:
+        self._lock.enter_context(exclusive(self.folder, "give another --comment or --output_dir"))
         if self.arguments["overwrite_output_dir"] or not self.arguments["restore"]:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder, "the run"):
+            self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".checkpoint-*.tmp"):
             shutil.rmtree(leftover)
         path = self.folder / "args.json"
@@ -158,10 +184,15 @@ class Run:
         if path.is_file():
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             write_jsonl(path, [row for row in rows if row["global_step"] <= step and row["split"] == "dev"])
-        self.writer = SummaryWriter(str(self.folder), purge_step=step or None, flush_secs=30)
+        with writing(self.folder, "TensorBoard's events"):
+            self.writer = SummaryWriter(str(self.folder), purge_step=step or None, flush_secs=30)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.writer is not None:
+            if not _writes(self.writer):  # its queue is soon full, and putting more into it would wait for ever
+                self.writer = None
+                logger.error("%s: TensorBoard's events end at step %d, see the error above.", self.folder, step)
+                return
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
@@ -178,8 +209,7 @@ class Run:
                 "metrics": dict(metrics),
                 "seconds": round(seconds, 3),
             }
-            with (self.folder / "results.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_line(self.folder / "results.jsonl", json.dumps(row), "a result")
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if self.accelerator.is_main_process:
@@ -198,8 +228,21 @@ class Run:
         return {**before, **metrics}
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        """Let others have the folder; may be called again."""
+        writer, self.writer = self.writer, None
+        try:
+            if writer is not None and _writes(writer):
+                writer.close()
+        except OSError as error:  # no reason to lose the run, or to hide what ended it
+            logger.error("%s: TensorBoard's last events are lost (%s).", self.folder, error)
+        finally:
+            self._lock.close()
+
+
+def _writes(writer: SummaryWriter) -> bool:
+    """Whether the thread that writes its events still lives; an error, such as a full disk, ends it."""
+    thread = getattr(getattr(writer.file_writer, "event_writer", None), "_worker", None)
+    return thread is None or thread.is_alive()
 
 
 def _versions() -> dict[str, str]:
