@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from kadapter.system import peak_memory_mib
+
 SCRIPTS = Path(__file__).parent
 
 
@@ -41,7 +43,8 @@ def run(script: str, *arguments: object) -> Measured:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"error: {script} failed.")
-    return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    memory = peak_memory_mib(usage) or 0
+    return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory)
 
 
 def size(path: Path) -> float:

@@ -11,7 +11,7 @@ import kadapter
 
 LIBRARY = ROOT / "kadapter"
 # Floor by floor from the ground: what stands on one floor does not know its neighbour there.
-FLOORS = (("configuration",), ("storage",), ("models", "data"), ("training",), ("tasks",), ("inference",))
+FLOORS = (("configuration", "system"), ("storage",), ("models", "data"), ("training",), ("tasks",), ("inference",))
 HEIGHT = {package: height for height, floor in enumerate(FLOORS) for package in floor}
 MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.parent != LIBRARY or path.stem != "__init__")
 

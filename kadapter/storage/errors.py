@@ -31,7 +31,7 @@ MENDS = {
 }
 _OF_SPACE = (errno.ENOSPC, _QUOTA, errno.EFBIG, errno.EIO)
 _QUOTED = (errno.ENOSPC, _QUOTA, errno.EFBIG, errno.EROFS, errno.EACCES)
-_TEMPORARY = re.compile(r"\.(.+?)(\.[0-9a-f]{12})?\.tmp")
+_TEMPORARY = re.compile(r"\.(.+?)(\.[0-9a-f]{12})?\.(tmp|new)")
 
 
 class WriteError(OSError):
@@ -40,6 +40,9 @@ class WriteError(OSError):
     def __init__(self, sentence: str, number: int) -> None:
         super().__init__(sentence)
         self.errno = number
+
+    def __reduce__(self) -> tuple[type[WriteError], tuple[str, int]]:
+        return WriteError, (str(self), self.errno or 0)  # so that it comes back from a worker process
 
 
 @contextmanager
@@ -102,8 +105,8 @@ def _sentence(path: Path, what: str, needed: int | None, number: int) -> str:
     reason = os.strerror(number)
     if number in _OF_SPACE:
         unfinished = _size(path)  # counts as free: it is deleted, or gone on with
-        need = f"{_mib(needed)} are" if needed else f"more than {_mib(unfinished)} are" if unfinished else "more is"
-        reason += f" ({_mib(_free(path) + unfinished)} are free, {need} needed)"
+        need = f"{_shown(needed)} are" if needed else f"more than {_shown(unfinished)} are" if unfinished else "more is"
+        reason += f" ({_shown(_free(path) + unfinished)} are free, {need} needed)"
     return f"{final_name(path)}{f' ({what})' if what else ''} cannot be written: {reason}; {MENDS[number]}."
 
 
@@ -122,5 +125,5 @@ def _free(path: Path) -> int:
     return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
+def _shown(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size >= 1 << 20 else f"{size / 2**10:.1f} KiB"

@@ -157,8 +157,9 @@ def append_line(path: Path, line: str, what: str = "") -> None:
 
 
 def _refuse_folder(path: Path) -> None:
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the path of a file to write.")
+    with writing(path):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give the path of a file to write.")
 
 
 # -- folders ------------------------------------------------------------------------------------------------------
@@ -176,8 +177,9 @@ def atomic_folder(target: str | os.PathLike, what: str = "", needed: int | None 
         what, needed: as in `writing`, for the error where the place is full or unwritable.
     """
     target = Path(target)
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{target} is a file; give a folder to write.")
+    with writing(target, what):
+        if target.exists() and not target.is_dir():
+            raise ValueError(f"{target} is a file; give a folder to write.")
     with scratch_folder(target, what, needed) as folder:
         yield folder
         files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.suffix == ".json")

@@ -185,11 +185,13 @@ class Run:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             write_jsonl(path, [row for row in rows if row["global_step"] <= step and row["split"] == "dev"])
         with writing(self.folder, "TensorBoard's events"):
-            self.writer = SummaryWriter(str(self.folder), purge_step=step or None, flush_secs=30)
+            # Without a bound on its queue: else a step would wait for ever once the thread that empties it has died.
+            self.writer = SummaryWriter(str(self.folder), purge_step=step or None, max_queue=0, flush_secs=30)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.writer is not None:
-            if not _writes(self.writer):  # its queue is soon full, and putting more into it would wait for ever
+            if _is_dead(self.writer):
+                _abandon(self.writer)
                 self.writer = None
                 logger.error("%s: TensorBoard's events end at step %d, see the error above.", self.folder, step)
                 return
@@ -231,18 +233,25 @@ class Run:
         """Let others have the folder; may be called again."""
         writer, self.writer = self.writer, None
         try:
-            if writer is not None and _writes(writer):
+            if writer is not None:
                 writer.close()
         except OSError as error:  # no reason to lose the run, or to hide what ended it
+            _abandon(writer)
             logger.error("%s: TensorBoard's last events are lost (%s).", self.folder, error)
         finally:
             self._lock.close()
 
 
-def _writes(writer: SummaryWriter) -> bool:
-    """Whether the thread that writes its events still lives; an error, such as a full disk, ends it."""
-    thread = getattr(getattr(writer.file_writer, "event_writer", None), "_worker", None)
-    return thread is None or thread.is_alive()
+def _is_dead(writer: SummaryWriter) -> bool:
+    """Whether the thread that writes its events has died, which a full disk does to it."""
+    return not writer.file_writer.event_writer._worker.is_alive()
+
+
+def _abandon(writer: SummaryWriter) -> None:
+    """Let nothing wait for events that nobody writes any more, not even the end of the process."""
+    events = writer.file_writer.event_writer
+    events._event_queue.cancel_join_thread()
+    events._closed = True
 
 
 def _versions() -> dict[str, str]:
