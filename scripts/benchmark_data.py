@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kadapter.console import COUNT, Parser, absolute, run
+from kadapter.system import peak_memory_mib
 
 SCRIPTS = Path(__file__).parent
 
@@ -42,12 +43,8 @@ def measure(script: str, *arguments: object) -> Measured:
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise ChildProcessError(f"{script} failed.")
-    return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, mebibytes(usage.ru_maxrss))
-
-
-def mebibytes(peak: int) -> float:
-    """The largest resident memory of `resource.getrusage`, which counts bytes on macOS and kibibytes elsewhere."""
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    memory = peak_memory_mib(usage) or 0
+    return Measured(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, memory)
 
 
 def size(path: Path) -> float:

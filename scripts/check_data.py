@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kadapter.console import COUNT, Parser, absolute, place, run
+from kadapter.storage.files import atomic_files
 from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
@@ -60,8 +61,8 @@ def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) ->
     axes.set(xlabel="tokens an example", ylabel="share of the split")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with atomic_files("a plot") as aside:
+        figure.savefig(aside(path), dpi=150)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,22 +14,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from kadapter.console import COUNT, Parser, absolute, run
-from kadapter.data.jsonio import read_lines, read_records, write_json, write_jsonl
-from kadapter.data.trex import clean_document
-from kadapter.storage.files import atomic_writer
+from kadapter.data.jsonio import read_lines, write_json
+from kadapter.data.trex import clean_file
+from kadapter.storage.files import atomic_files, atomic_writer
+from kadapter.storage.locks import exclusive
 from kadapter.storage.reading import read_object, zip_members
+from kadapter.system import end_with_parent
 
 
 def find_files(raw: Path) -> list[tuple[str, int, int]]:
@@ -52,36 +54,26 @@ def find_files(raw: Path) -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
-def clean_file(raw: Path, name: str, part: Path) -> dict[str, Any]:
-    """Write the examples of one file to `part` and return the counts, which are kept beside it."""
-    counts: Counter[str] = Counter()
-    relations: Counter[str] = Counter()
-
-    def examples() -> Iterator[dict[str, Any]]:
-        source: Any = raw / name if raw.is_dir() else zipfile.Path(raw, name)
-        for number, document in read_records(source):
-            counts["documents"] += 1
-            for reason, example in clean_document(document, f"{raw / name}, record {number}"):
-                counts[f"dropped: {reason}" if example is None else "kept"] += 1
-                if example is not None:
-                    relations[example["relation"]] += 1
-                    yield example
-
-    write_jsonl(part, examples())
-    report = {"counts": counts, "relations": relations}
-    write_json(part.with_suffix(".counts"), report)  # its presence says that the part is whole
-    return report
-
-
 def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
-    """Clean all files into one output; returns the counts."""
+    """Clean all files into one output; returns the counts.
+
+    Raises:
+        BlockingIOError: another process does so already.
+    """
+    with exclusive(output, "give another --output"):
+        return _clean(raw, output, form, workers)
+
+
+def _clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
     files = find_files(raw)
     key = hashlib.sha256(json.dumps([str(raw.resolve()), files]).encode()).hexdigest()[:12]
     folder = output.with_name(f".{output.name}.{key}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
     bar = tqdm(total=sum(size for _, size, _ in files), unit="B", unit_scale=True, desc="clean", disable=None)
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: a fork of a process with threads, such as a notebook's, may wait for a lock that nobody gives back.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         tasks = {
             pool.submit(clean_file, raw, name, part): size
             for (name, size, _), part in zip(files, parts, strict=True)
@@ -101,9 +93,10 @@ def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
         for part in parts
     ]
     counts, relations = (sum((Counter(r[name]) for r in reports), Counter()) for name in ("counts", "relations"))
-    write_together(parts, output, form)
     ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))
-    write_json(output.with_name("relations.json"), {relation: i for i, relation in enumerate(ordered)})
+    with atomic_files() as aside:
+        write_together(parts, aside(output), form)
+        write_json(aside(output.with_name("relations.json")), {relation: i for i, relation in enumerate(ordered)})
     shutil.rmtree(folder)
     return {"files": len(files), **dict(sorted(counts.items())), "relations": len(relations)}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
+from kadapter.storage.files import atomic_files
 from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS
 
 SPLITS = ("train", "valid", "test")
@@ -79,14 +80,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = [split for split in SPLITS if (args.input / f"{split}.csv").is_file()]
     if not found:
         raise FileNotFoundError(f"{args.input} holds no train.csv, valid.csv or test.csv; give CosmosQA's data folder.")
-    for split in found:
-        questions = list(read_questions(args.input / f"{split}.csv", None if split == "test" else True))
-        if not questions:
-            raise ValueError(f"{args.input / f'{split}.csv'} holds no question; fetch the file again.")
-        write_jsonl(args.output_dir / f"{split}.jsonl", questions)
-        contexts = len({question["context"] for question in questions})
-        labels = "labels" if "label" in questions[0] else "no labels"
-        print(f"{args.output_dir / f'{split}.jsonl'}: {len(questions):,} questions, {contexts:,} contexts, {labels}")
+    report = []
+    with atomic_files() as aside:
+        for split in found:
+            questions = list(read_questions(args.input / f"{split}.csv", None if split == "test" else True))
+            if not questions:
+                raise ValueError(f"{args.input / f'{split}.csv'} holds no question; fetch the file again.")
+            target = args.output_dir / f"{split}.jsonl"
+            write_jsonl(aside(target), questions)
+            contexts = len({question["context"] for question in questions})
+            labels = "labels" if "label" in questions[0] else "no labels"
+            report.append(f"{target}: {len(questions):,} questions, {contexts:,} contexts, {labels}")
+    print("\n".join(report))
 
 
 if __name__ == "__main__":

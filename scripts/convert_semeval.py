@@ -17,7 +17,7 @@ from typing import Any
 
 from kadapter.console import SEED, SHARE, Parser, absolute, run
 from kadapter.data.jsonio import read_lines
-from kadapter.storage.files import atomic_writer
+from kadapter.storage.files import atomic_files, atomic_writer
 from kadapter.storage.reading import zip_members
 from kadapter.tasks.semeval import LABELS, read_semeval
 
@@ -71,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if not all(read.values()):
         raise ValueError(f"--dev_fraction {args.dev_fraction} leaves train or dev empty; give another.")
+    with atomic_files() as aside:
+        for split, examples in read.items():
+            write_examples(parts[split][0], examples, aside(args.output_dir / f"{split}.txt"))
     for split, examples in read.items():
-        write_examples(parts[split][0], examples, args.output_dir / f"{split}.txt")
         relations = len({example["relation"] for example in examples})
         print(f"{args.output_dir / f'{split}.txt'}: {len(examples):,} examples, {relations} relations")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_keys, read_json, read_records, write_json, write_json_list
+from kadapter.storage.files import atomic_files
 from kadapter.tasks.relations import SPAN_KEYS, TACRED_LABELS, read_relations
 
 SIZES = {"train": 68_124, "dev": 22_631, "test": 15_509}
@@ -77,12 +78,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED's files stay.")
     patches = {split: read_patch(args.patch, split) for split in SIZES} if args.patch else {}
     labels = {label for patch in patches.values() for label in patch.values()}
-    for split, size in (RETACRED_SIZES if patches else SIZES).items():
-        source, target = (folder / f"{split}.json" for folder in (args.input, args.output_dir))
-        print(f"{target}: {convert(source, target, patches.get(split), size)}")
-    if patches:
-        write_json(args.output_dir / "labels.json", sorted(labels, key=lambda label: (label != NONE, label)))
-        print(f"{args.output_dir / 'labels.json'}: {len(labels)} labels, for --labels")
+    report = []
+    with atomic_files() as aside:
+        for split, size in (RETACRED_SIZES if patches else SIZES).items():
+            source, target = (folder / f"{split}.json" for folder in (args.input, args.output_dir))
+            report.append(f"{target}: {convert(source, aside(target), patches.get(split), size)}")
+        if patches:
+            target = args.output_dir / "labels.json"
+            write_json(aside(target), sorted(labels, key=lambda label: (label != NONE, label)))
+            report.append(f"{target}: {len(labels)} labels, for --labels")
+    print("\n".join(report))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_keys, read_records, write_json_list
+from kadapter.storage.files import atomic_files
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS
 
 SPLITS = ("train", "dev", "test")
@@ -55,11 +56,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = [split for split in SPLITS if (args.input / f"{split}.json").is_file()]
     if not found:
         raise FileNotFoundError(f"{args.input} holds no train.json, dev.json or test.json; give UFET's crowd folder.")
-    for split in found:
-        examples = list(read_examples(args.input / f"{split}.json"))
-        write_json_list(args.output_dir / f"{split}.json", examples)
-        bare = sum(not example["labels"] for example in examples)
-        print(f"{args.output_dir / f'{split}.json'}: {len(examples):,} examples, {bare:,} without any of the 9 labels")
+    report = []
+    with atomic_files() as aside:
+        for split in found:
+            examples = list(read_examples(args.input / f"{split}.json"))
+            target = args.output_dir / f"{split}.json"
+            write_json_list(aside(target), examples)
+            bare = sum(not example["labels"] for example in examples)
+            report.append(f"{target}: {len(examples):,} examples, {bare:,} without any of the 9 labels")
+    print("\n".join(report))
 
 
 if __name__ == "__main__":

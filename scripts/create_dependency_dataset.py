@@ -18,6 +18,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_h
 from kadapter.data.jsonio import write_json_list, write_jsonl
 from kadapter.data.parsing import DEFAULT_MODELS, load_parser, parse_text
 from kadapter.data.subset import fraction
+from kadapter.storage.files import atomic_files
+from kadapter.storage.locks import exclusive
 
 
 class Conversion:
@@ -109,8 +112,14 @@ def _parser() -> Parser:
     return parser
 
 
+def parse(args: argparse.Namespace, conllu: Path) -> None:
+    """Write the treebank of the texts and print the counts."""
+    counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
+    print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
 def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
-    """Write the outputs, each from a pass of its own over the treebanks, and print the counts."""
+    """Write the outputs together, each from a pass of its own over the treebanks, and print the counts."""
 
     def in_dev(sentence: Sentence) -> bool:
         return fraction(args.seed, sentence.text) < args.dev_fraction
@@ -118,12 +127,14 @@ def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     jobs = [(args.output, Conversion(inputs, args.max_words))]
     if args.dev_output:
         jobs = [
-            (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
             (args.output, Conversion(inputs, args.max_words, lambda sentence: not in_dev(sentence))),
+            (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
         ]
     write = write_json_list if args.format == "json" else write_jsonl
+    with atomic_files() as aside:
+        for path, conversion in jobs:
+            write(aside(path), conversion.records())
     for path, conversion in jobs:
-        write(path, conversion.records())
         print(f"{path}: {conversion.summary()}")
 
 
@@ -137,10 +148,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if path.resolve() in taken:
             parser.error(f"{path} would be written, but is also an --input or another output; give another name.")
         taken.add(path.resolve())
-    if args.parser:
-        counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
-        print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    convert(args, [conllu] if args.parser else args.input)
+    with ExitStack() as stack:
+        for path in filter(None, (args.output, args.dev_output)):
+            stack.enter_context(exclusive(path, "give another name"))
+        if args.parser:
+            counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
+            print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        convert(args, [conllu] if args.parser else args.input)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, run
 from kadapter.data.jsonio import read_json, write_json, write_jsonl
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import Example, fraction, read_cleaned
+from kadapter.storage.files import atomic_files
 
 ORIGINAL_LABELS = Path(__file__).with_name("trex_et_labels.json")
 Mention = tuple[str, int, int]  # sentence, start, end
@@ -64,9 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         kept[split] += [row] * bool(row["labels"])
     if not all(kept.values()):
         raise ValueError(f"{args.input}: {len(mentions)} mentions leave train or dev empty; lower --min_examples.")
-    for split, rows in kept.items():
-        write_jsonl(args.output_dir / f"{split}.jsonl", rows)
-    write_json(args.output_dir / "labels.json", labels)
+    with atomic_files() as aside:
+        for split, rows in kept.items():
+            write_jsonl(aside(args.output_dir / f"{split}.jsonl"), rows)
+        write_json(aside(args.output_dir / "labels.json"), labels)
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in kept.items())
     dropped = len(mentions) - sum(map(len, kept.values()))
     print(f"{args.output_dir}: {sizes}, types {len(labels)}, dropped for want of such a type {dropped:,}")

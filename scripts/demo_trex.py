@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from demo_trees import draw_tree
-from demo_world import PAIR_TEMPLATES, Entity, Fact, World, build_world, state_fact, stream, write_rows
+from demo_world import PAIR_TEMPLATES, Entity, Fact, Place, World, build_world, state_fact, stream, write_rows
 from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json_list
+from kadapter.storage.files import atomic_files
 
 ENTITY_URI, PROPERTY_URI = "http://www.wikidata.org/entity/", "http://www.wikidata.org/prop/direct/"
 LINKER, ALIGNER = "Demo-Entity-Linker", "Demo-Triple-Aligner"
@@ -98,21 +99,29 @@ def facts_by_subject(world: World) -> dict[Entity, list[Fact]]:
     return found
 
 
-def write_trex_raw(world: World, folder: Path, files: int = 2) -> None:
+def write_trex_raw(world: World, place: Place, files: int = 2) -> None:
     """``trex-raw``: every fact once, a document for each subject."""
     rng = stream(world.seed, "trex-raw")
     documents = [trex_document(rng, entity, facts) for entity, facts in facts_by_subject(world).items()]
     for i in range(files):
-        write_rows(folder / "trex-raw" / f"demo-{i}.json", documents[i::files])
+        write_rows(place(f"trex-raw/demo-{i}.json"), documents[i::files])
 
 
 def write_large(world: World, folder: Path, megabytes: int) -> None:
-    """Files of MEGABYTES_A_FILE, the last one smaller, each written as a stream."""
+    """Files of MEGABYTES_A_FILE, the last one smaller, each written as a stream; all appear together.
+
+    Raises:
+        ValueError: the folder holds more such files, of an earlier call, which would be read with these.
+    """
+    starts = range(0, megabytes, MEGABYTES_A_FILE)
+    targets = [folder / f"trex-{number:04d}.json" for number in range(len(starts))]
+    if others := sorted(set(folder.glob("trex-*.json")) - set(targets)):
+        raise ValueError(f"{others[0]} is of an earlier, larger call; remove it, or give another --output_dir.")
     rng = stream(world.seed, "trex-large")
     facts = facts_by_subject(world)
     subjects = list(facts)
     often = {relation: rank**-2.0 for rank, relation in enumerate(world.relations, start=1)}
-    with tqdm(total=megabytes, unit="MB", desc="write", disable=None) as bar:
+    with tqdm(total=megabytes, unit="MB", desc="write", disable=None) as bar, atomic_files() as aside:
 
         def documents(size: int) -> Iterator[dict[str, Any]]:
             written = 0
@@ -125,9 +134,9 @@ def write_large(world: World, folder: Path, megabytes: int) -> None:
                 written += len(json.dumps(document))
                 yield document
 
-        for number, first in enumerate(range(0, megabytes, MEGABYTES_A_FILE)):
+        for target, first in zip(targets, starts, strict=True):
             size = min(megabytes - first, MEGABYTES_A_FILE)
-            write_json_list(folder / f"trex-{number:04d}.json", documents(size * 10**6))
+            write_json_list(aside(target), documents(size * 10**6))
             bar.update(size)
 
 

@@ -1,15 +1,15 @@
 """The demo's invented world: entities of six types, and facts about pairs of them (see make_demo_data.py)."""
 
 import json
-import os
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 # Labels of OpenEntity, so that its label list and its recipe serve the demo as they are.
 TYPES = ("person", "organization", "location", "event", "object", "group")
+Place = Callable[[str], Path]  # where a file of that name below the output folder is to be written
 Span = tuple[int, int]  # positions of a name's first and last word
 
 
@@ -128,11 +128,7 @@ def state_fact(rng: random.Random, fact: Fact, template: str) -> tuple[list[str]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write aside and rename, so that a run that was cut off leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_rows(path: Path, rows: Iterable[dict]) -> None:

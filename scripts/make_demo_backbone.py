@@ -32,6 +32,7 @@ from transformers import (
 
 from kadapter.console import COUNT, SEED, Number, Parser, absolute, run
 from kadapter.data.jsonio import read_lines
+from kadapter.storage.files import atomic_folder
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 MARKERS = ("@", "#", "^")
@@ -188,13 +189,13 @@ def main(argv: list[str] | None = None) -> None:
     seconds = time.perf_counter() - start
     accuracy, perplexity = evaluate(model, examples[:HELD_OUT], collate)
     print(f"held-out masked tokens: accuracy {accuracy:.4f}, perplexity {perplexity:.3f}; {seconds:.0f} s")
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(args.output_dir)
-    tokenizer.save_pretrained(args.output_dir)
     measured = {"accuracy": accuracy, "perplexity": perplexity, "seconds": seconds}
     sizes = {"vocab": len(tokenizer), "parameters": model.num_parameters()}
     readme = README.format(**vars(args), **measured, **sizes, threads=torch.get_num_threads())
-    (args.output_dir / "README.md").write_text(readme, encoding="utf-8")
+    with atomic_folder(args.output_dir, "the demo's backbone") as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ its training never shows, so a model answers well only if it learned the facts b
 is for.
 
 Every part draws from its own ``random.Random`` stream, so the same seed gives the same bytes and a change of
-one part leaves the others alone.
+one part leaves the others alone. All files appear together, so that no two worlds are ever mixed.
 """
 
 import json
@@ -17,7 +17,6 @@ import random
 import re
 from dataclasses import asdict
 from itertools import cycle
-from pathlib import Path
 
 from demo_trees import conllu_block, draw_tree
 from demo_trex import write_trex_raw
@@ -26,6 +25,7 @@ from demo_world import (
     TYPES,
     Entity,
     Fact,
+    Place,
     World,
     bars,
     build_world,
@@ -37,6 +37,7 @@ from demo_world import (
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_jsonl
+from kadapter.storage.files import atomic_files
 from kadapter.tasks.semeval import OTHER, RELATIONS
 
 MARKERS = ("@", "#", "^")
@@ -64,7 +65,7 @@ others . | , as every reader knows . | next to a picture . | in the third lesson
 short .""")
 
 
-def write_world(world: World, folder: Path) -> None:
+def write_world(world: World, place: Place) -> None:
     """``world.json``: the truth behind the files, for checking results."""
     truth = {
         "seed": world.seed,
@@ -72,10 +73,10 @@ def write_world(world: World, folder: Path) -> None:
         "relations": world.relations,
         "entities": {entity.name: asdict(entity) for entity in world.entities},
     }
-    write_text(folder / "world.json", json.dumps(truth, ensure_ascii=False, indent=1) + "\n")
+    write_text(place("world.json"), json.dumps(truth, ensure_ascii=False, indent=1) + "\n")
 
 
-def write_trex_rc(world: World, folder: Path, per_fact: dict[str, int]) -> None:
+def write_trex_rc(world: World, place: Place, per_fact: dict[str, int]) -> None:
     """``trex-rc``: the facts as relation classification, ``per_fact[split]`` sentences for each."""
     rng = stream(world.seed, "trex-rc")
     for split, repeats in per_fact.items():
@@ -97,12 +98,12 @@ def write_trex_rc(world: World, folder: Path, per_fact: dict[str, int]) -> None:
                     }
                 )
         rng.shuffle(rows)
-        write_rows(folder / "trex-rc" / f"{split}.json", rows)
+        write_rows(place(f"trex-rc/{split}.json"), rows)
     ids = {relation: i for i, relation in enumerate(world.relations)}
-    write_text(folder / "trex-rc" / "relations.json", json.dumps(ids, indent=1) + "\n")
+    write_text(place("trex-rc/relations.json"), json.dumps(ids, indent=1) + "\n")
 
 
-def write_openentity(world: World, folder: Path, per_entity: dict[str, int]) -> None:
+def write_openentity(world: World, place: Place, per_entity: dict[str, int]) -> None:
     """``OpenEntity``: the type of a marked name; every template is used equally often with every type."""
     rng = stream(world.seed, "OpenEntity")
     for split, repeats in per_entity.items():
@@ -113,7 +114,7 @@ def write_openentity(world: World, folder: Path, per_entity: dict[str, int]) -> 
                 start = template.index("{}")
                 rows.append({"sent": template.format(name), "start": start, "end": start + len(name), "labels": [kind]})
         rng.shuffle(rows)
-        write_rows(folder / "OpenEntity" / f"{split}.json", rows)
+        write_rows(place(f"OpenEntity/{split}.json"), rows)
 
 
 def mention(rng: random.Random, name: str, page: int) -> str:
@@ -126,7 +127,7 @@ def mention(rng: random.Random, name: str, page: int) -> str:
     return rng.choice((name, *[f"{page} {name}"] * 3, *[f"{marker} {name} {marker}"] * 2))
 
 
-def write_backbone_text(world: World, folder: Path, lines: int) -> None:
+def write_backbone_text(world: World, place: Place, lines: int) -> None:
     """``backbone/text.txt``: statements about one name, lists of names, and sentences of the grammar.
 
     No line holds both names of a fact.
@@ -150,10 +151,10 @@ def write_backbone_text(world: World, folder: Path, lines: int) -> None:
             sentence = re.sub(r"(?<=\w) ([@#^]) ?", r"\1 ", sentence)
         text.append(sentence[0].upper() + sentence[1:])
     rng.shuffle(text)
-    write_text(folder / "backbone" / "text.txt", "\n".join(text) + "\n")
+    write_text(place("backbone/text.txt"), "\n".join(text) + "\n")
 
 
-def write_figer(world: World, folder: Path, per_entity: dict[str, int]) -> None:
+def write_figer(world: World, place: Place, per_entity: dict[str, int]) -> None:
     """``FIGER``: the same question with types of two levels, of which a name's length tells the second."""
     rng = stream(world.seed, "FIGER")
     for split, repeats in per_entity.items():
@@ -165,7 +166,7 @@ def write_figer(world: World, folder: Path, per_entity: dict[str, int]) -> None:
                 row = {"sent": template.format(entity.name), "start": start, "end": start + len(entity.name)}
                 rows.append({**row, "labels": labels, "ents": []})
         rng.shuffle(rows)
-        write_rows(folder / "FIGER" / f"{split}.json", rows)
+        write_rows(place(f"FIGER/{split}.json"), rows)
 
 
 def unstated_pairs(world: World, rng: random.Random, split: str, count: int) -> list[tuple[Entity, Entity]]:
@@ -180,7 +181,7 @@ def unstated_pairs(world: World, rng: random.Random, split: str, count: int) -> 
 TACRED_OF_TYPE = dict(zip(TYPES, ("per:spouse", "org:parents", "per:origin", "no_relation", "per:title"), strict=False))
 
 
-def write_tacred(world: World, folder: Path, counts: dict[str, int]) -> None:
+def write_tacred(world: World, place: Place, counts: dict[str, int]) -> None:
     """``TACRED``: the relation of two marked names, told by the type of the subject."""
     rng = stream(world.seed, "TACRED")
     for split, count in counts.items():
@@ -190,10 +191,10 @@ def write_tacred(world: World, folder: Path, counts: dict[str, int]) -> None:
             tokens, (subj_start, subj_end), (obj_start, obj_end) = state_fact(rng, fact, rng.choice(PAIR_TEMPLATES))
             spans = {"subj_start": subj_start, "subj_end": subj_end, "obj_start": obj_start, "obj_end": obj_end}
             rows.append({"id": f"demo-{split}-{i}", "token": tokens, "relation": fact.relation, **spans})
-        write_rows(folder / "TACRED" / f"{split}.json", rows)
+        write_rows(place(f"TACRED/{split}.json"), rows)
 
 
-def write_semeval(world: World, folder: Path, counts: dict[str, int]) -> None:
+def write_semeval(world: World, place: Place, counts: dict[str, int]) -> None:
     """``semeval2010_task8``: the same as SemEval's official files, with CRLF; equal types are "Other"."""
     rng = stream(world.seed, "semeval2010_task8")
     for split, count in counts.items():
@@ -204,10 +205,10 @@ def write_semeval(world: World, folder: Path, counts: dict[str, int]) -> None:
             marked = [f"<e{n}>{entity.name}</e{n}>" for n, entity in enumerate((one, two), start=1)]
             sentence = rng.choice(PAIR_TEMPLATES).format(*marked)
             blocks += [f'{i}\t"{sentence}"', OTHER if kinds[0] == kinds[1] else relation, "Comment:", ""]
-        write_text(folder / "semeval2010_task8" / f"{split}.txt", "\r\n".join(blocks) + "\r\n")
+        write_text(place(f"semeval2010_task8/{split}.txt"), "\r\n".join(blocks) + "\r\n")
 
 
-def write_cosmosqa(world: World, folder: Path, per_entity: dict[str, int]) -> None:
+def write_cosmosqa(world: World, place: Place, per_entity: dict[str, int]) -> None:
     """``cosmosQA``: which of four types a name has; the test split has no labels."""
     rng = stream(world.seed, "cosmosQA")
     for split, repeats in per_entity.items():
@@ -221,10 +222,10 @@ def write_cosmosqa(world: World, folder: Path, per_entity: dict[str, int]) -> No
                 row |= {"question": f"What is {entity.name} ?", **{f"answer{i}": a for i, a in enumerate(answers)}}
                 rows.append(row if split == "test" else {**row, "label": str(right)})
         rng.shuffle(rows)
-        write_jsonl(folder / "cosmosQA" / f"{'valid' if split == 'dev' else split}.jsonl", rows)
+        write_jsonl(place(f"cosmosQA/{'valid' if split == 'dev' else split}.jsonl"), rows)
 
 
-def write_trees(world: World, folder: Path, counts: dict[str, int]) -> None:
+def write_trees(world: World, place: Place, counts: dict[str, int]) -> None:
     """``conllu`` and ``find_head``: the same dependency trees in both formats, no sentence twice."""
     rng = stream(world.seed, "trees")
     seen: set[str] = set()
@@ -237,8 +238,22 @@ def write_trees(world: World, folder: Path, counts: dict[str, int]) -> None:
                 seen.add(row["sent"])
                 blocks.append(block)
                 rows.append(row)
-        write_text(folder / "conllu" / f"{split}.conllu", "".join(blocks))
-        write_rows(folder / "find_head" / f"{split}.json", rows)
+        write_text(place(f"conllu/{split}.conllu"), "".join(blocks))
+        write_rows(place(f"find_head/{split}.json"), rows)
+
+
+def write_all(world: World, place: Place, trees: int, backbone_lines: int) -> None:
+    """Every part of the world; a folder's training data before its other files (`atomic_files`)."""
+    write_world(world, place)
+    write_trex_rc(world, place, {"train": 3, "dev": 1})
+    write_trex_raw(world, place)
+    write_openentity(world, place, {"train": 5, "dev": 3, "test": 3})
+    write_figer(world, place, {"train": 5, "dev": 3, "test": 3})
+    write_tacred(world, place, {"train": 1500, "dev": 200, "test": 400})
+    write_semeval(world, place, {"train": 1500, "test": 400})
+    write_cosmosqa(world, place, {"train": 5, "dev": 3, "test": 3})
+    write_trees(world, place, {"train": trees, "dev": max(1, trees // 10)})
+    write_backbone_text(world, place, backbone_lines)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -253,16 +268,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     world = build_world(args.seed, args.entities_per_type, args.facts_per_relation)
-    write_world(world, args.output_dir)
-    write_trex_rc(world, args.output_dir, {"train": 3, "dev": 1})
-    write_trex_raw(world, args.output_dir)
-    write_openentity(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
-    write_figer(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
-    write_tacred(world, args.output_dir, {"train": 1500, "dev": 200, "test": 400})
-    write_semeval(world, args.output_dir, {"train": 1500, "test": 400})
-    write_cosmosqa(world, args.output_dir, {"train": 5, "dev": 3, "test": 3})
-    write_trees(world, args.output_dir, {"train": args.trees, "dev": max(1, args.trees // 10)})
-    write_backbone_text(world, args.output_dir, args.backbone_lines)
+    with atomic_files("the demo world") as aside:
+        write_all(world, lambda name: aside(args.output_dir / name), args.trees, args.backbone_lines)
     print(f"{len(world.entities)} entities and {len(world.facts)} facts in {args.output_dir}")
 
 

@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_json, write_json
+from kadapter.storage.files import atomic_files
 from kadapter.storage.runs import read_arguments, read_metrics, read_results
 
 IGNORED = {
@@ -271,14 +272,14 @@ def main(argv: list[str] | None = None) -> list[Row]:
     print(table if args.format == "markdown" else json.dumps(values, indent=2))
     if args.output:
         output = args.output
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "table.md").write_text(table + "\n", encoding="utf-8")
-        write_json(output / "table.json", values)
-        plot_scores(rows, args.metrics, args.title, output / "scores.png")
-        if any(row.curves and row.curves[0] for row in rows):
-            plot_curves(rows, args.metrics[-1], output / "curves.png")
-        if args.resources and any("trained_parameters" in one for row in rows for one in row.resources):
-            plot_parameters(rows, args.metrics[-1], output / "parameters.png")
+        with atomic_files("the table") as aside:
+            aside(output / "table.md").write_text(table + "\n", encoding="utf-8")
+            write_json(aside(output / "table.json"), values)
+            plot_scores(rows, args.metrics, args.title, aside(output / "scores.png"))
+            if any(row.curves and row.curves[0] for row in rows):
+                plot_curves(rows, args.metrics[-1], aside(output / "curves.png"))
+            if args.resources and any("trained_parameters" in one for row in rows for one in row.resources):
+                plot_parameters(rows, args.metrics[-1], aside(output / "parameters.png"))
     return rows
 
 

@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from kadapter.console import SEED, Parser, absolute, run
+from kadapter.storage.locks import exclusive
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
@@ -78,7 +79,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=absolute, default=str(ROOT / "output" / "demo"))
     parser.add_argument("--seeds", nargs="+", type=SEED, default=[42, 43, 44])
     args = parser.parse_args(argv)
-    output, began = args.output_dir, time.perf_counter()
+    with exclusive(args.output_dir / "data", "give another --output_dir"):
+        make_all(args.output_dir, args.seeds)
+
+
+def make_all(output: Path, seeds: list[int]) -> None:
+    """World, adapters, typing, table."""
+    began = time.perf_counter()
     data, workers = output / "data", ThreadPoolExecutor(max_workers=2)
 
     print("1. The world: made-up entities, facts, trees and typing examples.", flush=True)
@@ -106,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
             workers.submit(
                 recipe, typing, data / "OpenEntity", output / "typing" / name, 16, 300, 1e-4, 50, "--seed", seed, *flags
             )
-            for seed in args.seeds
+            for seed in seeds
             for name, flags in settings.items()
         ]
     )

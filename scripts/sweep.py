@@ -44,6 +44,7 @@ except ImportError:
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json
+from kadapter.storage.files import atomic_files
 from kadapter.storage.runs import read_metrics
 
 README_SPACE = (
@@ -189,7 +190,8 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
 
 def _plot(axes: Any, path: Path) -> None:
     figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+    with atomic_files("a plot") as aside:
+        figure.savefig(aside(path), dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 

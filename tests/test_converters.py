@@ -169,3 +169,16 @@ def test_the_dependency_script_refuses_bad_files_and_options(tmp_path: Path) -> 
     with pytest.raises(SystemExit, match="2"):
         dependency_script.main(["--input", str(path), "--output", str(tmp_path / "o"), "--max_words", "0"])
     assert path.read_text() == row(1, "a", 0)
+
+
+def test_a_second_output_without_a_sentence_leaves_the_first_as_it_was(tmp_path: Path) -> None:
+    path = write(tmp_path / "1.conllu", "\n".join(row(1, word, 0) for word in ("a", "b", "c", "d", "e", "f", "g", "h")))
+    outputs = [tmp_path / "train.json", tmp_path / "dev.json"]
+    command = ["--input", str(path), "--output", str(outputs[0]), "--dev_output", str(outputs[1])]
+    dependency_script.main([*command, "--dev_fraction", "0.5"])
+    before = [output.read_bytes() for output in outputs]
+    for nearly in ("0.0000001", "0.9999999"):  # leaves dev, or train, without a sentence
+        with pytest.raises(ValueError, match="no sentence could be used"):
+            dependency_script.main([*command, "--dev_fraction", nearly])
+        assert [output.read_bytes() for output in outputs] == before
+    assert sorted(os.listdir(tmp_path)) == ["1.conllu", "dev.json", "train.json"]

@@ -137,3 +137,16 @@ def test_an_adapter_learns_types_and_serves_as_the_typing_adapter(run, tmp_path)
     (folder / "labels.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels\.json is missing"):
         run(FAC, *flags, "--comment", "again")
+
+
+def test_labels_that_cannot_be_written_leave_the_splits_as_they_were(tmp_path, monkeypatch):
+    folder = make(tmp_path, "--min_examples", 1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SUBSET, "write_json", full)
+    with pytest.raises(OSError, match=r"labels\.json cannot be written: No space left on device"):
+        make(tmp_path, "--min_examples", 1, "--seed", 7)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -97,3 +97,20 @@ def test_files_of_another_form_and_relations_given_twice_are_refused(tmp_path):
         (ValueError, OSError), match=r"again\.json: the relation P1 is in .*again\.json too; give each once"
     ):
         FEWREL.main(["--input", str(path), str(path), "--output_dir", str(tmp_path / "out")])
+
+
+def test_a_choice_that_leaves_nothing_leaves_all_files_as_they_were(tmp_path):
+    relations = {"P1": [record(number=i) for i in range(40)]}
+    convert(tmp_path, relations, "--min_examples", 1, "--dev_fraction", 0.3)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert before.keys() == {
+        "cleaned.jsonl",
+        "train.jsonl",
+        "dev.jsonl",
+        "relations.json",
+        "relations.png",
+        "lengths.png",
+    }
+    with pytest.raises(ValueError, match=r"cleaned\.jsonl: no relation has 50 examples; lower --min_examples"):
+        convert(tmp_path, {"P1": relations["P1"][1:]}, "--min_examples", 50)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

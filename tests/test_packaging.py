@@ -176,9 +176,3 @@ def test_what_has_no_lowest_version_is_named(tmp_path, monkeypatch, arguments, d
 
 
 # -- platforms --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("platform", "peak"), [("linux", 3 * 2**10), ("darwin", 3 * 2**20)])
-def test_peak_memory_is_in_the_units_of_the_platform(monkeypatch, platform, peak):
-    monkeypatch.setattr(sys, "platform", platform)
-    assert load_script("scripts/benchmark_data.py").mebibytes(peak) == 3

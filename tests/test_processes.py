@@ -180,3 +180,27 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tiny_backb
 def newest(folder):
     steps = [int(path.name.split("-")[1]) for path in folder.glob("*/checkpoint-*")] if folder.is_dir() else []
     return max(steps, default=-1)
+
+
+@pytest.mark.slow
+def test_a_second_start_of_a_run_is_refused_in_all_its_processes_and_one_killed_blocks_nobody(
+    tiny_backbone, world, tmp_path
+):
+    flags = ["--max_steps", 4, "--per_gpu_train_batch_size", 3, "--overwrite_output_dir"]
+    recipe = command("run_pretrain_lin_adapter", tiny_backbone, world / "find_head", tmp_path / "out", *flags)
+    finished(recipe, tmp_path)
+    run = only_run(tmp_path / "out")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    script = "import sys, time; from kadapter.storage.locks import exclusive"
+    script += "\nwith exclusive(sys.argv[1], ''):\n    print('held', flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", script, str(run)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *recipe]
+    done = subprocess.run(launch, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=120)
+    assert done.returncode
+    assert f"is in use by process {holder.pid} on" in done.stderr
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    holder.kill()
+    holder.communicate()
+    finished(launch[1:], tmp_path)
+    assert not list((tmp_path / "out").glob(".*"))

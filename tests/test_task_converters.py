@@ -282,3 +282,53 @@ def test_what_is_no_release_of_semeval_is_refused(semeval):
     with pytest.raises((ValueError, OSError), match=r"TEST_FILE_FULL\.TXT, line 1: .* is no example"):
         convert(SEMEVAL, semeval)
     assert not (semeval / "out").exists()
+
+
+# -- splits belong together -------------------------------------------------------------------------------------
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_later_split_that_is_broken_leaves_all_earlier_ones_as_they_were(tacred, tmp_path):
+    write(tmp_path / "ufet" / "in" / "train.json", json.dumps(ufet()))
+    write(tmp_path / "ufet" / "in" / "test.json", json.dumps(ufet()))
+    write_csv(tmp_path / "cosmosqa" / "in" / "train.csv", questions())
+    write_csv(tmp_path / "cosmosqa" / "in" / "valid.csv", questions())
+    (tmp_path / "tacred").mkdir()
+    (tmp_path / "in").rename(tmp_path / "tacred" / "in")
+    for script, name, last in (
+        (UFET, "ufet", "test.json"),
+        (COSMOSQA, "cosmosqa", "valid.csv"),
+        (TACRED, "tacred", "test.json"),
+    ):
+        folder = tmp_path / name
+        convert(script, folder)
+        before = files_in(folder / "out")
+        first = folder / "in" / ("train.csv" if name == "cosmosqa" else "train.json")
+        first.write_text(first.read_text().replace("In", "At").replace("context 0", "other").replace("D1", "D2"))
+        good = (folder / "in" / last).read_text()
+        (folder / "in" / last).write_text("{")
+        with pytest.raises(ValueError, match=last):
+            convert(script, folder)
+        assert files_in(folder / "out") == before
+        (folder / "in" / last).write_text(good)
+        convert(script, folder)
+        assert files_in(folder / "out").keys() == before.keys()
+        assert files_in(folder / "out") != before
+
+
+def test_semeval_whose_second_file_cannot_be_written_is_as_it_was(semeval, monkeypatch):
+    convert(SEMEVAL, semeval)
+    before, write_examples = files_in(semeval / "out"), SEMEVAL.write_examples
+
+    def full(source, examples, target):
+        if target.name == "test.txt":
+            raise OSError(28, "No space left on device")
+        write_examples(source, examples[1:], target)
+
+    monkeypatch.setattr(SEMEVAL, "write_examples", full)
+    with pytest.raises(OSError, match=r"test\.txt cannot be written: No space left on device .*make room"):
+        convert(SEMEVAL, semeval)
+    assert files_in(semeval / "out") == before

@@ -1,7 +1,6 @@
 """Raw T-REx to trex-rc: cleaning and the choice of relations, with archives, kills and bad input."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -115,17 +114,6 @@ def test_archive_folder_and_number_of_workers_give_the_same_bytes(cleaned, world
     )
     assert json.loads((tmp_path / "cleaned.json").read_text()) == lines(cleaned)
     assert not list(tmp_path.glob(".*"))
-
-
-@pytest.mark.parametrize("start", multiprocessing.get_all_start_methods())
-def test_workers_need_nothing_that_only_a_fork_inherits(cleaned, world, tmp_path, start):
-    before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method(start, force=True)
-    try:
-        CLEAN.main(["--raw", str(world / "trex-raw"), "--output", str(tmp_path / "cleaned.jsonl"), "--workers", "1"])
-    finally:
-        multiprocessing.set_start_method(before, force=True)
-    assert (tmp_path / "cleaned.jsonl").read_bytes() == cleaned.read_bytes()
 
 
 def test_a_killed_cleaning_goes_on_with_the_files_that_are_left(world, tmp_path):

@@ -192,7 +192,7 @@ def _build(
     folder: Path, path: Path, read: Callable, source: Source, encoding: Encoding, num_workers: int | None
 ) -> None:
     """Make a store aside and rename it, so that a killed run leaves none that is half made."""
-    with scratch_folder(folder) as scratch:
+    with scratch_folder(folder, f"the features of {path}") as scratch:
         try:
             examples = datasets.Dataset.from_generator(
                 _restarted,

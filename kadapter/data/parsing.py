@@ -22,6 +22,8 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from kadapter.data.jsonio import read_lines, write_json
+from kadapter.storage.errors import writing
+from kadapter.storage.locks import exclusive
 from kadapter.storage.reading import read_object
 
 DEFAULT_MODELS = {"spacy": "en_core_web_sm", "stanza": "en"}
@@ -177,7 +179,13 @@ def parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size:
     Raises:
         ValueError, FileNotFoundError: an input cannot be read or parsed (what was parsed stays for the next call),
             or `conllu` exists and was not written here.
+        OSError: the place is full or cannot be written, or another process parses into the same file.
     """
+    with exclusive(conllu, "give another --output"):
+        return _parse_text(inputs, conllu, parser, batch_size)
+
+
+def _parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size: int) -> dict[str, int]:
     part, report = conllu.with_name(f".{conllu.name}.part"), conllu.with_name(f"{conllu.name}.json")
     state = _read_state(conllu, part, report)
     texts = _Texts(inputs)
@@ -187,9 +195,11 @@ def parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size:
         if not same or not part.is_file():
             texts, state = _Texts(inputs), {"sentences": 0, "bytes": 0}
             batch = texts.take(batch_size)
-        conllu.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        with part.open("r+b") as stream, tqdm(initial=texts.read - len(batch), unit=" texts", disable=None) as bar:
+        with (
+            writing(part, "the parsed text"),
+            part.open("r+b" if part.is_file() else "x+b") as stream,
+            tqdm(initial=texts.read - len(batch), unit=" texts", disable=None) as bar,
+        ):
             stream.seek(state["bytes"])
             stream.truncate()
             while batch:

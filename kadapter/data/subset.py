@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE
 from kadapter.data.jsonio import check_keys, read_records, to_json, write_json, write_jsonl
-from kadapter.storage.files import atomic_writer
+from kadapter.storage.errors import final_name
+from kadapter.storage.files import atomic_files, atomic_writer
 
 KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
 Example = dict[str, Any]
@@ -89,6 +90,8 @@ def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None
 def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[str, Any]:
     """Write train.jsonl, dev.jsonl, relations.json ({relation: id}) and two plots; the same input gives the same bytes.
 
+    They replace those of an earlier call together or not at all (`atomic_files`).
+
     Returns:
         "read"; "train", "dev", "dropped": Counters of examples by relation, for dropped by reason; "lengths": Counter
         of words a sentence; "relations": those that are kept; "labels": those of relations.json.
@@ -96,13 +99,19 @@ def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[st
     Raises:
         ValueError: a bad record, or nothing left for train or dev.
     """
+    with atomic_files("a relation corpus") as aside:
+        return _write_subset(path, lambda name: aside(output_dir / name), options)
+
+
+def _write_subset(path: Path, aside: Callable[[str], Path], options: SubsetOptions) -> dict[str, Any]:
     found, decisive = _count(path, options.count)
     relations = _choose(path, found, decisive, options)
-    report = _split(path, output_dir, relations, _draw(found, relations, options), options)
+    targets = {name: aside(f"{name}.jsonl") for name in ("train", "dev")}
+    report = _split(path, targets, relations, _draw(found, relations, options), options)
     report |= {"relations": relations, "labels": list(options.labels or relations)}
     report["dropped"] = _dropped(found, relations, options)
-    write_json(output_dir / "relations.json", {relation: i for i, relation in enumerate(report["labels"])})
-    plot(report, output_dir)
+    write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
+    plot(report, aside("relations.png"), aside("lengths.png"))
     return report
 
 
@@ -118,8 +127,10 @@ def convert_corpus(args: argparse.Namespace, examples: Iterable[Example], counts
     """
     cleaned = args.output_dir / "cleaned.jsonl"
     options = subset_options(args)
-    write_jsonl(cleaned, examples)
-    report = make_subset(cleaned, args.output_dir, options)
+    with atomic_files("a relation corpus") as aside:
+        written = aside(cleaned)
+        write_jsonl(written, examples)
+        report = _write_subset(written, lambda name: aside(args.output_dir / name), options)
     print(f"{cleaned}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     print(f"{args.output_dir}: {summary(report)}")
 
@@ -184,7 +195,9 @@ def _choose(path: Path, found: Counter[str], decisive: Counter[str], options: Su
     kept = [name for name in found if name in known and name not in options.drop]
     kept = [name for name in kept if decisive[name] >= options.min_examples]
     if not kept:
-        raise ValueError(f"{path}: no relation has {options.min_examples} {options.count}; lower --min_examples.")
+        raise ValueError(
+            f"{final_name(path)}: no relation has {options.min_examples} {options.count}; lower --min_examples."
+        )
     return sorted(kept, key=lambda name: (-found[name], name))
 
 
@@ -196,15 +209,19 @@ def _draw(found: Counter[str], relations: Sequence[str], options: SubsetOptions)
 
 
 def _split(
-    path: Path, output_dir: Path, relations: Sequence[str], chosen: dict[str, set[int]], options: SubsetOptions
+    path: Path,
+    targets: Mapping[str, Path],
+    relations: Sequence[str],
+    chosen: dict[str, set[int]],
+    options: SubsetOptions,
 ) -> dict[str, Any]:
-    """Write train.jsonl and dev.jsonl by a seeded hash of example, pair or document; returns counts and lengths."""
-    kept: dict[str, Counter[str]] = {"train": Counter(), "dev": Counter()}
+    """Write train and dev by a seeded hash of example, pair or document; returns counts and lengths."""
+    kept: dict[str, Counter[str]] = {name: Counter() for name in targets}
     seen: Counter[str] = Counter()
     lengths: Counter[int] = Counter()
     known = set(relations)
     with ExitStack() as stack:
-        files = {name: stack.enter_context(atomic_writer(output_dir / f"{name}.jsonl")) for name in kept}
+        files = {name: stack.enter_context(atomic_writer(target)) for name, target in targets.items()}
         for number, example in read_cleaned(path, "split"):
             relation = example["relation"]
             place = seen[relation]
@@ -219,7 +236,7 @@ def _split(
         empty = [name for name in kept if not kept[name]]
         if empty:
             raise ValueError(
-                f"{path}: {lengths.total()} examples split by {options.split_by} leave {empty[0]} empty; "
+                f"{final_name(path)}: {lengths.total()} examples split by {options.split_by} leave {empty[0]} empty; "
                 "give more of them, or another --dev_fraction or --seed."
             )
     return {"read": seen.total(), "train": kept["train"], "dev": kept["dev"], "lengths": lengths}
@@ -240,8 +257,8 @@ def _dropped(found: Counter[str], relations: Sequence[str], options: SubsetOptio
     return reasons
 
 
-def plot(report: dict[str, Any], folder: Path) -> None:
-    """relations.png: examples by relation, most frequent first; lengths.png: words a sentence."""
+def plot(report: dict[str, Any], relations: Path, words: Path) -> None:
+    """Two images: examples by relation, most frequent first; words a sentence."""
     from matplotlib.figure import Figure  # here: slow to import; not pyplot, which would change the caller's backend
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
@@ -252,7 +269,7 @@ def plot(report: dict[str, Any], folder: Path) -> None:
     axes.set(yscale="log", xlabel="relation, by frequency", ylabel="examples")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "relations.png", dpi=150)
+    figure.savefig(relations, dpi=150)
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -263,4 +280,4 @@ def plot(report: dict[str, Any], folder: Path) -> None:
     axes.axvline(mean, color="black", linestyle=":")
     axes.set(xlabel=f"words a sentence (mean {mean:.1f})", ylabel="examples")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(folder / "lengths.png", dpi=150)
+    figure.savefig(words, dpi=150)

@@ -6,11 +6,14 @@ A document: {"docid", "text", "sentences_boundaries", "words_boundaries", "tripl
 
 from __future__ import annotations
 
+import zipfile
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from kadapter.data.jsonio import check_keys
+from kadapter.data.jsonio import check_keys, read_records, write_json, write_jsonl
 
 KEYS = ("docid", "text", "sentences_boundaries", "words_boundaries", "triples")
 
@@ -62,3 +65,24 @@ def _clean(triple: dict[str, Any], document: dict[str, Any], starts: list[int]) 
 
 def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
+
+
+def clean_file(raw: Path, name: str, part: Path) -> dict[str, Any]:
+    """Write the examples of one file to `part` and return the counts, which are kept beside it."""
+    counts: Counter[str] = Counter()
+    relations: Counter[str] = Counter()
+
+    def examples() -> Iterator[dict[str, Any]]:
+        source: Any = raw / name if raw.is_dir() else zipfile.Path(raw, name)
+        for number, document in read_records(source):
+            counts["documents"] += 1
+            for reason, example in clean_document(document, f"{raw / name}, record {number}"):
+                counts[f"dropped: {reason}" if example is None else "kept"] += 1
+                if example is not None:
+                    relations[example["relation"]] += 1
+                    yield example
+
+    write_jsonl(part, examples())
+    report = {"counts": counts, "relations": relations}
+    write_json(part.with_suffix(".counts"), report)  # its presence says that the part is whole
+    return report

@@ -97,7 +97,7 @@ class KAdapterPreTrainedModel(PreTrainedModel):
 
         A card is written where there is none.
         """
-        with atomic_folder(save_directory) as folder:
+        with atomic_folder(save_directory, "a model", self.get_memory_footprint()) as folder:
             super().save_pretrained(folder, push_to_hub=False, **kwargs)
         place = Path(save_directory)
         if kwargs.get("is_main_process", True) and not (place / CARD).exists():

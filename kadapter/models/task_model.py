@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from kadapter.configuration import BottleneckConfig, HeadConfig, KAdapterConfig
@@ -92,8 +91,8 @@ class TaskModel(KAdapterPreTrainedModel):
         weights = {name: state[name] for name in self.task_names()}
         values = {"backbone": self.config.backbone_config.model_type, "bottleneck": self.config.bottleneck}
         values |= {"adapters": list(self.encoder.adapters), "head": self.config.head}
-        with atomic_folder(folder) as path:
-            save_file(checkpoint.plain(weights), path / TASK_WEIGHTS, metadata={"format": "pt"})
+        with atomic_folder(folder, "the task's part of a model") as path:
+            checkpoint.save_tensors(checkpoint.plain(weights), path / TASK_WEIGHTS)
             (path / TASK_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod

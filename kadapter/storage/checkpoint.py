@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.tensor import DTensor
 
 from kadapter.configuration import AdapterConfig
+from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_folder
 from kadapter.storage.reading import disguise, read_object
 
@@ -138,6 +139,13 @@ def fill(module: nn.Module, state: State) -> None:
         module.load_state_dict(state, strict=False)
 
 
+def save_tensors(state: State, path: Path) -> None:
+    """Write a `.safetensors` file; raises WriteError where the place is full or unwritable."""
+    size = sum(value.numel() * value.element_size() for value in state.values())
+    with writing(path, "tensors", size):
+        save_file(state, path, metadata={"format": "pt"})
+
+
 # -- adapters alone ---------------------------------------------------------------------------------------------
 
 
@@ -145,10 +153,10 @@ def save_adapter(
     state: Mapping[str, torch.Tensor], config: AdapterConfig, folder: str | os.PathLike, head: State | None = None
 ) -> None:
     """Write an adapter's folder; `head` (what pretraining had on top of it) goes into a file of its own."""
-    with atomic_folder(folder) as path:
-        save_file(plain(state), path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    with atomic_folder(folder, "an adapter") as path:
+        save_tensors(plain(state), path / ADAPTER_WEIGHTS)
         if head:
-            save_file(plain(head), path / PRETRAINING_HEAD, metadata={"format": "pt"})
+            save_tensors(plain(head), path / PRETRAINING_HEAD)
         (path / ADAPTER_CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 

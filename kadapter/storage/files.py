@@ -2,108 +2,203 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import glob
 import os
 import shutil
-import tempfile
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from kadapter.storage.errors import writing
+from kadapter.storage.locks import try_lock
+
+FOLDERS_OPEN = os.name != "nt"  # Windows can neither open folders nor rename what is open
+
 
 def sync(path: Path) -> None:
-    """Make sure that a file or folder is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Make sure that a file or folder is on disk; Windows does so for folders itself."""
+    if path.is_dir() and not FOLDERS_OPEN:
+        return
+    descriptor = os.open(path, os.O_RDONLY if FOLDERS_OPEN else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-@contextmanager
-def atomic_writer(path: str | Path) -> Iterator[TextIO]:
-    """A text file that takes the name `path` only once it is completely on disk."""
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give the path of a file to write.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are private to the user, and the output should follow the umask.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    _remove_left_behind(path)
-    try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until the process ends, however it ends
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+# -- temporary folders --------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def scratch_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, deleted at the end unless it was renamed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left_behind(target)
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".new", dir=target.parent))
-    descriptor = os.open(made, os.O_RDONLY)
+def scratch_folder(target: Path, what: str = "", needed: int | None = None) -> Iterator[Path]:
+    """A temporary folder beside `target`, deleted at the end unless it was renamed.
+
+    Args:
+        what, needed: as in `writing`, for the error where the place is full or unwritable.
+    """
+    made = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.new")
+    with writing(target, what):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(target)
+        made.mkdir(mode=0o700)
+    folder = made.with_suffix(".tmp")  # what others may remove is held before it has this name
     try:
-        with suppress(OSError):  # some network file systems know no locks: there nothing is removed either
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        folder = made.rename(made.with_suffix(".tmp"))  # what others may remove is held before it has the name
-        try:
+        with _held(made), writing(folder, what, needed):
+            made.rename(folder)
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for leftover in (made, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Hold a temporary folder while the block runs, under whatever name; false where that failed."""
+    if not FOLDERS_OPEN:  # nothing is held there, and so nothing is removed
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield bool(try_lock(descriptor))
     finally:
         os.close(descriptor)
 
 
 def _remove_left_behind(path: Path) -> None:
-    """Delete what killed processes left of this file or folder: temporary ones that nobody holds."""
+    """Delete what killed processes left of this file or folder: temporary folders that nobody holds."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError):
-            descriptor = os.open(temporary, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(temporary) if temporary.is_dir() else temporary.unlink()
-            finally:
-                os.close(descriptor)
+        with suppress(OSError), _held(temporary) as ours:
+            if ours:
+                shutil.rmtree(temporary)
+
+
+# -- files --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def atomic_folder(target: str | os.PathLike) -> Iterator[Path]:
+def atomic_writer(path: str | Path, what: str = "") -> Iterator[TextIO]:
+    """A text file that takes the name `path` only once it is completely on disk."""
+    path = Path(path)
+    _refuse_folder(path)
+    with scratch_folder(path, what) as folder:
+        with (folder / path.name).open("x", encoding="utf-8", newline="\n") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(folder / path.name, path)
+
+
+@contextmanager
+def atomic_files(what: str = "") -> Iterator[Callable[[str | Path], Path]]:
+    """Files that belong together: the new ones take the places of the old ones all at once, as far as that goes.
+
+        with atomic_files() as aside:
+            write_jsonl(aside(folder / "train.jsonl"), train)
+            write_jsonl(aside(folder / "dev.jsonl"), dev)
+
+    `aside(path)` is where the file `path` is to be written. At the end of the block all are brought to disk, then the
+    old files are removed, then the new ones are renamed. The first one named is removed first and appears last, so
+    begin with the file without which nobody reads the others. A block that raises changes nothing. A killed process
+    leaves, by the moment of its death:
+
+    - while files are written or brought to disk: all old files as they were;
+    - while old files are removed: some of the old ones, without the first, and no new one;
+    - while new files are renamed: some of the new ones, without the first, and no old one.
+
+    So files of two sets never lie side by side. What it had written aside is deleted by the next call.
+    """
+    places: dict[Path, Path] = {}  # where a file will be -> where it is written
+    with ExitStack() as stack:
+
+        def aside(path: str | Path) -> Path:
+            path = Path(path)
+            _refuse_folder(path)
+            if any(os.path.abspath(path) == os.path.abspath(other) for other in places):
+                raise ValueError(f"{path} would be written twice; give each file a name of its own.")
+            places[path] = stack.enter_context(scratch_folder(path, what)) / path.name
+            return places[path]
+
+        yield aside
+        _take_places(places, what)
+
+
+def _take_places(places: dict[Path, Path], what: str) -> None:
+    for path, written in places.items():
+        with writing(path, what):
+            sync(written)
+    parents = {path.parent for path in places}
+    if len(places) > 1:
+        for path in places:
+            with writing(path, what):
+                path.unlink(missing_ok=True)
+        for parent in parents:  # else the disk might see the new names before the old ones are gone
+            sync(parent)
+    for path, written in reversed(places.items()):
+        with writing(path, what):
+            os.replace(written, path)
+    for parent in parents:
+        sync(parent)
+
+
+def append_line(path: Path, line: str, what: str = "") -> None:
+    """Add a line to a text file; where that fails, the file is as it was."""
+    data = f"{line}\n".encode()
+    with writing(path, what, len(data)), path.open("ab", buffering=0) as stream:
+        size = stream.tell()
+        try:
+            if stream.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            stream.truncate(size)
+            raise
+
+
+def _refuse_folder(path: Path) -> None:
+    with writing(path):
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give the path of a file to write.")
+
+
+# -- folders ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_folder(target: str | os.PathLike, what: str = "", needed: int | None = None) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well.
 
     A new folder appears by one rename. Into an existing one the files are moved over one by one; its JSON files
     go first and come back last, so that at no moment a mixture of old and new loads. A block that writes nothing
     (a process that is not the main one) changes nothing. Permissions follow the umask.
+
+    Args:
+        what, needed: as in `writing`, for the error where the place is full or unwritable.
     """
     target = Path(target)
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{target} is a file; give a folder to write.")
-    with scratch_folder(target) as folder:
+    with writing(target, what):
+        if target.exists() and not target.is_dir():
+            raise ValueError(f"{target} is a file; give a folder to write.")
+    with scratch_folder(target, what, needed) as folder:
         yield folder
         files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: p.suffix == ".json")
         if not files:
             return
         os.umask(mask := os.umask(0))  # the only way to read it
         for path in files:
-            path.chmod(0o666 & ~mask)  # safetensors and mkdtemp keep others out
+            path.chmod(0o666 & ~mask)  # safetensors and mkdir above keep others out
             sync(path)
         folder.chmod(0o777 & ~mask)
         if not target.exists():
             folder.rename(target)
         else:
-            for path in files:
+            places = {path: target / path.relative_to(folder) for path in files}
+            for place in places.values():
+                place.parent.mkdir(parents=True, exist_ok=True)
+            for path, place in places.items():
                 if path.suffix == ".json":
-                    (target / path.relative_to(folder)).unlink(missing_ok=True)
-            for path in files:
-                (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target / path.relative_to(folder))
+                    place.unlink(missing_ok=True)
+            for path, place in places.items():
+                path.replace(place)
         sync(target.parent)

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
 
+from kadapter import system
 from kadapter.training.arguments import TrainingArguments
 
 # How long processes wait for one that works alone. Data are prepared before they join; what is left are the scores and
@@ -62,12 +63,7 @@ def peak_memory_mib(device: torch.device) -> int:
     """MiB that tensors took of a GPU, or that this process took of the machine; 0 where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # bytes there, KiB elsewhere
+    return round(system.peak_memory_mib() or 0)
 
 
 def tell_deepspeed(accelerator: Accelerator, args: TrainingArguments, micro_batch_size: int) -> None:

@@ -82,12 +82,11 @@ def _run(
     if accelerator.is_main_process:
         content = run_content(task, args.data.data_dir, data, encoding, encoder, loaded, args.model.model_name_or_path)
     batch_size = flags.per_gpu_train_batch_size * flags.gradient_accumulation_steps * accelerator.num_processes
-    run = Run(accelerator, Path(flags.output_dir) / _name(args, encoder), args.values(), content, batch_size)
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
-    try:
-        return fit(run, model, task, data, args, ModelFiles(accelerator, encoding.tokenizer, adapter_alone))
-    finally:
-        run.close()
+    files = ModelFiles(accelerator, encoding.tokenizer, adapter_alone)
+    folder = Path(flags.output_dir) / _name(args, encoder)
+    with Run(accelerator, folder, args.values(), content, batch_size) as run:
+        return fit(run, model, task, data, args, files)
 
 
 def _name(args: Arguments, encoder: KAdapterModel) -> str:

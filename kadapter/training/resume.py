@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import save_file
 from torch import nn
 
-from kadapter.storage.checkpoint import fill, read_state_dict
+from kadapter.storage.checkpoint import fill, read_state_dict, save_tensors
+from kadapter.storage.errors import writing
 from kadapter.storage.files import sync
 from kadapter.storage.manifest import MANIFEST, find_fault, write_manifest
 from kadapter.storage.reading import read_object
@@ -58,6 +58,26 @@ def save_checkpoint(
     Of later steps are those that were passed over when the run was resumed.
     """
     target, aside = folder / f"checkpoint-{progress.step}", folder / f".checkpoint-{progress.step}.tmp"
+    try:
+        with writing(aside, "a checkpoint"):
+            _write(accelerator, aside, model, schedule, progress)
+    except BaseException:
+        if accelerator.is_main_process:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    if accelerator.is_main_process:
+        shutil.rmtree(target, ignore_errors=True)
+        aside.rename(target)
+        sync(folder)
+        found = checkpoints(folder)
+        at = found.index(target) + 1
+        for other in (*found[: max(0, at - keep)], *found[at:]):
+            shutil.rmtree(other)
+    accelerator.wait_for_everyone()
+
+
+def _write(accelerator: Accelerator, aside: Path, model: nn.Module, schedule: Any, progress: Any) -> None:
+    """All of a checkpoint into a new folder, and on disk."""
     if accelerator.is_main_process:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
@@ -68,7 +88,7 @@ def save_checkpoint(
     trained = trained_state(accelerator, model)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_file({name: value.contiguous() for name, value in trained.items()}, aside / TRAINED)
+        save_tensors({name: value.contiguous() for name, value in trained.items()}, aside / TRAINED)
         state = {
             "progress": asdict(progress),
             "schedule": schedule.state_dict(),
@@ -78,14 +98,6 @@ def save_checkpoint(
         write_manifest(aside)
         for path in (*aside.rglob("*"), aside):
             sync(path)
-        shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
-        sync(folder)
-        found = checkpoints(folder)
-        at = found.index(target) + 1
-        for other in (*found[: max(0, at - keep)], *found[at:]):
-            shutil.rmtree(other)
-    accelerator.wait_for_everyone()
 
 
 def find_checkpoint(accelerator: Accelerator, folder: Path) -> Path | None:

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from accelerate.utils import broadcast_object_list
 from tensorboardX import SummaryWriter
 
 from kadapter.data.jsonio import write_json, write_jsonl
+from kadapter.storage.errors import writing
+from kadapter.storage.files import append_line
+from kadapter.storage.locks import exclusive
 from kadapter.storage.runs import ARGUMENTS, METRICS, RESULTS, read_metrics, read_record, read_results
 from kadapter.training.arguments import TrainingArguments
 
@@ -71,7 +75,10 @@ def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str
 
 
 class Run:
-    """A run's folder, and what went into the run.
+    """A run's folder, which is its alone until it is closed or the process ends, and what went into the run.
+
+        with Run(accelerator, folder, arguments, content, batch_size) as run:
+            ...
 
     Args:
         accelerator: tells which process writes.
@@ -82,6 +89,8 @@ class Run:
 
     Raises:
         ValueError: the folder holds a run with other arguments or of other content, or is a file.
+        BlockingIOError: another process writes there; nothing in the folder is touched.
+        SystemExit: the same, in a process that is not the main one.
     """
 
     def __init__(
@@ -95,20 +104,38 @@ class Run:
         self.accelerator, self.folder = accelerator, Path(folder)
         self.arguments, self.content, self.batch_size = dict(arguments), dict(content), batch_size
         self.writer: SummaryWriter | None = None
+        self._lock = ExitStack()
+        failure: Exception | None = None
         if accelerator.is_main_process:
-            self._prepare()
+            try:
+                self._prepare()
+            except Exception as error:
+                failure = error
+                self._lock.close()
+        shared = [failure is not None, self.batch_size]
         if accelerator.num_processes > 1:
-            shared = [self.batch_size]
             broadcast_object_list(shared)
-            (self.batch_size,) = shared
+        if failure is not None:
+            raise failure
+        if shared[0]:  # the main process tells why
+            raise SystemExit(1)
+        self.batch_size = int(shared[1])
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def _prepare(self) -> None:
-        if self.arguments["overwrite_output_dir"] or not self.arguments["restore"]:
-            shutil.rmtree(self.folder, ignore_errors=True)
         for place in (self.folder, *self.folder.parents):
             if place.is_file():
                 raise ValueError(f"{place} is a file, and the run's folder would be {self.folder}; move it away.")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock.enter_context(exclusive(self.folder, "give another --comment or --output_dir"))
+        if self.arguments["overwrite_output_dir"] or not self.arguments["restore"]:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        with writing(self.folder, "the run"):
+            self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".checkpoint-*.tmp"):
             shutil.rmtree(leftover)
         path = self.folder / ARGUMENTS
@@ -159,10 +186,17 @@ class Run:
         if path.is_file():
             rows = read_results(self.folder)
             write_jsonl(path, [row for row in rows if row["global_step"] <= step and row["split"] == "dev"])
-        self.writer = SummaryWriter(str(self.folder), purge_step=step or None, flush_secs=30)
+        with writing(self.folder, "TensorBoard's events"):
+            # Without a bound on its queue: else a step would wait for ever once the thread that empties it has died.
+            self.writer = SummaryWriter(str(self.folder), purge_step=step or None, max_queue=0, flush_secs=30)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self.writer is not None:
+            if _is_dead(self.writer):
+                _abandon(self.writer)
+                self.writer = None
+                logger.error("%s: TensorBoard's events end at step %d, see the error above.", self.folder, step)
+                return
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
@@ -179,8 +213,7 @@ class Run:
                 "metrics": dict(metrics),
                 "seconds": round(seconds, 3),
             }
-            with (self.folder / RESULTS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, allow_nan=False) + "\n")
+        append_line(self.folder / RESULTS, json.dumps(row, allow_nan=False), "a result")
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if self.accelerator.is_main_process:
@@ -198,8 +231,28 @@ class Run:
         return {**before, **metrics}
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        """Let others have the folder; may be called again."""
+        writer, self.writer = self.writer, None
+        try:
+            if writer is not None:
+                writer.close()
+        except OSError as error:  # no reason to lose the run, or to hide what ended it
+            _abandon(writer)
+            logger.error("%s: TensorBoard's last events are lost (%s).", self.folder, error)
+        finally:
+            self._lock.close()
+
+
+def _is_dead(writer: SummaryWriter) -> bool:
+    """Whether the thread that writes its events has died, which a full disk does to it."""
+    return not writer.file_writer.event_writer._worker.is_alive()
+
+
+def _abandon(writer: SummaryWriter) -> None:
+    """Let nothing wait for events that nobody writes any more, not even the end of the process."""
+    events = writer.file_writer.event_writer
+    events._event_queue.cancel_join_thread()
+    events._closed = True
 
 
 def _versions() -> dict[str, str]:
