@@ -244,7 +244,7 @@ def test_cleaning_workers_end_with_a_parent_that_is_killed(holder, tmp_path):
 import sys, time
 from concurrent.futures import ProcessPoolExecutor
 sys.path.insert(0, "scripts")
-from clean_T_REx import end_with_parent
+from kadapter.system import end_with_parent
 with ProcessPoolExecutor(2, initializer=end_with_parent) as pool:
     list(pool.map(int, [1, 2, 3]))
     print("held", flush=True)
