@@ -16,7 +16,8 @@ from pathlib import Path
 
 from kadapter.console import place, run
 from kadapter.tasks.glue import glue_task
-from kadapter.training.arguments import TaskArguments, flag, parse_recipe
+from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import finetune
 
 DEFAULTS = {

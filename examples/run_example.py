@@ -14,7 +14,8 @@ import torch
 from kadapter import RobertawithAdapter
 from kadapter.console import local_path, run
 from kadapter.storage.pretrained import read_tokenizer
-from kadapter.training.arguments import TaskArguments, flag, parse
+from kadapter.training.arguments import TaskArguments
+from kadapter.training.flags import flag, parse
 
 
 @dataclass(frozen=True, kw_only=True)

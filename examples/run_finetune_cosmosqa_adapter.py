@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from kadapter.console import run
 from kadapter.tasks.multiple_choice import CosmosQA
-from kadapter.training.arguments import TaskArguments, flag, parse_recipe
+from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import finetune
 
 READERS = ("read_examples_origin", "read_examples_add_evidence")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from kadapter.console import local_path, run
 from kadapter.tasks.entity_typing import OpenEntity
-from kadapter.training.arguments import TaskArguments, flag, parse_recipe
+from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import finetune
 
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 
 from kadapter.console import run
 from kadapter.tasks.semeval import Semeval
-from kadapter.training.arguments import TaskArguments, flag, parse_recipe
+from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import finetune
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from kadapter.console import local_path, run
 from kadapter.tasks.relations import Tacred
-from kadapter.training.arguments import TaskArguments, flag, parse_recipe
+from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import finetune
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from kadapter.console import local_path, run
 from kadapter.tasks.entity_typing import TrexTyping
 from kadapter.tasks.relations import TrexRelations
-from kadapter.training.arguments import PretrainingArguments, flag, parse_recipe
+from kadapter.training.arguments import PretrainingArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import pretrain
 from kadapter.training.task import Task
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 
 from kadapter.console import run
 from kadapter.tasks.masked_lm import MaskedLM
-from kadapter.training.arguments import PretrainingArguments, flag, parse_recipe
+from kadapter.training.arguments import PretrainingArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import pretrain
 
 

@@ -4,17 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kadapter.configuration import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig
+    from kadapter.configuration import KAdapterConfig
     from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
     from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
     from kadapter.models.task_model import TaskModel
+    from kadapter.shapes import AdapterConfig, BottleneckConfig, HeadConfig
     from kadapter.storage.original import load_original
 
 # Public name -> the module that defines it.
 _MODULES = {
-    "AdapterConfig": "configuration",
-    "BottleneckConfig": "configuration",
-    "HeadConfig": "configuration",
+    "AdapterConfig": "shapes",
+    "BottleneckConfig": "shapes",
+    "HeadConfig": "shapes",
     "KAdapterConfig": "configuration",
     "KAdapterModel": "models.modeling",
     "KnowledgeAdapter": "models.adapter",

@@ -7,7 +7,7 @@ from conftest import TINY_ADAPTER
 from transformers import AutoConfig, AutoModel, BertConfig, RobertaConfig
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel
-from kadapter.configuration import default_taps
+from kadapter.shapes import default_taps
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from conftest import ROOT, load_script
 
 from kadapter import console
 from kadapter.console import Number, Parser, absolute, local_path, named_place, outside, place
-from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments, parse
+from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments
+from kadapter.training.flags import parse
 
 EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py"))
 SCRIPTS = sorted(

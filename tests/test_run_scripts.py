@@ -10,7 +10,7 @@ import sys
 import pytest
 from conftest import DATA, ROOT, load_script
 
-from kadapter.configuration import default_taps
+from kadapter.shapes import default_taps
 
 SCRIPTS = {
     "run_pretrain_fac-adapter": "run_pretrain_fac_adapter",

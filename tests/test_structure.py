@@ -13,6 +13,7 @@ LIBRARY = ROOT / "kadapter"
 # Floor by floor from the ground: what stands on one floor does not know its neighbour there.
 FLOORS = (
     ("fields", "system"),
+    ("shapes",),
     ("configuration", "console"),
     ("storage",),
     ("models", "data"),

@@ -28,6 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Feature
 from kadapter.storage.files import scratch_folder
+from kadapter.storage.locks import in_turn
 from kadapter.storage.manifest import find_fault, write_manifest
 from kadapter.storage.reading import read_object
 
@@ -114,13 +115,14 @@ def load_features(
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
     place = Path(cache_dir or default_cache()) / store_name(source, path, split, encoding)
-    if overwrite:
-        shutil.rmtree(place, ignore_errors=True)
-    found = _open(place) if place.is_dir() else None
+    found = None if overwrite else _open(place, tell=False)
     if found is None:
-        shutil.rmtree(place, ignore_errors=True)  # a damaged one
-        _build(place, path, partial(source.read, path, split), source, encoding, num_workers)
-        found = _open(place)
+        with in_turn(place):  # of the processes of a job one builds, and the others find what it built
+            found = None if overwrite else _open(place)
+            if found is None:
+                shutil.rmtree(place, ignore_errors=True)  # an old one, or a damaged one
+                _build(place, path, partial(source.read, path, split), source, encoding, num_workers)
+                found = _open(place)
     if found is None:
         raise ValueError(f"{place} is damaged again as soon as it is made; look at the disk, or give another folder.")
     store, counts = found
@@ -128,8 +130,13 @@ def load_features(
     return store
 
 
-def _open(place: Path) -> tuple[datasets.Dataset, dict[str, dict[str, int]]] | None:
-    """A store and its counts; None, said in the log, where it is damaged. Sizes alone are compared, for speed."""
+def _open(place: Path, tell: bool = True) -> tuple[datasets.Dataset, dict[str, dict[str, int]]] | None:
+    """A store and its counts; None where there is none, or, said in the log, where it is damaged.
+
+    Sizes alone are compared, for speed.
+    """
+    if not place.is_dir():
+        return None
     fault = find_fault(place, (COUNTS,), digests=False)
     if fault is None:
         try:
@@ -137,7 +144,8 @@ def _open(place: Path) -> tuple[datasets.Dataset, dict[str, dict[str, int]]] | N
             return datasets.load_from_disk(str(place)), counts
         except Exception as error:  # a cache: whatever its files raise, it is made anew
             fault = f"{type(error).__name__}: {error}"
-    logger.warning("the feature store %s is damaged (%s): it is made anew.", place, fault)
+    if tell:
+        logger.warning("the feature store %s is damaged (%s): it is made anew.", place, fault)
     return None
 
 

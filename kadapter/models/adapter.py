@@ -15,7 +15,7 @@ from transformers import BertConfig
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.models.bert.modeling_bert import BertEncoder
 
-from kadapter.configuration import AdapterConfig
+from kadapter.shapes import AdapterConfig
 
 
 def encoder_config(config: AdapterConfig, attn_implementation: str | None = None) -> BertConfig:

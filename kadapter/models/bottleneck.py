@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from kadapter.configuration import BottleneckConfig
+from kadapter.shapes import BottleneckConfig
 
 SITES = ("attention.output", "output")  # of a layer
 PARTS = {"dense", "dropout", "LayerNorm"}  # of a site: LayerNorm(dropout(dense(x)) + residual)

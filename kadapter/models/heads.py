@@ -19,7 +19,8 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertAttention
 from transformers.utils import ModelOutput
 
-from kadapter.configuration import IGNORE, HeadConfig
+from kadapter.configuration import IGNORE
+from kadapter.shapes import HeadConfig
 
 
 @dataclass

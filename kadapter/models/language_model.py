@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM
 
-from kadapter.configuration import HeadConfig
 from kadapter.models.heads import MaskedLMHead
 from kadapter.models.task_model import TaskModel
+from kadapter.shapes import HeadConfig
 from kadapter.storage.checkpoint import check_finite
-from kadapter.storage.pretrained import read_config, untold
+from kadapter.storage.pretrained import read_config, without_transformers_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def pretrained_head(source: str | os.PathLike, **hub: Any) -> dict[str, torch.Te
     """
     if type(read_config(source, **hub)) not in MODEL_FOR_MASKED_LM_MAPPING:
         return None
-    with untold():
+    with without_transformers_warnings():
         whole, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32, **hub)
     of_backbone = {id(p) for p in whole.base_model.parameters()}
     own = {name for name, p in whole.named_parameters() if id(p) not in of_backbone}

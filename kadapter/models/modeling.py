@@ -19,11 +19,12 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from kadapter.configuration import AdapterConfig, BottleneckConfig, KAdapterConfig
+from kadapter.configuration import KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import insert_bottlenecks
 from kadapter.models.fusion import Fusion
 from kadapter.models.parts import NamedParts
+from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
 from kadapter.storage.files import atomic_folder
 from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved, read_config

@@ -11,10 +11,11 @@ from typing import Any, Self
 from torch import nn
 from transformers import PreTrainedModel
 
-from kadapter.configuration import FROZEN_PARTS, AdapterConfig, BottleneckConfig, KAdapterConfig, default_taps
+from kadapter.configuration import FROZEN_PARTS, KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
 from kadapter.models.fusion import Fusion
+from kadapter.shapes import AdapterConfig, BottleneckConfig, default_taps
 from kadapter.storage import checkpoint
 from kadapter.storage.card import ADAPTER_FILES, CARD, push, write_card
 from kadapter.storage.original import count_taps, read_adapter

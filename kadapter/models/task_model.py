@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from kadapter.configuration import BottleneckConfig, HeadConfig, KAdapterConfig
+from kadapter.configuration import KAdapterConfig, checked_task
 from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
 from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
+from kadapter.shapes import BottleneckConfig, HeadConfig
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
 from kadapter.storage.reading import read_object
@@ -90,9 +91,9 @@ class TaskModel(KAdapterPreTrainedModel):
         state = self.state_dict() if state_dict is None else state_dict
         weights = {name: state[name] for name in self.task_names()}
         values = {"backbone": self.config.backbone_config.model_type, "bottleneck": self.config.bottleneck}
-        values |= {"adapters": list(self.encoder.adapters), "head": self.config.head}
+        values |= {"adapters": list(self.encoder.adapters), "head": self.config.head, "task": self.config.task}
         with atomic_folder(folder, "the task's part of a model") as path:
-            checkpoint.save_tensors(checkpoint.plain(weights), path / TASK_WEIGHTS)
+            checkpoint.save_tensors(checkpoint.cpu_copies(weights), path / TASK_WEIGHTS)
             (path / TASK_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -113,6 +114,7 @@ class TaskModel(KAdapterPreTrainedModel):
         if bottleneck is not None:
             encoder.add_bottlenecks(bottleneck)
         model = cls.from_encoder(encoder, head)
+        model.config.task = checked_task(values.get("task"), path / TASK_CONFIG)
         of_task = set(model.task_names())
         rest = {name: value for name, value in model.state_dict().items() if name not in of_task}
         checkpoint.load_strict(model, rest | state, path)
@@ -188,7 +190,7 @@ def _saved_parts(
     """
     family = encoder.config.backbone_config.model_type
     try:
-        if unknown := sorted(values.keys() - set(TASK_KEYS)):
+        if unknown := sorted(values.keys() - {*TASK_KEYS, "task"}):
             raise ValueError(f"unknown keys {unknown}; known are {list(TASK_KEYS)}.")
         if values["backbone"] != family:
             raise ValueError(f"it belongs to a backbone of the family {values['backbone']!r}, not {family!r}.")

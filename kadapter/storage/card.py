@@ -11,7 +11,8 @@ from typing import Any
 from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import EntryNotFoundError
 
-from kadapter.configuration import AdapterConfig, KAdapterConfig
+from kadapter.configuration import KAdapterConfig
+from kadapter.shapes import AdapterConfig
 from kadapter.storage.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD
 from kadapter.storage.files import atomic_writer
 

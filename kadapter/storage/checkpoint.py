@@ -20,7 +20,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.tensor import DTensor
 
-from kadapter.configuration import AdapterConfig
+from kadapter.shapes import AdapterConfig
 from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_folder
 from kadapter.storage.reading import disguise, read_object
@@ -154,9 +154,9 @@ def save_adapter(
 ) -> None:
     """Write an adapter's folder; `head` (what pretraining had on top of it) goes into a file of its own."""
     with atomic_folder(folder, "an adapter") as path:
-        save_tensors(plain(state), path / ADAPTER_WEIGHTS)
+        save_tensors(cpu_copies(state), path / ADAPTER_WEIGHTS)
         if head:
-            save_tensors(plain(head), path / PRETRAINING_HEAD)
+            save_tensors(cpu_copies(head), path / PRETRAINING_HEAD)
         (path / ADAPTER_CONFIG).write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
@@ -215,6 +215,6 @@ def check_shape(
         raise ValueError(f"{source} does not describe {weights} ({reason}); take both from the same save.")
 
 
-def plain(state: Mapping[str, torch.Tensor]) -> State:
+def cpu_copies(state: Mapping[str, torch.Tensor]) -> State:
     """Copies on the CPU that share no memory, as safetensors wants them."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}

@@ -85,6 +85,8 @@ def _number(error: Exception, path: Path) -> int | None:
         named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
         ours = not named or any(_concerns(name, path) for name in named)
         return error.errno if ours and error.errno in MENDS else None
+    if isinstance(earlier := error.__context__, OSError):  # closing a file after it raised another error
+        return _number(earlier, path)
     if type(error).__name__ not in ("SafetensorError", "RuntimeError", "Exception"):
         return None
     for number in _QUOTED:

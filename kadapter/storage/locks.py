@@ -7,8 +7,9 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,23 @@ def exclusive(target: str | os.PathLike, mend: str) -> Iterator[None]:
                 path.unlink()  # before it is free, so that nobody's is deleted
             _held.discard(descriptor)
             os.close(descriptor)
+
+
+@contextmanager
+def in_turn(target: str | os.PathLike) -> Iterator[None]:
+    """As `exclusive`, but wait, however long, until those are done who write there."""
+    with ExitStack() as stack:
+        told = False
+        while True:
+            try:
+                stack.enter_context(exclusive(target, "stop it"))
+                break
+            except BlockingIOError as error:
+                if not told:
+                    logger.info("waiting: %s", str(error).partition(";")[0])
+                told = True
+                time.sleep(0.2)
+        yield
 
 
 def _open_locked(path: Path, mend: str) -> int:

@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from transformers.utils import cached_file
 
-from kadapter.configuration import AdapterConfig
+from kadapter.shapes import AdapterConfig
 from kadapter.storage.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     State,
+    cpu_copies,
     fill,
     load_strict,
-    plain,
     read_own_adapter,
     read_state_dict,
     shape_of,
@@ -173,4 +173,4 @@ def original_state(module: nn.Module, pretraining: bool = False) -> tuple[State,
     if one and "task_dense.weight" not in rest:
         rest["task_dense.weight"] = torch.zeros_like(one[0])
         rest["task_dense.bias"] = torch.zeros(one[0].shape[0])
-    return plain(rest), plain(backbone)
+    return cpu_copies(rest), cpu_copies(backbone)

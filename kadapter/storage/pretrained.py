@@ -46,7 +46,7 @@ Shapes = dict[str, list[int]]  # of tensors, by name
 
 
 @contextmanager
-def untold() -> Iterator[None]:
+def without_transformers_warnings() -> Iterator[None]:
     """Without the table of keys by which transformers tells of the pooler and of unused heads at each loading."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -160,7 +160,7 @@ def load_backbone(source: str | os.PathLike, **options: Any) -> PreTrainedModel:
         ValueError: weights are missing, misshapen or not finite, of which transformers would only warn.
     """
     config = options.get("config")
-    with _named(source, options), untold():
+    with _named(source, options), without_transformers_warnings():
         if config is not None and type(config) in MODEL_MAPPING:
             _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
         backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
@@ -187,7 +187,7 @@ def load_saved(
     """
     with _named(source, options):
         _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
-        with untold():
+        with without_transformers_warnings():
             model, info = load(source, config=config, output_loading_info=True, **options)
         unexpected = [key for key in info["unexpected_keys"] if not key.startswith("head.")]
         _check_loaded(model, info, source, unexpected)

@@ -15,11 +15,12 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE, HeadConfig
+from kadapter.configuration import IGNORE
 from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Feature, Template, tokenize_pieces
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, checked, read_records
+from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers
 from kadapter.training.task import Predictions, Scores, Task
 

@@ -19,6 +19,7 @@ from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, w
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, checked, read_records, write_json
 from kadapter.data.labels import read_labels
+from kadapter.storage.locks import in_turn
 from kadapter.tasks.scores import f1, numbers, rounded
 from kadapter.training.task import Predictions, Scores, Task
 
@@ -118,18 +119,24 @@ class Figer(EntityTyping):
         Raises:
             FileNotFoundError, ValueError: a file is missing or broken; then no labels are written.
         """
-        task = cls.for_folder(folder)
-        if task.labels:
-            return task
-        paths = {split: task.path(folder, split) for split in cls.splits}
-        if not paths["train"].is_file():
-            raise FileNotFoundError(f"{paths['train']} is missing; put the data there or give another --data_dir.")
+        task, path = cls.for_folder(folder), Path(folder) / "labels.json"
+        if not task.labels and not task.path(folder, "train").is_file():
+            raise FileNotFoundError(
+                f"{task.path(folder, 'train')} is missing; put the data there or give another --data_dir."
+            )
+        if not task.labels:
+            with in_turn(path):  # of the processes of a job one collects
+                if not path.is_file():
+                    write_json(path, task._collected(folder))
+        return cls.for_folder(folder)
+
+    def _collected(self, folder: str | Path) -> list[str]:
         labels: dict[str, None] = {}
+        paths = {split: self.path(folder, split) for split in self.splits}
         for split in [split for split, path in paths.items() if path.is_file()]:
-            for example in task.read(paths[split], split):
+            for example in self.read(paths[split], split):
                 labels.update(dict.fromkeys(example["labels"]))
-        write_json(Path(folder) / "labels.json", list(labels))
-        return cls(labels=tuple(labels))
+        return list(labels)
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         """Also, as `top_...`, those of the original's loop (docs/deviations.md, 26)."""

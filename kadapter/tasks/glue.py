@@ -22,10 +22,11 @@ from scipy.stats import rankdata
 from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE, HeadConfig
+from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, encode_texts
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import checked, read_lines
+from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded
 from kadapter.training.task import Predictions, Scores, Task

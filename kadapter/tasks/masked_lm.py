@@ -17,13 +17,13 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import HeadConfig
 from kadapter.data.collation import Augment
 from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Feature, Template
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import read_lines
 from kadapter.models.language_model import start_from_backbone
+from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers
 from kadapter.training.task import Predictions, Scores, Task
 

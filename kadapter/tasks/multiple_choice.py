@@ -17,10 +17,11 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE, HeadConfig
+from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Feature, Template, tokenize_pieces, truncate_pair
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, split_path, write_jsonl
+from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded
 from kadapter.training.task import Predictions, Scores, Task, report_option

@@ -15,10 +15,11 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from kadapter.configuration import AdapterConfig, KAdapterConfig, is_causal
+from kadapter.configuration import KAdapterConfig, is_causal
 from kadapter.data.features import Encoding, load_features
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
+from kadapter.shapes import AdapterConfig
 from kadapter.storage.pretrained import read_config, read_tokenizer
 from kadapter.training.arguments import Arguments, ModelArguments, PretrainingArguments, TaskArguments
 from kadapter.training.content import run_content

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Self
 from datasets import Dataset, Features
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import HeadConfig
 from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
 from kadapter.data.encoding import Feature
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import split_path
 from kadapter.data.labels import read_labels
+from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
 Scores = dict[str, float]

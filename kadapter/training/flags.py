@@ -1,0 +1,136 @@
+"""Flags: fields of a dataclass as an argparse group, with their kinds and ranges; and parsing them.
+
+Every flag of the original's run scripts is accepted with its meaning, or named with the reason why it does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING, field, fields
+from pathlib import Path
+from typing import Any
+
+from kadapter.console import Number, Parser, outside
+
+logger = logging.getLogger(__name__)
+
+# Flags of the original that no longer do anything, and why.
+OBSOLETE = {
+    "model_type": "the model's own configuration tells its family",
+    "config_name": "the configuration is read with the model",
+    "do_lower_case": "the tokenizer's own configuration tells it",
+    "fp16_opt_level": "--fp16 is torch's own mixed precision, without apex",
+    "local_rank": "torchrun tells each process its rank",
+    "server_ip": "attach a debugger with python -m debugpy instead",
+    "server_port": "attach a debugger with python -m debugpy instead",
+    "eval_all_checkpoints": "the checkpoint chosen on dev is evaluated",
+    "test_mode": "it tested the original's freezing",
+    "my_model_name": "--comment names a run",
+    "report_steps": "--logging_steps says how often the loss is logged",
+    "meta_bertmodel": "give the backbone as --model_name_or_path",
+    "predict_batch_size": "--eval_batch_size serves prediction too",
+    "iterations_per_loop": "it was for TPUs",
+    **dict.fromkeys(
+        ("use_tpu", "tpu_name", "tpu_zone", "gcp_project", "master", "num_tpu_cores"), "accelerate finds the devices"
+    ),
+}
+
+
+def flag(
+    help: str,
+    default: Any = MISSING,
+    aliases: tuple[str, ...] = (),
+    choices: Any = None,
+    factory: Any = MISSING,
+    within: str | None = None,
+    type: Callable[[str], Any] | None = None,
+) -> Any:
+    """A field that is a flag.
+
+    Args:
+        within: where a number may lie, such as "[0, inf)" (`kadapter.console.outside`).
+        type: what makes the value of its text, where the field's own type does not: `local_path`, `place`.
+    """
+    metadata = {"help": help, "aliases": aliases, "choices": choices, "within": within, "type": type}
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def boolean(text: str) -> bool:
+    """ "" / False / false / 0 / no and True / true / 1 / yes; the original takes any text but "" as true."""
+    lowered = text.strip().lower()
+    if lowered in ("", "false", "0", "no", "none"):
+        return False
+    if lowered in ("true", "1", "yes"):
+        return True
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false; write True, False or ''")
+
+
+def check_ranges(group: Any) -> None:
+    """Refuse numbers outside of their flags' ranges, however the group was made; raises ValueError."""
+    for f in fields(group):
+        value, within = getattr(group, f.name), f.metadata["within"]
+        if within and value is not None and (wrong := outside(value, within)):
+            raise ValueError(f"--{f.name} is {value}; {wrong}.")
+
+
+def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
+    """One argparse group from a dataclass of `flag`s."""
+    hints = typing.get_type_hints(group)
+    title = (group.__doc__ or "").strip().splitlines()[0].rstrip(".")
+    target = parser.add_argument_group(title)
+    for f in fields(group):
+        kind, options = hints[f.name], {"help": f.metadata["help"], "choices": f.metadata["choices"]}
+        if isinstance(kind, types.UnionType):
+            kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+        if typing.get_origin(kind) is list:
+            options.update(type=f.metadata["type"], action="append", default=[], metavar="NAME=PATH")
+            del options["choices"]
+        elif kind is bool:
+            options.update(type=boolean, nargs="?", const=True, default=f.default)
+        else:
+            required = f.default is MISSING
+            within, convert = f.metadata["within"], f.metadata["type"] or kind
+            convert = Number(kind, within) if within else convert
+            options.update(type=convert, default=None if required else f.default, required=required)
+        if f.default not in (MISSING, None, "") and kind is not list:
+            options["help"] += " (default: %(default)s)"
+        target.add_argument(f"--{f.name}", *f.metadata["aliases"], **options)
+
+
+def parse(description: str | None, groups: list[type], argv: list[str] | None = None, **defaults: Any) -> list[Any]:
+    """Parse a command line into one instance of each group; a recipe's own defaults go into `defaults`.
+
+    A mistake ends the program with argparse's message before any work starts.
+    """
+    parser = Parser(description)
+    for group in groups:
+        add_arguments(parser, group)
+    for name in OBSOLETE:
+        parser.add_argument(f"--{name}", nargs="?", default=None, const="", help=argparse.SUPPRESS)
+    parser.set_defaults(**defaults | ({"adapter_list": None} if "adapter_list" in defaults else {}))
+    namespace = vars(parser.parse_args(argv))
+    if namespace.get("adapter_list", "") is None:
+        namespace["adapter_list"] = _own_taps(
+            defaults["adapter_list"], parser.get_default("model_name_or_path"), namespace["model_name_or_path"]
+        )
+    for name, reason in OBSOLETE.items():
+        if namespace[name] is not None:
+            logger.warning("--%s is accepted but does nothing: %s.", name, reason)
+    try:
+        return [group(**{f.name: namespace[f.name] for f in fields(group)}) for group in groups]
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _own_taps(taps: str, backbone: str, given: str) -> str:
+    """A recipe's own taps, which are of its own backbone; with another one they follow its depth."""
+    if Path(given).name == Path(backbone).name:
+        return taps
+    logger.warning("taps follow the depth of %s: %s are of %s; --adapter_list gives others.", given, taps, backbone)
+    return ""
