@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,3 +205,46 @@ def test_a_second_start_of_a_run_is_refused_in_all_its_processes_and_one_killed_
     holder.communicate()
     finished(launch[1:], tmp_path)
     assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes_in_the_same_steps(tiny_backbone, world, tmp_path):
+    """Six steps by one process, six by two: the losses of twelve by one, with the same examples in each step."""
+    flags = ["--eval_steps", 3, "--save_steps", 6, "--adapter_dropout", 0, "--per_gpu_train_batch_size", 4]
+    flags += ["--max_steps", 12, "--gradient_accumulation_steps", 2]
+    arguments = ["run_pretrain_lin_adapter", tiny_backbone, world / "find_head"]
+    finished(command(*arguments, tmp_path / "one", *flags), tmp_path)
+    finished(command(*arguments, tmp_path / "two", *flags), tmp_path)
+    run = only_run(tmp_path / "two")
+    shutil.rmtree(run / "checkpoint-12")  # as if killed after step 6
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    finished([*two, *command(*arguments, tmp_path / "two", *flags)], tmp_path)
+    record = json.loads((run / "args.json").read_text())
+    assert (record["batch_size"], record["processes"]) == (8, 2)
+    whole = dev_losses(only_run(tmp_path / "one"))
+    assert [row[:2] for row in dev_losses(run)] == [row[:2] for row in whole]
+    np.testing.assert_allclose([r[2] for r in dev_losses(run)], [r[2] for r in whole], rtol=1e-5)
+    three = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "3"]
+    shutil.rmtree(run / "checkpoint-12")
+    done = subprocess.run(
+        [sys.executable, *three, *command(*arguments, tmp_path / "two", *flags)],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "this run takes 8 examples a step, which 3 processes cannot share out evenly" in done.stderr
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_tokenizes_and_the_other_waits_for_its_store(tiny_backbone, world, tmp_path):
+    arguments = ["run_pretrain_fac_adapter", tiny_backbone, world / "trex-rc", tmp_path / "runs"]
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    finished([*two, *command(*arguments, "--prepare_only")], tmp_path)
+    stores = list((tmp_path / "features" / "kadapter").iterdir())
+    assert sorted(path.name for path in stores if not path.name.startswith(".")) == sorted(
+        path.name for path in stores
+    )  # nothing is left behind
+    assert len(stores) == 2
+    assert not (tmp_path / "runs").exists()

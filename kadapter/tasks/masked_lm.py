@@ -27,7 +27,7 @@ from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers
 from kadapter.training.task import Predictions, Scores, Task
 
-LINES_TOGETHER = 100  # that are strung together and cut into blocks; only the last block of them is shorter
+LINES_TOGETHER = 100  # that are joined and cut into blocks; only the last block of them is shorter
 TEXT_SCHEMA = Features(
     {
         "lines": List(Value("string")),
