@@ -23,7 +23,8 @@ from kadapter import (
     TaskModel,
     load_original,
 )
-from kadapter.data.features import Encoding, load_features
+from kadapter.data.encoding import Encoding
+from kadapter.data.features import load_features
 from kadapter.data.jsonio import read_records
 from kadapter.data.labels import read_labels
 from kadapter.models.language_model import pretrained_head

@@ -18,7 +18,8 @@ from transformers import AlbertConfig, AutoModelForMaskedLM, BertConfig, Electra
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel
 from kadapter.data.collation import Collator
-from kadapter.data.features import Encoding, load_features
+from kadapter.data.encoding import Encoding
+from kadapter.data.features import load_features
 from kadapter.models.language_model import pretrained_head, start_from_backbone
 from kadapter.tasks.masked_lm import MaskedLM, Masking, encode_text, masked_lm_scores, read_text
 from kadapter.training import loop as training

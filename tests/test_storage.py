@@ -16,7 +16,8 @@ from conftest import ROOT, TINY_ADAPTER, load_script
 from matplotlib.figure import Figure
 
 from kadapter.data import subset
-from kadapter.data.features import Encoding, load_features
+from kadapter.data.encoding import Encoding
+from kadapter.data.features import load_features
 from kadapter.data.jsonio import read_records, write_json, write_jsonl
 from kadapter.data.subset import SubsetOptions, make_subset
 from kadapter.storage import checkpoint, files

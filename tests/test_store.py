@@ -10,7 +10,8 @@ from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from kadapter.data import features
-from kadapter.data.features import Encoding, load_features, store_name
+from kadapter.data.encoding import Encoding
+from kadapter.data.features import load_features, store_name
 from kadapter.tasks.relations import RelationClassification, TrexRelations
 from kadapter.tasks.semeval import Semeval
 from kadapter.training.task import Task

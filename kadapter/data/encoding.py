@@ -44,6 +44,18 @@ class Feature(TypedDict, total=False):
     block: int
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How texts become tokens.
+
+    causal: the backbone's states know only what stands before them.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    max_seq_length: int
+    causal: bool = False
+
+
 def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text without special tokens around it; one call of the tokenizer for all of them."""
     special = {token: _id(tokenizer, token) for token in tokenizer.all_special_tokens}

@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy as np
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Feature
+from kadapter.data.encoding import Encoding, Feature
 from kadapter.storage.files import scratch_folder
 from kadapter.storage.locks import in_turn
 from kadapter.storage.manifest import find_fault, write_manifest
@@ -58,31 +57,13 @@ class Source(Protocol):
         """Checked examples with their record numbers; a bad one goes to `on_error`, or raises."""
         ...
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         """Features of those examples, in their order."""
         ...
 
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
         """All that reading and encoding depend on beside the file, tokenizer and length: JSON values."""
         ...
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How texts become tokens.
-
-    causal: the backbone's states know only what stands before them.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    max_seq_length: int
-    causal: bool = False
 
 
 def default_cache() -> Path:
@@ -248,7 +229,7 @@ def _cores() -> int:
 
 def _encode(batch: dict[str, list], source: Source, encoding: Encoding) -> dict:
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    features = source.encode(rows, encoding.tokenizer, encoding.max_seq_length, encoding.causal)
+    features = source.encode(rows, encoding)
     if "record" not in features[0]:  # else the encoder made other examples of these, such as blocks of text
         for row, feature in zip(rows, features, strict=True):
             feature["record"] = row["record"]

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Feature
+from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.features import sequences
 from kadapter.training.task import Task
 
@@ -59,7 +59,7 @@ def check_folder(task: Task, folder: Path, tokenizer: PreTrainedTokenizerBase | 
         path = task.path(folder, split)
         if path.is_file():
             read = partial(task.read, path, split)
-            encode = partial(task.encode, tokenizer=tokenizer, max_seq_length=UNLIMITED) if tokenizer else None
+            encode = partial(task.encode, encoding=Encoding(tokenizer, UNLIMITED)) if tokenizer else None
             reports[split], seen[split] = _check_split(path, read, seen, encode)
         elif split in task.required:
             reports[split] = SplitReport(path, faults=[f"{path} is missing; put the {split} split there."])

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.columns import feature_column
-from kadapter.data.encoding import Feature, Template, tokenize_pieces
+from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, checked, read_records
 from kadapter.shapes import HeadConfig
@@ -44,14 +44,9 @@ class DependencyHeads(Task):
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_dependencies(path, on_error)
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        return encode_dependencies(examples, tokenizer, max_seq_length, self.original_labels, causal)
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        size, original = encoding.max_seq_length, self.original_labels
+        return encode_dependencies(examples, encoding.tokenizer, size, original, encoding.causal)
 
     def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
         return HeadConfig(self.head, max_seq_length)  # the original's classifier: one class a position

@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
+from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, checked, read_records, write_json
 from kadapter.data.labels import read_labels
@@ -50,14 +50,8 @@ class EntityTyping(Task):
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_entity_typing(path, self.labels or None, on_error)
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        return encode_entity_typing(examples, tokenizer, max_seq_length, self.labels, causal)
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        return encode_entity_typing(examples, encoding.tokenizer, encoding.max_seq_length, self.labels, encoding.causal)
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         return entity_typing_scores(predictions["logits"].values, numbers(features))

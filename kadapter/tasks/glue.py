@@ -23,7 +23,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Feature, encode_texts
+from kadapter.data.encoding import Encoding, Feature, encode_texts
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import checked, read_lines
 from kadapter.shapes import HeadConfig
@@ -74,14 +74,8 @@ class Glue(Task):
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_glue(path, type(self), labelled=not split.startswith("test"), on_error=on_error)
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        return encode_glue(examples, tokenizer, max_seq_length, self.labels, causal)
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        return encode_glue(examples, encoding.tokenizer, encoding.max_seq_length, self.labels, encoding.causal)
 
     def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
         return HeadConfig(self.head, len(self.labels) or 1, self.labels or None)

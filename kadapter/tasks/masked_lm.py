@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.collation import Augment
 from kadapter.data.columns import feature_column
-from kadapter.data.encoding import Feature, Template
+from kadapter.data.encoding import Encoding, Feature, Template
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import read_lines
 from kadapter.models.language_model import start_from_backbone
@@ -60,14 +60,9 @@ class MaskedLM(Task):
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_text(path, self.line_by_line, masked=split != "train")
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        return encode_text(examples, tokenizer, max_seq_length, self.mlm_probability, causal)
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        size, share = encoding.max_seq_length, self.mlm_probability
+        return encode_text(examples, encoding.tokenizer, size, share, encoding.causal)
 
     def augmentation(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> Augment:
         return Masking.of(tokenizer, self.mlm_probability, seed)

@@ -18,7 +18,7 @@ from datasets import Dataset, Features, List, Value
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Feature, Template, tokenize_pieces, truncate_pair
+from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces, truncate_pair
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, split_path, write_jsonl
 from kadapter.shapes import HeadConfig
@@ -65,14 +65,8 @@ class CosmosQA(Task):
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_cosmosqa(path, self.evidence, split != "test", on_error)
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        return encode_choices(examples, tokenizer, max_seq_length, causal)
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        return encode_choices(examples, encoding.tokenizer, encoding.max_seq_length, encoding.causal)
 
     def pad_token_id(self, tokenizer: PreTrainedTokenizerBase) -> int:
         return 0 if self.original_padding else super().pad_token_id(tokenizer)

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, List, Value
 from sklearn.metrics import f1_score
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
+from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 from kadapter.data.labels import read_labels
@@ -106,15 +106,9 @@ class RelationClassification(Task):
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_relations(path, self.labels, on_error=on_error)
 
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        options = (self.markers, self.bare, self.keep_markers)
-        return encode_relations(examples, tokenizer, max_seq_length, self.labels, *options, causal)
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        options = (self.labels, self.markers, self.bare, self.keep_markers)
+        return encode_relations(examples, encoding.tokenizer, encoding.max_seq_length, *options, encoding.causal)
 
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase

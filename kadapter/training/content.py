@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from kadapter.data.features import Encoding, file_digest, tokenizer_digest
+from kadapter.data.encoding import Encoding
+from kadapter.data.features import file_digest, tokenizer_digest
 from kadapter.models.modeling import KAdapterModel
 from kadapter.training.task import Task
 

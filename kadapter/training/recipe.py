@@ -16,7 +16,8 @@ from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from kadapter.configuration import KAdapterConfig, is_causal
-from kadapter.data.features import Encoding, load_features
+from kadapter.data.encoding import Encoding
+from kadapter.data.features import load_features
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.shapes import AdapterConfig

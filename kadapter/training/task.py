@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
-from kadapter.data.encoding import Feature
+from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import split_path
 from kadapter.data.labels import read_labels
@@ -100,14 +100,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def encode(
-        self,
-        examples: Sequence[dict[str, Any]],
-        tokenizer: PreTrainedTokenizerBase,
-        max_seq_length: int,
-        causal: bool = False,
-    ) -> list[Feature]:
-        """Features of those examples; `causal`: a token's state knows only what stands before it."""
+    def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        """Features of those examples, in their order."""
 
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
         """What reading and encoding depend on beside the file itself, tokenizer and length."""
