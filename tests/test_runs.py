@@ -37,15 +37,21 @@ def results(folder):
 # -- a run is its content ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["train.json", "dev.json"])
-def test_data_that_changed_since_a_run_began_are_refused(run, relations, name):
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_data_that_changed_since_a_run_began_are_refused(run, relations, split):
     run(FAC, "--data_dir", relations, steps=2)
     run(FAC, "--data_dir", relations, steps=2)  # the same content goes on
-    rows = json.loads((relations / name).read_text())
-    write_json(relations / name, rows[1:])
-    with pytest.raises(ValueError, match=rf"other content: .*{name} changed since it began; give another --comment"):
+    rows = json.loads((relations / f"{split}.json").read_text())
+    write_json(relations / f"{split}.json", rows[1:])
+    message = (
+        rf"other content: the {split} data changed since it began \(--data_dir is .*data\); give another --comment"
+    )
+    with pytest.raises(ValueError, match=message):
         run(FAC, "--data_dir", relations, steps=2)
     run(FAC, "--data_dir", relations, "--overwrite_output_dir", steps=2)
+    write_jsonl(relations / f"{split}.jsonl", rows)  # which is read in place of the list beside it
+    with pytest.raises(ValueError, match=message):
+        run(FAC, "--data_dir", relations, steps=2)
 
 
 def test_labels_in_another_order_are_refused(run, relations):

@@ -33,8 +33,8 @@ def run_content(
         folder, splits: the data.
         encoder: the encoder, whose adapters `loaded` came from files; `model` is where it came from itself.
     """
-    found = {f"{task.path(folder, split)}": task.path(folder, split) for split in splits if split in DECISIVE}
-    content = {name: file_digest(path) for name, path in found.items()}
+    paths = {split: task.path(folder, split) for split in splits if split in DECISIVE}
+    content = {f"the {split} data": file_digest(path) for split, path in paths.items()}
     content["the labels"] = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     content["the tokenizer"] = tokenizer_digest(encoding.tokenizer)
     content[f"the model {model}"] = model_digest(model, encoder)

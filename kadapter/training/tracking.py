@@ -170,8 +170,9 @@ class Run:
         other = [name for name, digest in self.content.items() if content.get(name, digest) != digest]
         if other:
             raise ValueError(
-                f"{self.folder} holds a run of other content: {', '.join(other)} changed since it began; give another "
-                "--comment to train anew beside it, or --overwrite_output_dir to start it anew."
+                f"{self.folder} holds a run of other content: {', '.join(other)} changed since it began "
+                f"(--data_dir is {self.arguments['data_dir']}); give another --comment to train anew beside it, or "
+                "--overwrite_output_dir to start it anew."
             )
         self.content = {**content, **self.content}
         sizes = ("per_gpu_train_batch_size", "gradient_accumulation_steps")
