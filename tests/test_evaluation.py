@@ -32,9 +32,9 @@ def feed(**columns):
 class Echo(nn.Module):
     """Its outputs tell which example they are of, and its loss counts tokens."""
 
-    def __init__(self):
-        super().__init__()
-        self.head = self
+    @property
+    def head(self):
+        return self
 
     def forward(self, input_ids, attention_mask, labels, num_items):
         return HeadOutput(loss=attention_mask.sum().float(), logits=input_ids.float())
@@ -56,9 +56,7 @@ def test_predictions_come_in_the_order_of_the_data_and_without_padding(batch_siz
 
 def test_columns_are_the_very_arrays_that_were_filled():
     table = _Table(5)
-    table.fill(
-        "a", np.array([3, 0]), np.array([[1.0], [2.0], [99.0]]), None
-    )  # the last row is another process's filling
+    table.fill("a", np.array([3, 0]), np.array([[1.0], [2.0], [99.0]]), None)  # the last row only fills up
     table.fill("a", np.array([1, 4, 2]), np.array([[3.0], [4.0], [5.0]]), None)
     columns = table.columns()
     assert columns["a"].values is table.whole["a"]
