@@ -48,6 +48,8 @@ def test_data_that_changed_since_a_run_began_are_refused(run, relations, split):
     )
     with pytest.raises(ValueError, match=message):
         run(FAC, "--data_dir", relations, steps=2)
+    with pytest.raises(ValueError, match=message):  # nor are the old model's scores reported alone
+        run(FAC, "--data_dir", relations, "--do_train", "False", steps=2)
     run(FAC, "--data_dir", relations, "--overwrite_output_dir", steps=2)
     write_jsonl(relations / f"{split}.jsonl", rows)  # which is read in place of the list beside it
     with pytest.raises(ValueError, match=message):

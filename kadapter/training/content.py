@@ -21,7 +21,6 @@ WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 def run_content(
     task: Task,
     folder: str,
-    splits: Iterable[str],
     encoding: Encoding,
     encoder: KAdapterModel,
     loaded: Iterable[str],
@@ -30,11 +29,11 @@ def run_content(
     """What it is -> digest.
 
     Args:
-        folder, splits: the data.
+        folder: with the data.
         encoder: the encoder, whose adapters `loaded` came from files; `model` is where it came from itself.
     """
-    paths = {split: task.path(folder, split) for split in splits if split in DECISIVE}
-    content = {f"the {split} data": file_digest(path) for split, path in paths.items()}
+    paths = {split: task.path(folder, split) for split in DECISIVE}
+    content = {f"the {split} data": file_digest(path) for split, path in paths.items() if path.is_file()}
     content["the labels"] = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     content["the tokenizer"] = tokenizer_digest(encoding.tokenizer)
     content[f"the model {model}"] = model_digest(model, encoder)

@@ -82,7 +82,7 @@ def _run(
     task.initialize(model, args.model.model_name_or_path, **_hub_names(args.model))
     content = {}
     if accelerator.is_main_process:
-        content = run_content(task, args.data.data_dir, data, encoding, encoder, loaded, args.model.model_name_or_path)
+        content = run_content(task, args.data.data_dir, encoding, encoder, loaded, args.model.model_name_or_path)
     batch_size = flags.per_gpu_train_batch_size * flags.gradient_accumulation_steps * accelerator.num_processes
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
     files = ModelFiles(accelerator, encoding.tokenizer, adapter_alone)
