@@ -20,7 +20,9 @@ def test_the_notebook_prints_what_it_was_saved_with(tmp_path):
     code = "\n".join("".join(cell["source"]) for cell in cells)
     code = code.replace("from IPython.display import Image", "def Image(path, width): return path.stat()")
     assert code.count("../") == 3
-    (tmp_path / "notebook.py").write_text(code.replace("../", f"{tmp_path}/"), encoding="utf-8")
+    code = code.replace("../", f"{tmp_path}/").replace("\n", "\n    ")
+    # Worker processes read a script again, as they do not with a notebook.
+    (tmp_path / "notebook.py").write_text(f'if __name__ == "__main__":\n    {code}\n', encoding="utf-8")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
     found = subprocess.run(
         [sys.executable, str(tmp_path / "notebook.py")],
