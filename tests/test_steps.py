@@ -1,5 +1,6 @@
 """Which examples make up which step: batches, micro-batches, processes."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_an_epoch_holds_every_example_once_in_an_order_that_seed_and_epoch_alone
     assert order(1, 0) == first
     assert order(1, 1) != first
     assert order(2, 0) != first
+
+
+def test_a_training_draws_another_order_in_each_epoch_and_for_each_seed():
+    def order(seed, number):
+        return np.concatenate([batch for step in plan(seed=seed).epoch(number) for batch in step]).tolist()
+
+    assert order(1, 0) == order(1, 0)
+    assert len({tuple(order(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
+
+
+def test_the_collator_is_told_the_epoch_that_a_batch_is_made_for():
+    told = []
+    collate = Collator(0, augment=lambda feature, epoch: told.append(epoch) or feature)
+    list(plan(num_train_epochs=2).steps(dataclasses.replace(feed(), collate=collate), begin=0, rank=0))
+    assert told == [0] * 103 + [1] * 103
 
 
 def test_batches_of_like_length_need_less_padding_than_random_ones():

@@ -44,6 +44,17 @@ def test_everything_that_features_depend_on_names_the_store(folder, own_tokenize
     assert len({first, *others}) == 7
 
 
+def test_another_version_of_a_library_or_another_schema_makes_another_store(folder, own_tokenizer, monkeypatch):
+    task = TrexRelations.for_folder(folder)
+    names = {name(task, folder, own_tokenizer)}
+    for library in ("datasets", "tokenizers", "transformers"):
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "version", lambda of, library=library: "other" if of == library else "same")
+            names.add(name(task, folder, own_tokenizer))
+    monkeypatch.setattr(TrexRelations, "schema", {})
+    assert len({*names, name(task, folder, own_tokenizer)}) == 5
+
+
 def test_what_is_only_reported_does_not_name_the_store(folder, own_tokenizer):
     task = TrexRelations.for_folder(folder)
     reporting = dataclasses.replace(task, report_per_class=True)

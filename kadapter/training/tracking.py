@@ -213,7 +213,7 @@ class Run:
                 "metrics": dict(metrics),
                 "seconds": round(seconds, 3),
             }
-        append_line(self.folder / RESULTS, json.dumps(row, allow_nan=False), "a result")
+            append_line(self.folder / RESULTS, json.dumps(row, allow_nan=False), "a result")
 
     def predictions(self, split: str, rows: Iterable[Mapping[str, Any]]) -> None:
         if self.accelerator.is_main_process:
