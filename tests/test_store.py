@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import shutil
 import sys
 
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer
 
 from kadapter.data import features
 from kadapter.data.features import Encoding, load_features, store_name
+from kadapter.data.jsonio import write_json
 from kadapter.tasks.relations import RelationClassification, TrexRelations
 from kadapter.tasks.semeval import Semeval
 from kadapter.training.task import Task
@@ -111,6 +113,13 @@ def test_a_store_is_made_once_and_anew_when_asked(folder, own_tokenizer, tmp_pat
     rows = [load_features(task, folder, "dev", encoding, cache_dir=tmp_path / "s", overwrite=o)[:] for o in (0, 0, 1)]
     assert len(made) == 2
     assert rows[0] == rows[1] == rows[2]
+
+
+def test_one_example_makes_a_store_too(folder, own_tokenizer, tmp_path):
+    write_json(folder / "dev.json", json.loads((folder / "dev.json").read_text())[:1])
+    task = TrexRelations.for_folder(folder)
+    (row,) = load_features(task, folder, "dev", Encoding(own_tokenizer, 32), cache_dir=tmp_path / "s")
+    assert (row["record"], row["items"], row["length"]) == (1, 1, len(row["input_ids"]))
 
 
 def test_every_task_of_the_registry_tells_what_its_features_depend_on():
