@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import pytest
+import torch
 from accelerate import Accelerator
 
+from kadapter.training import devices, recipe
 from kadapter.training.arguments import TrainingArguments
+from kadapter.training.content import model_digest, state_digest
 from kadapter.training.tracking import Run, run_name
 
 
@@ -92,3 +96,51 @@ def test_the_name_of_a_run_tells_its_settings():
     shared = TrainingArguments(warmup_proportion=0.1, warmup_steps=10)
     assert "_warmup-0.1_" in run_name(shared, 64, "none")
     assert not run_name(shared, 64, "none").endswith("_")
+
+
+def test_the_digest_of_a_model_is_that_of_its_files_or_its_commit(tmp_path):
+    encoder = SimpleNamespace(config=SimpleNamespace(backbone_config=SimpleNamespace(_commit_hash="abc")))
+    assert model_digest("someone/model", encoder) == "abc"
+    encoder.config.backbone_config._commit_hash = None
+    assert model_digest("someone/model", encoder) == "someone/model"
+    digests = set()
+    for name in ("config.json", "model.safetensors", "README.md", "pytorch_model.bin"):
+        (tmp_path / name).write_text(name)
+        digests.add(model_digest(str(tmp_path), encoder))
+    assert len(digests) == 3  # what is no weight does not count
+
+
+def test_the_digest_of_a_state_depends_on_names_types_shapes_and_values():
+    value = torch.arange(4.0)
+    states = [{"a": value}, {"b": value}, {"a": value.reshape(2, 2)}, {"a": value + 1}, {"a": value.half()}]
+    assert len({state_digest(state) for state in states}) == 5
+    assert state_digest({"a": value, "b": value + 1}) == state_digest({"b": value + 1, "a": value.clone()})
+
+
+def test_memory_is_0_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(devices.system, "peak_memory_mib", lambda: None)
+    assert devices.peak_memory_mib(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "files", "expected"),
+    [
+        ({"do_train": True}, ["train", "dev", "test"], ["train", "dev"]),
+        ({"do_train": True, "evaluate_during_training": False}, ["train", "dev", "test"], ["train"]),
+        ({"do_eval": True}, ["train", "dev", "test"], ["dev", "test"]),
+        ({"do_eval": True}, ["train", "dev"], ["dev"]),
+        ({"do_train": True, "do_eval": True}, ["test"], ["train", "dev", "test"]),  # which then raises for train
+        ({"prepare_only": True}, ["test"], ["train", "dev", "test"]),
+        ({"prepare_only": True}, ["train", "dev"], ["train", "dev"]),
+    ],
+)
+def test_a_run_reads_the_splits_that_it_needs(tmp_path, monkeypatch, flags, files, expected):
+    for name in files:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(recipe, "load_features", lambda task, folder, split, *args, **options: split)
+    task = SimpleNamespace(path=lambda folder, split: tmp_path / split, required=("train", "dev"))
+    given = {"do_train": False, "do_eval": False, "evaluate_during_training": True, **flags}
+    data = {"data_dir": tmp_path, "prepare_only": False, **flags, "features_cache": None}
+    data |= {"preprocessing_num_workers": None, "overwrite_cache": False}
+    args = SimpleNamespace(training=SimpleNamespace(**given), data=SimpleNamespace(**data))
+    assert list(recipe.prepare_data(task, ("train", "dev", "test"), None, args)) == expected
