@@ -48,9 +48,10 @@ def defaults(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_without_flags_does_what_it_did(recipe):
+def test_a_recipe_without_flags_does_what_it_did(recipe, caplog):
     found, expected = defaults(recipe), json.loads(EXPECTED.read_text(encoding="utf-8"))
     assert found == {**expected["all"], **expected[recipe]}
+    assert "does nothing" not in caplog.text  # which is said of obsolete flags that are given
 
 
 def main():
