@@ -147,6 +147,7 @@ def test_other_arguments_are_refused_in_the_same_folder(run):
 
 def test_sigterm_saves_and_the_same_command_ends_as_an_unbroken_run(run, monkeypatch):
     _, whole = run(FAC, "--comment", "whole", "--gradient_accumulation_steps", "2")
+    assert json.loads((whole / "args.json").read_text())["batch_size"] == 8
     module = vars(training)
     real = module["_accumulate"]
     calls = []
