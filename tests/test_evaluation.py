@@ -1,13 +1,17 @@
 """Predictions: each example's own, in the order of the features, whatever the batches."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
 
+from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.models.heads import HeadOutput, Kept
+from kadapter.training import fitting
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import _Table, predict
 
@@ -56,6 +60,16 @@ def test_predictions_stand_in_the_order_of_the_features_and_the_loss_is_the_mean
     assert not any(model.modes)
     assert sum(model.sizes) == 7  # each example once
     assert max(model.sizes) == min(7, batch_size)
+
+
+@pytest.mark.parametrize(("label", "scored"), [(1, True), (IGNORE, False)])
+def test_a_split_of_one_example_is_scored_unless_its_label_is_kept_back(monkeypatch, label, scored):
+    monkeypatch.setattr(fitting, "predict", lambda *args: ("predictions", 0.5))
+    run = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1))
+    task = SimpleNamespace(score=lambda predictions, features: {"f1": 1.0})
+    feeds = {"test": Feed(Dataset.from_dict({"labels": [label]}), Collator(0))}
+    found = fitting.Evaluation(run, task, feeds, 8, files=None).of_split("test", model=None)
+    assert found == ({"f1": 1.0, "loss": 0.5} if scored else {}, "predictions")
 
 
 def test_a_table_takes_examples_in_any_order_and_leaves_out_what_was_only_filled_up():

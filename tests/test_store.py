@@ -57,6 +57,13 @@ def test_another_version_of_a_library_or_another_schema_makes_another_store(fold
     assert len({*names, name(task, folder, own_tokenizer)}) == 5
 
 
+def test_two_splits_of_one_content_have_stores_of_their_own(folder, own_tokenizer):
+    """A task may read both from one file, as SemEval's dev part, which is held out of train."""
+    shutil.copy(folder / "train.json", folder / "dev.json")
+    task = TrexRelations.for_folder(folder)
+    assert name(task, folder, own_tokenizer) != name(task, folder, own_tokenizer, split="dev")
+
+
 def test_what_is_only_reported_does_not_name_the_store(folder, own_tokenizer):
     task = TrexRelations.for_folder(folder)
     reporting = dataclasses.replace(task, report_per_class=True)
@@ -120,6 +127,16 @@ def test_one_example_makes_a_store_too(folder, own_tokenizer, tmp_path):
     task = TrexRelations.for_folder(folder)
     (row,) = load_features(task, folder, "dev", Encoding(own_tokenizer, 32), cache_dir=tmp_path / "s")
     assert (row["record"], row["items"], row["length"]) == (1, 1, len(row["input_ids"]))
+
+
+def test_a_store_whose_counts_are_of_another_form_is_made_anew(folder, own_tokenizer, tmp_path, caplog):
+    task, encoding = TrexRelations.for_folder(folder), Encoding(own_tokenizer, 32)
+    first = load_features(task, folder, "dev", encoding, cache_dir=tmp_path / "s")[:]
+    (counts,) = (tmp_path / "s").glob("*/counts.json")
+    counts.write_text(counts.read_text().replace("dropped", "droppde"))  # of the same size
+    assert load_features(task, folder, "dev", encoding, cache_dir=tmp_path / "s")[:] == first
+    assert "is damaged" in caplog.text
+    assert "dropped" in counts.read_text()
 
 
 def test_every_task_of_the_registry_tells_what_its_features_depend_on():

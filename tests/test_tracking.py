@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import platform
 from types import SimpleNamespace
 
 import pytest
@@ -60,6 +61,12 @@ def test_a_run_that_goes_on_forgets_what_came_after_its_checkpoint(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"steps": 6, "f1": 0.5}
 
 
+def test_a_score_that_is_no_number_is_not_written(tmp_path):
+    with take(tmp_path) as run, pytest.raises(ValueError, match="not JSON compliant"):
+        run.result("dev", 2, 1.0, {"f1": float("nan")}, 1.0)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
 def test_a_run_that_goes_on_keeps_its_batch_size_and_its_content_whatever_the_processes(tmp_path):
     with take(tmp_path, batch_size=12, content={"train": "a", "dev": "b"}) as run:
         assert run.batch_size == 12
@@ -70,6 +77,7 @@ def test_a_run_that_goes_on_keeps_its_batch_size_and_its_content_whatever_the_pr
     record = json.loads((tmp_path / "args.json").read_text())
     assert record["content"] == {"train": "a", "dev": "b"}
     assert record["processes"] == 1
+    assert record["versions"]["python"] == platform.python_version()
     del record["batch_size"]  # as runs of before wrote it
     record["arguments"] |= {"gradient_accumulation_steps": 3, "per_gpu_train_batch_size": 4}
     (tmp_path / "args.json").write_text(json.dumps(record | {"processes": 2}))
