@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
@@ -11,7 +12,8 @@ from torch import nn
 from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.models.heads import HeadOutput, Kept
-from kadapter.training import fitting
+from kadapter.training import devices, fitting
+from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import _Table, predict
 
@@ -60,6 +62,20 @@ def test_predictions_stand_in_the_order_of_the_features_and_the_loss_is_the_mean
     assert not any(model.modes)
     assert sum(model.sizes) == 7  # each example once
     assert max(model.sizes) == min(7, batch_size)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_an_evaluation_alone_computes_with_the_precision_that_was_asked_for(monkeypatch, bf16):
+    kinds, (_, given) = set(), feed()
+    real = Copies.forward
+
+    def forward(self, **batch):
+        kinds.add((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+        return real(self, **batch)
+
+    monkeypatch.setattr(Copies, "forward", forward)
+    predict(devices.start_accelerator(TrainingArguments(bf16=bf16, no_cuda=True)), Copies(), given, 4)
+    assert kinds == {torch.bfloat16 if bf16 else torch.float32}
 
 
 @pytest.mark.parametrize(("label", "scored"), [(1, True), (IGNORE, False)])
