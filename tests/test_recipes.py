@@ -94,6 +94,14 @@ def test_typing_takes_none_one_or_many_adapters(run, world, fusion_mode, names):
         assert all(torch.equal(value, model.encoder.adapters[name].get_parameter(key)) for key, value in state.items())
 
 
+def test_a_task_on_a_frozen_backbone_with_one_adapter_keeps_the_whole_model(run):
+    """What pretraining alone keeps, the adapter, would leave the task's head behind."""
+    _, folder = run(TYPING, "--task_adapter", "mine", "--freeze_bert", steps=1)
+    model = TaskModel.from_pretrained(folder / "best")
+    assert list(model.encoder.adapters) == ["mine"]
+    assert model.config.head_config().kind == "entity_typing"
+
+
 def test_the_flags_of_the_original_run_scripts_are_accepted(run, caplog):
     run(
         TYPING,
