@@ -254,11 +254,12 @@ def test_a_fresh_pooler_is_trained_however_much_is_frozen(tmp_path):
 
 def test_the_losses_are_cross_entropy_and_squared_error():
     positions = torch.zeros(2, 1, dtype=torch.long)
-    task = build(backbone().config, names=(), head=HeadConfig("classification", 3))
-    out = task(TEXT, attention_mask=MASK, positions=positions, labels=torch.tensor([2, 0]))
-    logits = out.logits.detach().double().numpy()
-    logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    assert out.loss.item() == pytest.approx(-(logs[0, 2] + logs[1, 0]) / 2, rel=1e-5)
+    for count in (2, 3):
+        task = build(backbone().config, names=(), head=HeadConfig("classification", count))
+        out = task(TEXT, attention_mask=MASK, positions=positions, labels=torch.tensor([count - 1, 0]))
+        logits = out.logits.detach().double().numpy()
+        logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        assert out.loss.item() == pytest.approx(-(logs[0, count - 1] + logs[1, 0]) / 2, rel=1e-5)
     task = build(backbone().config, names=(), head=HeadConfig("classification", 1))
     out = task(TEXT, attention_mask=MASK, positions=positions, labels=torch.tensor([2.5, -100.0]), num_items=4)
     assert out.loss.item() == pytest.approx((out.logits[0, 0].item() - 2.5) ** 2 / 4, rel=1e-5)

@@ -1,77 +1,100 @@
-"""Predictions: every example once, in the order of the data, nothing held twice."""
+"""Predictions: each example's own, in the order of the features, whatever the batches."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import TINY_ADAPTER
 from datasets import Dataset
 from torch import nn
 
-from kadapter import HeadConfig, KAdapterConfig, TaskModel
+from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.models.heads import HeadOutput, Kept
+from kadapter.training import devices, fitting
+from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import _Table, predict
 
-LENGTHS = np.random.default_rng(3).integers(2, 12, 23)
+LENGTHS = [3, 5, 2, 5, 1, 4, 3]
 
 
-def feed(**columns):
-    rows = {
-        "input_ids": [[100 + i] * int(n) for i, n in enumerate(LENGTHS)],
-        "positions": [[]] * len(LENGTHS),
-        "labels": [[0] * int(n) for n in LENGTHS],
-        "items": LENGTHS.tolist(),
-        "length": LENGTHS.tolist(),
-        "record": list(range(len(LENGTHS))),
-    }
-    return Feed(Dataset.from_dict({**rows, **columns}), Collator(0))
+class Keeps(nn.Module):
+    def kept(self, output, batch):
+        ids = output.logits
+        return {"first": Kept(ids[:, 0] / 2), "ids": Kept(ids, batch["attention_mask"].sum(1))}
 
 
-class Echo(nn.Module):
-    """Its outputs tell which example they are of, and its loss counts tokens."""
+class Copies(nn.Module):
+    """Gives back what it reads; the loss of an example is its first token."""
 
-    @property
-    def head(self):
-        return self
+    def __init__(self):
+        super().__init__()
+        self.head, self.modes, self.sizes = Keeps(), [], []
 
     def forward(self, input_ids, attention_mask, labels, num_items):
-        return HeadOutput(loss=attention_mask.sum().float(), logits=input_ids.float())
-
-    def kept(self, output, batch):
-        sizes = batch["attention_mask"].sum(1)
-        return {"first": Kept(output.logits[:, :1]), "tokens": Kept(output.logits.long(), sizes)}
+        self.modes.append(self.training)
+        self.sizes.append(len(input_ids))
+        return HeadOutput(loss=input_ids[:, 0].sum().float() / num_items, logits=input_ids)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 23, 50])
-def test_predictions_come_in_the_order_of_the_data_and_without_padding(batch_size):
-    found, loss = predict(Accelerator(cpu=True), Echo(), feed(), batch_size)
-    assert found["first"].values[:, 0].tolist() == list(range(100, 123))
-    assert found["first"].values.dtype == np.float32
-    assert [row.tolist() for row in found["tokens"]] == [[100 + i] * int(n) for i, n in enumerate(LENGTHS)]
-    assert found["tokens"].sizes.tolist() == LENGTHS.tolist()
-    assert loss == pytest.approx(1.0)  # over all tokens
+def feed():
+    ids = [[10 * (i + 1) + j for j in range(n)] for i, n in enumerate(LENGTHS)]
+    rows = {
+        "input_ids": ids,
+        "positions": [[]] * 7,
+        "labels": [0] * 7,
+        "items": [1, 2, 1, 1, 1, 3, 1],
+        "length": LENGTHS,
+    }
+    return ids, Feed(Dataset.from_dict(rows), Collator(0))
 
 
-def test_columns_are_the_very_arrays_that_were_filled():
-    table = _Table(5)
-    table.fill("a", np.array([3, 0]), np.array([[1.0], [2.0], [99.0]]), None)  # the last row only fills up
-    table.fill("a", np.array([1, 4, 2]), np.array([[3.0], [4.0], [5.0]]), None)
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
+def test_predictions_stand_in_the_order_of_the_features_and_the_loss_is_the_mean_over_items(batch_size):
+    ids, given = feed()
+    model = Copies().train()
+    found, loss = predict(Accelerator(cpu=True), model, given, batch_size)
+    assert found["first"].values.tolist() == [row[0] / 2 for row in ids]
+    assert [row.tolist() for row in found["ids"]] == ids
+    assert loss == pytest.approx(sum(row[0] for row in ids) / 10)
+    assert not any(model.modes)
+    assert sum(model.sizes) == 7  # each example once
+    assert max(model.sizes) == min(7, batch_size)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_an_evaluation_alone_computes_with_the_precision_that_was_asked_for(monkeypatch, bf16):
+    kinds, (_, given) = set(), feed()
+    real = Copies.forward
+
+    def forward(self, **batch):
+        kinds.add((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+        return real(self, **batch)
+
+    monkeypatch.setattr(Copies, "forward", forward)
+    predict(devices.start_accelerator(TrainingArguments(bf16=bf16, no_cuda=True)), Copies(), given, 4)
+    assert kinds == {torch.bfloat16 if bf16 else torch.float32}
+
+
+@pytest.mark.parametrize(("label", "scored"), [(1, True), (IGNORE, False)])
+def test_a_split_of_one_example_is_scored_unless_its_label_is_kept_back(monkeypatch, label, scored):
+    monkeypatch.setattr(fitting, "predict", lambda *args: ("predictions", 0.5))
+    run = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1))
+    task = SimpleNamespace(score=lambda predictions, features: {"f1": 1.0})
+    feeds = {"test": Feed(Dataset.from_dict({"labels": [label]}), Collator(0))}
+    found = fitting.Evaluation(run, task, feeds, 8, files=None).of_split("test", model=None)
+    assert found == ({"f1": 1.0, "loss": 0.5} if scored else {}, "predictions")
+
+
+def test_a_table_takes_examples_in_any_order_and_leaves_out_what_was_only_filled_up():
+    table = _Table(4)
+    rows = np.array([[1, 2, 0], [3, 0, 0], [4, 5, 6], [9, 9, 9]])
+    table.fill("ragged", np.array([2, 0, 3]), rows, np.array([2, 1, 3, 3]))
+    table.fill("ragged", np.array([1]), np.array([[7, 7]]), np.array([0]))
+    table.fill("whole", np.array([3, 1]), rows, None)
+    table.fill("whole", np.array([0, 2]), rows[2:], None)
     columns = table.columns()
-    assert columns["a"].values is table.whole["a"]
-    assert columns["a"].values[:, 0].tolist() == [2.0, 3.0, 5.0, 1.0, 4.0]
-
-
-def test_an_evaluation_leaves_no_dropout_and_keeps_no_graph(tiny_backbone_config):
-    config = KAdapterConfig(
-        backbone_config=tiny_backbone_config, adapters={"fac": TINY_ADAPTER}, head=HeadConfig("entity_typing", 3)
-    )
-    model = TaskModel(config).train()
-    ids = [[1] * int(n) for n in LENGTHS]
-    data = feed(input_ids=ids, positions=[[0]] * 23, labels=[[1, 0, 1]] * 23, items=[1] * 23)
-    once, loss = predict(Accelerator(cpu=True), model, data, 8)
-    again, same = predict(Accelerator(cpu=True), model, data, 8)
-    assert np.array_equal(once["logits"].values, again["logits"].values)
-    assert loss == same
-    assert not torch.is_tensor(loss)
+    assert [row.tolist() for row in columns["ragged"]] == [[3], [], [1, 2], [4, 5, 6]]
+    assert columns["whole"].values.tolist() == [[4, 5, 6], [3, 0, 0], [9, 9, 9], [1, 2, 0]]

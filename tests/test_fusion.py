@@ -71,6 +71,12 @@ def test_other_modes_have_no_weights(tiny_backbone_config, mode):
     assert build(tiny_backbone_config, fusion_mode=mode)(TEXT, MASK).fusion_weights is None
 
 
+def test_attention_has_no_bias(tiny_backbone_config):
+    """One of the key would change no weight of fusion, but the file of a model."""
+    fusion = build(tiny_backbone_config, fusion_mode="attention").fusion
+    assert [name for name, _ in fusion.named_parameters()] == ["query.weight", "key.weight", "value.weight"]
+
+
 def test_a_fresh_gate_adds_the_mean_and_with_one_adapter_is_add(tiny_backbone_config):
     model = build(tiny_backbone_config, NAMES, "gate")
     output = model(TEXT, attention_mask=MASK)

@@ -202,6 +202,11 @@ def test_a_backbone_without_such_a_head_starts_with_a_fresh_one(tiny_backbone, c
     assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
 
 
+def test_a_head_that_computes_something_else_is_not_taken_over(tmp_path):
+    AutoModelForMaskedLM.from_config(BertConfig(**SMALL, hidden_act="relu")).save_pretrained(tmp_path)
+    assert pretrained_head(tmp_path) is None
+
+
 def test_scores_are_those_of_all_hidden_tokens():
     scores = masked_lm_scores(np.array([4, 5, 7]), np.array([1.0, 2.0, 6.0], dtype=np.float32), np.array([4, 6, 7]))
     assert scores == pytest.approx({"accuracy": 2 / 3, "perplexity": math.exp(3), "log_likelihood": -3.0})

@@ -142,6 +142,12 @@ def test_a_saved_adapter_gives_the_same_states_in_another_model(tiny_model, tmp_
     assert torch.equal(other(TEXT, MASK).adapter_states["mine"], tiny_model(TEXT, MASK).adapter_states["fac"])
 
 
+def test_a_model_comes_from_a_state_dictionary_as_in_transformers(tiny_model):
+    state = {name: value.clone() for name, value in tiny_model.state_dict().items()}
+    model = KAdapterModel.from_pretrained(None, config=tiny_model.config, state_dict=state)
+    assert_same(weights(model), state)
+
+
 def test_a_refused_adapter_leaves_the_model_as_it_was(tiny_model, tmp_path):
     tiny_model.save_adapter(tmp_path / "fac", "fac")
     state = dict(weights(tiny_model.adapters["fac"]))

@@ -94,6 +94,14 @@ def test_typing_takes_none_one_or_many_adapters(run, world, fusion_mode, names):
         assert all(torch.equal(value, model.encoder.adapters[name].get_parameter(key)) for key, value in state.items())
 
 
+def test_a_task_on_a_frozen_backbone_with_one_adapter_keeps_the_whole_model(run):
+    """What pretraining alone keeps, the adapter, would leave the task's head behind."""
+    _, folder = run(TYPING, "--task_adapter", "mine", "--freeze_bert", steps=1)
+    model = TaskModel.from_pretrained(folder / "best")
+    assert list(model.encoder.adapters) == ["mine"]
+    assert model.config.head_config().kind == "entity_typing"
+
+
 def test_the_flags_of_the_original_run_scripts_are_accepted(run, caplog):
     run(
         TYPING,
@@ -147,6 +155,7 @@ def test_other_arguments_are_refused_in_the_same_folder(run):
 
 def test_sigterm_saves_and_the_same_command_ends_as_an_unbroken_run(run, monkeypatch):
     _, whole = run(FAC, "--comment", "whole", "--gradient_accumulation_steps", "2")
+    assert json.loads((whole / "args.json").read_text())["batch_size"] == 8
     module = vars(training)
     real = module["_accumulate"]
     calls = []

@@ -1,5 +1,6 @@
 """Checkpoints of a run that something happened to: found out, passed over, and never a silent other result."""
 
+import dataclasses
 import json
 import logging
 
@@ -47,7 +48,7 @@ def saved(tmp_path):
         resume.save_checkpoint(accelerator, tmp_path, model, schedule, Progress(step=step), keep)
         return tmp_path / f"checkpoint-{step}"
 
-    save.load = lambda: resume.load_checkpoint(accelerator, tmp_path, model, schedule, Progress)
+    save.load = lambda kind=Progress: resume.load_checkpoint(accelerator, tmp_path, model, schedule, kind)
     save.folder = tmp_path
     return save
 
@@ -126,6 +127,24 @@ def test_checkpoints_that_were_passed_over_do_not_outlive_newer_ones(saved):
     assert saved.load().step == 4
     saved(5, keep=2)
     assert [path.name for path in resume.checkpoints(saved.folder)] == ["checkpoint-4", "checkpoint-5"]
+
+
+def test_a_position_that_is_no_number_is_not_saved(saved, monkeypatch):
+    monkeypatch.setattr(resume, "asdict", lambda progress: {"step": progress.step, "best_score": float("nan")})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        saved(2)
+    assert not list(saved.folder.iterdir())
+
+
+def test_a_checkpoint_whose_position_lacks_something_is_refused(saved):
+    @dataclasses.dataclass
+    class Later:
+        step: int
+        lap: int
+
+    saved(2)
+    with pytest.raises(ValueError, match=r"state\.json was written by another version .*lap"):
+        saved.load(Later)
 
 
 def test_a_manifest_that_lists_too_little_is_no_proof(saved):

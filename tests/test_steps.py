@@ -1,15 +1,17 @@
 """Which examples make up which step: batches, micro-batches, processes."""
 
+import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
 
 from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
-from kadapter.data.columns import Column, feature_column, feature_rows, padded, ragged
+from kadapter.data.columns import Column, feature_column, feature_rows, from_arrow, padded, ragged
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed, Plan, accumulation_steps, order_batches
 from kadapter.training.loop import Due
@@ -47,6 +49,21 @@ def test_an_epoch_holds_every_example_once_in_an_order_that_seed_and_epoch_alone
     assert order(1, 0) == first
     assert order(1, 1) != first
     assert order(2, 0) != first
+
+
+def test_a_training_draws_another_order_in_each_epoch_and_for_each_seed():
+    def order(seed, number):
+        return np.concatenate([batch for step in plan(seed=seed).epoch(number) for batch in step]).tolist()
+
+    assert order(1, 0) == order(1, 0)
+    assert len({tuple(order(seed, number)) for seed in (1, 2) for number in (0, 1)}) == 4
+
+
+def test_the_collator_is_told_the_epoch_that_a_batch_is_made_for():
+    told = []
+    collate = Collator(0, augment=lambda feature, epoch: told.append(epoch) or feature)
+    list(plan(num_train_epochs=2).steps(dataclasses.replace(feed(), collate=collate), begin=0, rank=0))
+    assert told == [0] * 103 + [1] * 103
 
 
 def test_batches_of_like_length_need_less_padding_than_random_ones():
@@ -140,6 +157,17 @@ def test_columns_give_back_what_went_in_whatever_was_selected():
     assert [feature["a"].tolist() for feature in features] == [[4, 5, 6], [1, 2]]
     assert padded(feature_column(data, "a"), 3, 9).tolist() == [[7, 9, 9], [1, 2, 9], [4, 5, 6]]
     assert Column(np.arange(3))[1] == 1
+
+
+def test_a_slice_of_an_arrow_array_is_a_column_of_just_its_rows():
+    array = pa.array([[1, 2], [3], [], [4, 5, 6]])
+    assert [row.tolist() for row in from_arrow(array.slice(1, 3))] == [[3], [], [4, 5, 6]]
+    chunks = pa.chunked_array([array.slice(3), array.slice(0, 1)])
+    assert [row.tolist() for row in from_arrow(chunks)] == [[4, 5, 6], [1, 2]]
+    nested = pa.array([[[1], [2, 3]], [], [[4]]]).slice(1)
+    assert [[part.tolist() for part in row] for row in from_arrow(nested)] == [[], [[4]]]
+    fixed = pa.array([[1, 2], [3, 4], [5, 6]], pa.list_(pa.int32(), 2))
+    assert from_arrow(fixed.slice(1)).values.tolist() == [[3, 4], [5, 6]]
 
 
 def test_groups_of_different_sizes_share_a_batch():

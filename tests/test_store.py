@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import shutil
 import sys
 
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer
 from kadapter.data import features
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features, store_name
+from kadapter.data.jsonio import write_json
 from kadapter.tasks.relations import RelationClassification, TrexRelations
 from kadapter.tasks.semeval import Semeval
 from kadapter.training.task import Task
@@ -43,6 +45,24 @@ def test_everything_that_features_depend_on_names_the_store(folder, own_tokenize
     (folder / "train.json").write_text((folder / "train.json").read_text() + "\n")
     others.append(name(task, folder, own_tokenizer))
     assert len({first, *others}) == 7
+
+
+def test_another_version_of_a_library_or_another_schema_makes_another_store(folder, own_tokenizer, monkeypatch):
+    task = TrexRelations.for_folder(folder)
+    names = {name(task, folder, own_tokenizer)}
+    for library in ("datasets", "tokenizers", "transformers"):
+        with monkeypatch.context() as patch:
+            patch.setattr(features, "version", lambda of, library=library: "other" if of == library else "same")
+            names.add(name(task, folder, own_tokenizer))
+    monkeypatch.setattr(TrexRelations, "schema", {})
+    assert len({*names, name(task, folder, own_tokenizer)}) == 5
+
+
+def test_two_splits_of_one_content_have_stores_of_their_own(folder, own_tokenizer):
+    """A task may read both from one file, as SemEval's dev part, which is held out of train."""
+    shutil.copy(folder / "train.json", folder / "dev.json")
+    task = TrexRelations.for_folder(folder)
+    assert name(task, folder, own_tokenizer) != name(task, folder, own_tokenizer, split="dev")
 
 
 def test_what_is_only_reported_does_not_name_the_store(folder, own_tokenizer):
@@ -101,6 +121,23 @@ def test_a_store_is_made_once_and_anew_when_asked(folder, own_tokenizer, tmp_pat
     rows = [load_features(task, folder, "dev", encoding, cache_dir=tmp_path / "s", overwrite=o)[:] for o in (0, 0, 1)]
     assert len(made) == 2
     assert rows[0] == rows[1] == rows[2]
+
+
+def test_one_example_makes_a_store_too(folder, own_tokenizer, tmp_path):
+    write_json(folder / "dev.json", json.loads((folder / "dev.json").read_text())[:1])
+    task = TrexRelations.for_folder(folder)
+    (row,) = load_features(task, folder, "dev", Encoding(own_tokenizer, 32), cache_dir=tmp_path / "s")
+    assert (row["record"], row["items"], row["length"]) == (1, 1, len(row["input_ids"]))
+
+
+def test_a_store_whose_counts_are_of_another_form_is_made_anew(folder, own_tokenizer, tmp_path, caplog):
+    task, encoding = TrexRelations.for_folder(folder), Encoding(own_tokenizer, 32)
+    first = load_features(task, folder, "dev", encoding, cache_dir=tmp_path / "s")[:]
+    (counts,) = (tmp_path / "s").glob("*/counts.json")
+    counts.write_text(counts.read_text().replace("dropped", "droppde"))  # of the same size
+    assert load_features(task, folder, "dev", encoding, cache_dir=tmp_path / "s")[:] == first
+    assert "is damaged" in caplog.text
+    assert "dropped" in counts.read_text()
 
 
 def test_every_task_of_the_registry_tells_what_its_features_depend_on():
