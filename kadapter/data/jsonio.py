@@ -211,6 +211,13 @@ def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> Non
         raise ValueError(f"{where}: the id {key!r} stands at {seen[key]} already; make ids unique.")
 
 
+def whole(value: Any) -> int | None:
+    """A whole number, also one that pandas wrote as 7.0; None for anything else, for true and false too."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write one JSON value, indented for reading, replacing the file in one step."""
     with atomic_writer(path) as stream:

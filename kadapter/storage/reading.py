@@ -47,7 +47,8 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
                 stream.seek(0)
             yield stream
     except _BAD_ARCHIVE as error:
-        raise ValueError(f"{path} cannot be unpacked ({_said(error)}); fetch the archive again.") from error
+        mend = "unpack it with its password" if "encrypted" in str(error) else "fetch the archive again"
+        raise ValueError(f"{path} cannot be unpacked ({_said(error)}); {mend}.") from error
 
 
 def zip_members(path: Path) -> list[zipfile.ZipInfo]:
