@@ -94,8 +94,7 @@ def _lacks(triple: Any) -> str:
         return "the triple is no object"
     for role in ("subject", "object", "predicate"):
         entity = triple.get(role)
-        uri = entity.get("uri") if isinstance(entity, dict) else None
-        if not isinstance(uri, str) or not _name(uri).strip():
+        if not isinstance(entity, dict) or not isinstance(entity.get("uri"), str) or not _name(entity["uri"]).strip():
             return f"the {role} has no uri"
         if role != "predicate" and entity.get("boundaries") is None:
             return f"the {role} stands nowhere in the text"
