@@ -9,7 +9,11 @@ from conftest import load_script
 
 from kadapter.configuration import IGNORE
 from kadapter.data.jsonio import write_jsonl
+from kadapter.tasks.dependencies import read_dependencies
+from kadapter.tasks.entity_typing import read_entity_typing
+from kadapter.tasks.glue import SST2, CoLA, read_glue
 from kadapter.tasks.multiple_choice import read_cosmosqa
+from kadapter.tasks.relations import read_relations
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
 from kadapter.tasks.semeval import _entities, read_semeval
 
@@ -85,3 +89,140 @@ def test_a_csv_of_labels_kept_back_becomes_questions_without(tmp_path, label):
     assert row == {**QUESTION, "id": "x"}
     with pytest.raises(ValueError, match=r"test\.csv, line 2: label is '.*'; it must be 0 to 3"):
         list(COSMOSQA.read_questions(tmp_path / "test.csv", True))
+
+
+# -- any value in any field -------------------------------------------------------------------------------------
+
+RELATION = {
+    "id": "x",
+    "token": ["a", "b", "c"],
+    "relation": "P1",
+    "subj_start": 0,
+    "subj_end": 0,
+    "obj_start": 1,
+    "obj_end": 1,
+}
+ENTITY = {"sent": "We met Ana.", "start": 7, "end": 10, "labels": ["person"]}
+TREE = {
+    "sent": "ab",
+    "tokens": [{"1": {"start": 0, "end": 1}}, {"2": {"start": 1, "end": 2}}],
+    "pairs": [{"dependent_index": 1, "governor_index": 0}, {"dependent_index": 2, "governor_index": 1}],
+}
+EVIDENCE = {f"answer{i}_searched_evidence": {"basic": [{"text": "t"}]} for i in range(4)}
+READERS = {
+    "fac": (RELATION, lambda path, on_error: read_relations(path, ("P1",), on_error=on_error)),
+    "cosmosqa": (
+        {**QUESTION, "id": "x", "label": "1", **EVIDENCE},
+        lambda path, on_error: read_cosmosqa(path, evidence=True, on_error=on_error),
+    ),
+    "openentity": (ENTITY, lambda path, on_error: read_entity_typing(path, ("person",), on_error)),
+    "figer": (ENTITY, lambda path, on_error: read_entity_typing(path, None, on_error)),
+    "lin": (TREE, read_dependencies),
+}
+DEEP, LONG = "[" * 100_000 + "]" * 100_000, "9" * 5000
+# Each is wrong wherever it stands, but for numbers as ids.
+VALUES = ["[[]]", '{"a": [1]}', "[" * 900 + "]" * 900, DEEP, LONG, "-" + "9" * 4000, '"\\ud800"', "true", "1.5", "NaN"]
+
+
+def places(value, path=()):
+    """Paths to all values in a value."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+def spoilt(record, place, value):
+    """The record as JSON, with the JSON `value` at a place."""
+    inner = record = json.loads(json.dumps(record))
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = "here"
+    return json.dumps(record).replace('"here"', value)
+
+
+@pytest.mark.parametrize("task", READERS)
+def test_a_wrong_value_in_any_field_is_named_and_the_other_records_are_read(task, tmp_path):
+    record, read = READERS[task]
+    cases = [(place, value) for place in places(record) for value in VALUES]
+    cases = [(place, value) for place, value in cases if place != ("id",) or value[0] in '[{"']
+    good = [json.dumps({**record, "id": i}) for i in range(len(cases) + 1)]
+    bad = [spoilt(record, *case) for case in cases]
+    rows = [row for pair in zip(good, bad, strict=False) for row in pair] + good[-1:]
+    for text in (f"[{', '.join(rows)}]", "\n".join(rows)):
+        (tmp_path / "a.json").write_text(text)
+        faults = list[ValueError]()
+        examples = list(read(tmp_path / "a.json", faults.append))
+        assert [example["record"] for example in examples] == list(range(1, len(rows) + 1, 2))
+        for number, fault in zip(range(2, len(rows), 2), map(str, faults), strict=True):
+            assert re.match(rf"{re.escape(str(tmp_path))}/a\.json, (record|line) {number}[:,]", fault)
+            assert len(fault) - len(str(tmp_path)) < 400
+
+
+def test_a_value_without_end_is_shown_with_its_key(tmp_path):
+    for value, message in ((LONG, 'too long. in .*"start": 9999'), (DEEP, "nested too deeply. in .*sent")):
+        (tmp_path / "a.json").write_text(f"[{json.dumps(ENTITY)},\n{spoilt(ENTITY, ('start',), value)}]")
+        with pytest.raises(ValueError, match=rf"a\.json, record 2, line 2: unreadable JSON \(.*{message}"):
+            list(read_entity_typing(tmp_path / "a.json", None))
+
+
+def test_a_list_is_read_on_behind_a_bad_value_that_crosses_a_block(tmp_path):
+    row = spoilt(ENTITY, ("start",), "[" * 700_000 + r'"]\"[",' + "1" + "]" * 700_000)
+    (tmp_path / "a.json").write_text(f"[{json.dumps(ENTITY)}, {row}, {LONG}, {json.dumps(ENTITY)}, [{DEEP}]]")
+    faults = list[str]()
+    examples = list(read_entity_typing(tmp_path / "a.json", None, lambda error: faults.append(str(error))))
+    assert [example["record"] for example in examples] == [1, 4]
+    assert len(faults) == 3
+
+
+def test_whole_floats_are_numbers_and_lists_are_no_ids(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{**ENTITY, "start": 7.0, "end": 10.0}])
+    assert repr(next(read_entity_typing(tmp_path / "a.jsonl", None))["end"]) == "10"
+    write_jsonl(tmp_path / "b.jsonl", [{**RELATION, "obj_start": 1.0, "obj_end": 1.0}])
+    assert next(read_relations(tmp_path / "b.jsonl", ("P1",)))["pieces"] == ["", "a", "", "b", "c"]
+    for changes, message in (
+        ({"id": ["x"]}, r'record 1: the id is \["x"\]; give'),
+        ({"relation": ["P1"]}, r'relation is \["P1"\]'),
+    ):
+        write_jsonl(tmp_path / "b.jsonl", [{**RELATION, **changes}])
+        with pytest.raises(ValueError, match=message):
+            next(read_relations(tmp_path / "b.jsonl", ("P1",)))
+
+
+def test_all_bad_lines_are_listed_whatever_is_wrong_with_them(tmp_path):
+    good = json.dumps(ENTITY).encode()
+    rows = [good, b'{"sent": ', good, b"\xff", b"3", good]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(rows))
+    faults = list[str]()
+    examples = list(read_entity_typing(tmp_path / "a.jsonl", None, lambda error: faults.append(str(error))))
+    assert [example["record"] for example in examples] == [1, 3, 6]
+    assert [fault.partition("a.jsonl, ")[2][:6] for fault in faults] == ["line 2", "line 4", "line 5"]
+
+
+def test_bad_lines_of_tables_and_of_semeval_are_listed_too(tmp_path):
+    rows = [b"gj04\t1\t\tA.", b"gj04\t1\t\t\xff", b"gj04\t" + LONG.encode() + b"\t\tB.", b"gj04\t0\t\tC."]
+    (tmp_path / "train.tsv").write_bytes(b"\n".join(rows))
+    faults = list[str]()
+    found = list(read_glue(tmp_path / "train.tsv", CoLA, on_error=lambda error: faults.append(str(error))))
+    assert [row["record"] for row in found] == [1, 4]
+    assert len(faults) == 2
+    header = b"index\tsentence\tlabel\n"
+    (tmp_path / "train.tsv").write_bytes(header + LONG.encode() + b"\ta\t1\n")
+    (row,) = read_glue(tmp_path / "train.tsv", SST2)
+    assert row["index"] == 0
+    with pytest.raises(ValueError, match=r"train\.tsv, line 2: the index .9999"):
+        list(read_glue(tmp_path / "train.tsv", SST2, labelled=False))
+    assert max(map(len, faults)) - len(str(tmp_path)) < 300
+    sentence = b'\t"<e1>A</e1> of <e2>B</e2>."\n'
+    rows = [b"1" + sentence + b"Other\n", b"2" + sentence + b"\xff\n", LONG.encode() + sentence + b"Other\n"]
+    rows += [b"4" + sentence + LONG.encode() + b"\n", b"1" + sentence + b"Other\n"]
+    (tmp_path / "train.txt").write_bytes(b"\n".join(rows))
+    faults.clear()
+    examples = list(read_semeval(tmp_path / "train.txt", SEMEVAL_LABELS, on_error=lambda e: faults.append(str(e))))
+    assert [example["record"] for example in examples] == [1, 7]
+    assert [re.sub(r".*train.txt, (line \d+):.*", r"\1", fault) for fault in faults] == [
+        "line 5",
+        "line 4",
+        "line 10",
+        "line 13",
+    ]
+    assert max(map(len, faults)) - len(str(tmp_path)) < 400

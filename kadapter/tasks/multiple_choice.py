@@ -132,7 +132,7 @@ def read_cosmosqa(
         ValueError: names file, record, value and mend.
     """
     check = partial(_check, evidence=evidence, labelled=labelled, seen={}, form={})
-    return checked(read_records(path), check, path, on_error=on_error)
+    return checked(read_records(path, on_error), check, path, on_error=on_error)
 
 
 def _check(
@@ -148,7 +148,7 @@ def _check(
     check_unique(seen, record.get("id"), number, where)
     for key in TEXT_KEYS:
         if not isinstance(record[key], str):
-            raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a text.")
+            raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a text.")
     label = choice_label(record.get("label"))
     if label is None or (labelled and label == IGNORE):
         raise ValueError(f"{where}: label is {shorten(record['label'])}; it must be 0 to {CHOICES - 1}.")
@@ -174,10 +174,12 @@ def choice_label(value: Any) -> int | None:
 def _evidence(record: dict[str, Any], choice: int, where: str) -> str:
     key = f"answer{choice}_searched_evidence"
     check_keys(record, (key,), f"{where} (--preprocess_type read_examples_add_evidence)")
-    try:
-        return " # ".join(str(item["text"]) for item in record[key]["basic"])
-    except (KeyError, TypeError):
-        raise ValueError(f'{where}: {key} is not {{"basic": [{{"text": ...}}, ...]}}; mend it.') from None
+    basic = record[key].get("basic") if isinstance(record[key], dict) else None
+    items = basic if isinstance(basic, list) else [None]
+    texts = [item["text"] for item in items if isinstance(item, dict) and isinstance(item.get("text"), str)]
+    if len(texts) < len(items):
+        raise ValueError(f'{where}: {key} is {shorten(record[key])}, not {{"basic": [{{"text": ...}}, ...]}}; mend it.')
+    return " # ".join(texts)
 
 
 def encode_choices(

@@ -97,7 +97,7 @@ def read_semeval(
         ValueError: names file, line, value and mend.
     """
     check = partial(_check, labels=frozenset(labels), seen={})
-    examples = list(checked(_blocks(path), check, path, "line", on_error))
+    examples = list(checked(_blocks(path, on_error), check, path, "line", on_error))
     if not examples and on_error is None:
         raise ValueError(f"{path} is empty; give the task's TRAIN_FILE.TXT or TEST_FILE_FULL.TXT.")
     held_out = set(np.random.default_rng(seed).permutation(len(examples))[: round(dev_share * len(examples))].tolist())
@@ -119,8 +119,8 @@ def _check(lines: list[str], where: str, number: int, labels: frozenset[str], se
     relation = lines[1].strip() if len(lines) > 1 else ""
     if relation not in labels:
         raise ValueError(
-            f"{where}: the relation {relation!r} is not among the {len(labels)} labels; it stands on the line after "
-            "the sentence (TEST_FILE_FULL.TXT has it, TEST_FILE.TXT has not)."
+            f"{where}: the relation {relation[:60]!r} is not among the {len(labels)} labels; it stands on the line "
+            "after the sentence (TEST_FILE_FULL.TXT has it, TEST_FILE.TXT has not)."
         )
     cuts = [0, *(place for tag in tags for place in tag.span()), len(sentence)]
     pieces = [sentence[begin:end] for begin, end in zip(cuts[::2], cuts[1::2], strict=True)]
@@ -151,10 +151,10 @@ def _entities(sentence: str) -> list[re.Match[str]]:
     return found
 
 
-def _blocks(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+def _blocks(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, list[str]]]:
     """Runs of lines that are not blank, with the number of the first."""
     begin, block = 0, list[str]()
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, on_error):
         if line.strip():
             begin = begin if block else number
             block.append(line)
