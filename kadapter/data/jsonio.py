@@ -270,7 +270,7 @@ def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> Non
     if key is not None and not isinstance(key, str | int | float):
         raise ValueError(f"{where}: the id is {shorten(key)}; give a text or a number.")
     if key is not None and seen.setdefault(key, number) != number:
-        raise ValueError(f"{where}: the id {shorten(key)} stands at {seen[key]} already; make ids unique.")
+        raise ValueError(f"{where}: the id {key!r:.60} stands at {seen[key]} already; make ids unique.")
 
 
 def whole(value: Any) -> int | None:
