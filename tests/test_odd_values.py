@@ -9,6 +9,7 @@ from conftest import load_script
 
 from kadapter.configuration import IGNORE
 from kadapter.data.jsonio import write_jsonl
+from kadapter.data.subset import read_cleaned
 from kadapter.tasks.dependencies import read_dependencies
 from kadapter.tasks.entity_typing import read_entity_typing
 from kadapter.tasks.glue import SST2, CoLA, read_glue
@@ -18,6 +19,8 @@ from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
 from kadapter.tasks.semeval import _entities, read_semeval
 
 COSMOSQA = load_script("scripts/convert_cosmosqa.py")
+FEWREL = load_script("scripts/convert_fewrel.py")
+UFET = load_script("scripts/convert_ufet.py")
 
 # -- SemEval ----------------------------------------------------------------------------------------------------
 
@@ -226,3 +229,38 @@ def test_bad_lines_of_tables_and_of_semeval_are_listed_too(tmp_path):
         "line 13",
     ]
     assert max(map(len, faults)) - len(str(tmp_path)) < 400
+
+
+# -- converters -------------------------------------------------------------------------------------------------
+
+
+def test_names_of_a_cleaned_example_are_no_lists(tmp_path):
+    names = {"docid": "d", "subj_label": "Q1", "obj_label": 2}
+    write_jsonl(tmp_path / "a.jsonl", [{**RELATION, **names}])
+    assert len(list(read_cleaned(tmp_path / "a.jsonl", "read"))) == 1
+    for key, value in ((key, value) for key in names for value in (["Q1"], None, True, {})):
+        write_jsonl(tmp_path / "a.jsonl", [{**RELATION, **names, key: value}])
+        with pytest.raises(ValueError, match=rf"a\.jsonl, record 1: {key} is {re.escape(json.dumps(value))}; give"):
+            list(read_cleaned(tmp_path / "a.jsonl", "read"))
+    write_jsonl(tmp_path / "a.jsonl", [{**RELATION, **names, "token": ["a", 1, "c"]}])
+    with pytest.raises(ValueError, match=r"a\.jsonl, record 1: give token as a list of words"):
+        list(read_cleaned(tmp_path / "a.jsonl", "read"))
+
+
+def test_fewrel_takes_whole_floats_and_no_truth_values():
+    words = ["a", "b", "c"]
+    assert FEWREL.first_mention(["A", "Q1", [[1.0, 0]]], words) == ("Q1", [0, 1])
+    assert repr(FEWREL.first_mention(["A", "Q1", [[1.0]]], words)[1]) == "[1]"
+    for numbers in ([True], [0.5], [3], [-1], [[0]], ["0"], [], {}, None, 0):
+        with pytest.raises(ValueError, match=r"is not \[name, id, "):
+            FEWREL.first_mention(["A", "Q1", [numbers]], words)
+
+
+@pytest.mark.parametrize("key", ["left_context_token", "mention_span", "right_context_token", "y_str"])
+@pytest.mark.parametrize("value", ["null", "true", "[1]", '{"a": 1}', "[" * 900 + "]" * 900, DEEP, LONG, "7.0"])
+def test_ufet_names_the_record_of_a_wrong_value(tmp_path, key, value):
+    record = {"left_context_token": ["a"], "mention_span": "b", "right_context_token": ["c"], "y_str": ["person"]}
+    (tmp_path / "train.json").write_text(f"{json.dumps(record)}\n{spoilt(record, (key,), value)}\n")
+    with pytest.raises(ValueError, match=r"train\.json, (record|line) 2: ") as caught:
+        list(UFET.read_examples(tmp_path / "train.json"))
+    assert len(str(caught.value)) - len(str(tmp_path)) < 300

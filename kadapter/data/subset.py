@@ -152,6 +152,9 @@ def read_cleaned(path: Path, what: str) -> Iterator[tuple[int, Example]]:
         is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)
         if not is_list or not isinstance(example["relation"], str):
             raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
+        for key in ("docid", "subj_label", "obj_label"):
+            if not isinstance(example[key], str | int) or isinstance(example[key], bool):
+                raise ValueError(f"{path}, record {number}: {key} is {shorten(example[key])}; give a name.")
         check_spans(example, f"{path}, record {number}")
         yield number, example
 
