@@ -5,7 +5,8 @@
 
 --raw is a folder of JSON files or the archive as downloaded, which is read in place. Files are read as a stream, one
 a process, so memory does not depend on their size. A triple is kept when its subject and its object both begin and
-end with words of its sentence; what is dropped is counted by reason. Relations stay P-ids; their numbers, the most
+end with words of its sentence; what is dropped is counted by reason. A file that is broken or empty stops the run, or
+with --skip_broken_files is left out and listed at the end. Relations stay P-ids; their numbers, the most
 frequent first, go into relations.json beside the output. Killed and started again, it goes on with the files that
 are left. The same input gives the same bytes, whatever the number of workers.
 """
@@ -41,11 +42,12 @@ def find_files(raw: Path) -> list[tuple[str, int, int]]:
         FileNotFoundError, ValueError: nothing there, or no JSON file in it.
     """
     if raw.is_dir():
-        found = [
-            (str(path.relative_to(raw)), path.stat().st_size, path.stat().st_mtime_ns) for path in raw.rglob("*.json")
+        paths = [path for path in raw.rglob("*.json") if path.is_file() and _is_data(path.relative_to(raw))]
+        found = [(str(path.relative_to(raw)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    elif raw.is_file() and zipfile.is_zipfile(raw):
+        members = [
+            info for info in zip_members(raw) if info.filename.endswith(".json") and _is_data(Path(info.filename))
         ]
-    elif zipfile.is_zipfile(raw):
-        members = [info for info in zip_members(raw) if info.filename.endswith(".json")]
         found = [(info.filename, info.file_size, info.CRC) for info in members]
     else:
         raise FileNotFoundError(f"{raw} is neither a folder nor a zip archive; give T-REx as downloaded.")
@@ -54,51 +56,76 @@ def find_files(raw: Path) -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
-def clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
-    """Clean all files into one output; returns the counts.
+def _is_data(path: Path) -> bool:
+    """Whether it is none of the files that macOS adds to archives and foreign disks."""
+    return "__MACOSX" not in path.parts and not path.name.startswith("._")
+
+
+def clean(
+    raw: Path, output: Path, form: str, workers: int, skip_broken: bool = False
+) -> tuple[dict[str, int], list[str]]:
+    """Clean all files into one output; returns the counts, and with `skip_broken` what is wrong with broken files.
 
     Raises:
         BlockingIOError: another process does so already.
     """
     with exclusive(output, "give another --output"):
-        return _clean(raw, output, form, workers)
+        return _clean(raw, output, form, workers, skip_broken)
 
 
-def _clean(raw: Path, output: Path, form: str, workers: int) -> dict[str, int]:
+def _clean(raw: Path, output: Path, form: str, workers: int, skip_broken: bool) -> tuple[dict[str, int], list[str]]:
     files = find_files(raw)
     key = hashlib.sha256(json.dumps([str(raw.resolve()), files]).encode()).hexdigest()[:12]
     folder = output.with_name(f".{output.name}.{key}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
+    broken = _clean_files(raw, files, parts, workers, skip_broken)
+    whole = [part for part in parts if part.with_suffix(".counts").is_file()]
+    reports = [
+        read_object(part.with_suffix(".counts"), "delete it and clean again.", ["counts", "relations"])
+        for part in whole
+    ]
+    counts, relations = (sum((Counter(r[name]) for r in reports), Counter()) for name in ("counts", "relations"))
+    if not counts["kept"]:
+        shutil.rmtree(folder)
+        reasons = "".join(f"; {name} {count:,}" for name, count in sorted(counts.items()))
+        reasons += "".join(f"; {message}" for message in broken)
+        raise ValueError(f"{raw}: no example is left of {len(files):,} files{reasons}; give T-REx as downloaded.")
+    ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))
+    with atomic_files() as aside:
+        write_together(whole, aside(output), form)
+        write_json(aside(output.with_name("relations.json")), {relation: i for i, relation in enumerate(ordered)})
+    shutil.rmtree(folder)
+    skipped = {"files skipped as broken": len(broken)} if broken else {}
+    return {"files": len(files), **skipped, **dict(sorted(counts.items())), "relations": len(relations)}, broken
+
+
+def _clean_files(
+    raw: Path, files: Sequence[tuple[str, int, int]], parts: Sequence[Path], workers: int, skip_broken: bool
+) -> list[str]:
+    """Clean those that are left of an earlier call into their parts; returns what is wrong with broken ones."""
+    broken: dict[Path, str] = {}
     bar = tqdm(total=sum(size for _, size, _ in files), unit="B", unit_scale=True, desc="clean", disable=None)
     # Not forked: a fork of a process with threads, such as a notebook's, may wait for a lock that nobody gives back.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         tasks = {
-            pool.submit(clean_file, raw, name, part): size
+            pool.submit(clean_file, raw, name, part, skip_broken): (part, size)
             for (name, size, _), part in zip(files, parts, strict=True)
             if not part.with_suffix(".counts").is_file()
         }
-        bar.update(bar.total - sum(tasks.values()))
+        bar.update(bar.total - sum(size for _, size in tasks.values()))
         try:
             for task in as_completed(tasks):
-                task.result()
-                bar.update(tasks[task])
+                part, size = tasks[task]
+                if "broken" in (report := task.result()):
+                    broken[part] = report["broken"]
+                bar.update(size)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     bar.close()
-    reports = [
-        read_object(part.with_suffix(".counts"), "delete it and clean again.", ["counts", "relations"])
-        for part in parts
-    ]
-    counts, relations = (sum((Counter(r[name]) for r in reports), Counter()) for name in ("counts", "relations"))
-    ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))
-    with atomic_files() as aside:
-        write_together(parts, aside(output), form)
-        write_json(aside(output.with_name("relations.json")), {relation: i for i, relation in enumerate(ordered)})
-    shutil.rmtree(folder)
-    return {"files": len(files), **dict(sorted(counts.items())), "relations": len(relations)}
+    return [broken[part] for part in sorted(broken)]
 
 
 def write_together(parts: Sequence[Path], output: Path, form: str) -> None:
@@ -119,10 +146,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=absolute, required=True, help="file to write")
     parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="JSON lines, or one JSON list")
     parser.add_argument("--workers", type=COUNT, default=os.cpu_count(), help="processes; default: one a core")
+    parser.add_argument("--skip_broken_files", action="store_true", help="leave out files that are broken or empty")
     args = parser.parse_args(argv)
-    counts = clean(args.raw, args.output, args.format, args.workers)
+    counts, broken = clean(args.raw, args.output, args.format, args.workers, args.skip_broken_files)
     for name, count in counts.items():
         print(f"{count:>12,}  {name}")
+    for message in broken:
+        print(f"skipped: {message}")
 
 
 if __name__ == "__main__":

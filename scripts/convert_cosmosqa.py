@@ -3,7 +3,8 @@
     python scripts/convert_cosmosqa.py --input cosmosqa/data --output_dir data/cosmosQA
 
 Of {train,valid,test}.csv, those that are there; their header is id,context,question,answer0..answer3,label. test.csv
-may lack the labels, or the column; test.jsonl then has none. (A test.jsonl as released is in this form already.)
+may lack the labels (an empty field or -1), or the column; test.jsonl then has none. (A test.jsonl as released is in
+this form already.)
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.configuration import IGNORE
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
 from kadapter.storage.files import atomic_files
-from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS
+from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS, choice_label
 
 SPLITS = ("train", "valid", "test")
-LABELS = {str(i) for i in range(CHOICES)}
 FIELD_LIMIT = 1 << 24  # characters; beyond it a quote was left open, Python's 131,072 might be a real text
 
 
@@ -63,12 +64,16 @@ def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]
             raise ValueError(f"{path}, line {number}: {len(row)} fields for {len(header)} columns; mend the row.")
         record = dict(zip(header, row, strict=True))
         check_unique(seen, record["id"], number, f"{path}, line {number}")
-        label = record.get("label", "")
-        labelled = bool(label) if labelled is None else labelled
-        if label not in (LABELS if labelled else {""}):
-            mend = f"it must be 0 to {CHOICES - 1}" if labelled else "rows before have none; label all rows, or none"
-            raise ValueError(f"{path}, line {number}: label is {label!r}; {mend}.")
-        yield {key: record[key] for key in ("id", *TEXT_KEYS, *["label"] * labelled)}
+        label = choice_label(record.get("label") or None)
+        labelled = label != IGNORE if labelled is None else labelled
+        if label is None or (label != IGNORE) != labelled:
+            mend = (
+                f"it must be 0 to {CHOICES - 1}"
+                if labelled or label is None
+                else "rows before have none; label all rows, or none"
+            )
+            raise ValueError(f"{path}, line {number}: label is {record.get('label')!r}; {mend}.")
+        yield {key: record[key] for key in ("id", *TEXT_KEYS)} | ({"label": str(label)} if labelled else {})
 
 
 def main(argv: Sequence[str] | None = None) -> None:

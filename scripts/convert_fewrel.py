@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
-from kadapter.data.jsonio import read_json
+from kadapter.data.jsonio import read_json, shorten, whole
 from kadapter.data.subset import Example, add_subset_flags, convert_corpus
 
 
@@ -28,12 +28,13 @@ def first_mention(entity: Any, words: Sequence[str]) -> tuple[str, list[int]]:
     """
     try:
         _, name, (numbers, *_) = entity
-        inside = bool(numbers) and all(isinstance(number, int) and 0 <= number < len(words) for number in numbers)
+        found = [number for number in map(whole, numbers) if number is not None and 0 <= number < len(words)]
+        inside = 0 < len(numbers) == len(found)
     except (TypeError, ValueError):
         inside = False
     if not inside or not isinstance(name, str):
-        raise ValueError(f"{str(entity)[:60]} is not [name, id, [[word number, ...], ...]] within {len(words)} words")
-    return name, sorted(numbers)
+        raise ValueError(f"{shorten(entity)} is not [name, id, [[word number, ...], ...]] within {len(words)} words")
+    return name, sorted(found)
 
 
 def clean(record: dict[str, Any]) -> tuple[str, Example]:

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from kadapter.console import Parser, absolute, run
-from kadapter.data.jsonio import read_records
+from kadapter.data.jsonio import read_records, shorten, whole
 from kadapter.data.subset import Example, add_subset_flags, convert_corpus
 
 Span = tuple[int, int]  # word indices in a sentence, the end exclusive
@@ -30,6 +30,8 @@ class Document:
 
     def __init__(self, place: str, record: dict[str, Any]) -> None:
         self.place = place
+        if record.get("labels") is None:  # as in DocRED's test file
+            record = {**record, "labels": []}
         for key, kind in (("title", str), ("sents", list), ("vertexSet", list), ("labels", list)):
             if not isinstance(record.get(key), kind):
                 raise self._error(f"{key!r} is missing or not a {kind.__name__}; give an annotated document")
@@ -51,14 +53,18 @@ class Document:
         found: dict[int, list[Span]] = {}
         for mention in entity:
             try:
-                sent_id, (start, end) = mention["sent_id"], mention["pos"]
-                whole = all(isinstance(number, int) for number in (sent_id, start, end))
-                inside = whole and sent_id >= 0 and 0 <= start < end <= len(self.sents[sent_id])
-            except (TypeError, KeyError, ValueError, IndexError):
-                inside = False
-            if not inside:
+                sent_id, start, end = map(whole, (mention["sent_id"], *mention["pos"]))
+            except (TypeError, KeyError, ValueError):
+                sent_id = start = end = None
+            if (
+                sent_id is None
+                or start is None
+                or end is None
+                or not 0 <= sent_id < len(self.sents)
+                or not 0 <= start < end <= len(self.sents[sent_id])
+            ):
                 raise self._error(
-                    f"entity {index} has the mention {mention!r}; "
+                    f"entity {index} has the mention {shorten(mention)}; "
                     "give it a sent_id and a pos [start, end) inside that sentence"
                 )
             found.setdefault(sent_id, []).append((start, end))
@@ -67,11 +73,12 @@ class Document:
     def _fact(self, label: Any) -> tuple[str, int, int]:
         """A (relation, head entity, tail entity) whose entities exist."""
         if isinstance(label, dict) and isinstance(label.get("r"), str):
-            head, tail = label.get("h"), label.get("t")
-            if all(isinstance(entity, int) and 0 <= entity < len(self.mentions) for entity in (head, tail)):
-                return label["r"], label["h"], label["t"]
+            head, tail = whole(label.get("h")), whole(label.get("t"))
+            if head is not None and tail is not None and max(head, tail) < len(self.mentions) and min(head, tail) >= 0:
+                return label["r"], head, tail
         raise self._error(
-            f"the label {label!r} does not fit; give r as a name, h and t as entity numbers below {len(self.mentions)}"
+            f"the label {shorten(label)} does not fit; "
+            f"give r as a name, h and t as entity numbers below {len(self.mentions)}"
         )
 
 
@@ -128,18 +135,22 @@ def _example(
 
 def read_examples(path: Path, counts: Counter[str]) -> Iterator[Example]:
     """The examples of all documents of a file."""
-    titles: set[str] = set()
+    titles: dict[str, int] = {}
     # disable=None: a bar on a terminal only, so that logs stay readable.
     for number, record in tqdm(read_records(path), unit=" documents", disable=None):
         document = Document(f"{path}, record {number}", record)
-        if document.title in titles:
+        first = titles.setdefault(document.title, number)
+        if first != number:
             # Entities are named by title and number, which two documents must not share.
             raise ValueError(
-                f"{path}, record {number}: the title {document.title!r} is used before; remove or rename one."
+                f"{path}, record {number}: the title {document.title!r:.60} is used before, by record {first}; "
+                "remove or rename one."
             )
-        titles.add(document.title)
         counts["documents"] += 1
+        counts["documents without labels"] += not document.facts
         yield from document_examples(document, counts)
+    if not counts["facts"]:
+        raise ValueError(f"{path}: none of the {len(titles):,} documents has labels; give an annotated file.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

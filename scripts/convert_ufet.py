@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
-from kadapter.data.jsonio import check_keys, read_records, write_json_list
+from kadapter.data.jsonio import check_keys, read_records, shorten, write_json_list
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS
 
@@ -33,10 +33,10 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
         check_keys(record, ("mention_span", *LISTS), where)
         for key in LISTS:
             if not isinstance(record[key], list) or not all(isinstance(word, str) for word in record[key]):
-                raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a list of words.")
+                raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a list of words.")
         mention = record["mention_span"]
         if not isinstance(mention, str) or not mention.strip():
-            raise ValueError(f"{where}: mention_span is {mention!r}; give the words of the mention.")
+            raise ValueError(f"{where}: mention_span is {shorten(mention)}; give the words of the mention.")
         before = "".join(f"{word} " for word in record["left_context_token"])
         yield {
             "sent": " ".join([before + mention, *record["right_context_token"]]),

@@ -117,6 +117,15 @@ def test_a_missing_split_and_broken_json_are_errors(typing_folder, capsys):
     assert "test.json, line 1, column 16: broken JSON" in out
 
 
+def test_a_label_kept_back_is_no_label(world, tmp_path, capsys):
+    folder = shutil.copytree(world / "cosmosQA", tmp_path / "cosmosQA")
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    (folder / "test.jsonl").write_text("\n".join(json.dumps({**row, "label": -1}) for row in rows))
+    out, code = main(capsys, "cosmosqa", folder)
+    assert code == 0
+    assert "labels that never stand" not in out
+
+
 def test_lengths_are_those_of_the_recipe_s_sequences(world, tmp_path, capsys, tokenizer):
     folder = world / "find_head"
     corpus = TASKS["lin"].for_folder(folder)

@@ -100,7 +100,7 @@ def test_the_same_input_gives_the_same_bytes_and_no_sentence_is_on_both_sides(tm
     ("change", "message"),
     [
         ({"subj_end": 9}, r"record 1: subj_start 0 and subj_end 9 do not lie in the 6 words"),
-        ({"obj_start": None}, r"record 1: obj_start None and obj_end 4 do not lie"),
+        ({"obj_start": None}, r"record 1: obj_start null and obj_end 4 do not lie"),
         ({"relation": 3}, r"record 1: give token as a list of words and relation as a name"),
         ({"relation": "P17"}, r"0 mentions leave train or dev empty; lower --min_examples"),
     ],

@@ -70,13 +70,13 @@ def test_mentions_that_cannot_be_marked_are_dropped_and_counted(tmp_path, capsys
     [
         (
             record(head=((-1, 0),)),
-            r"relation P1, record 2: \['ann lee', 'Q0', \[\[-1, 0\]\]\] is not .* within 8 words",
+            r'relation P1, record 2: \["ann lee", "Q0", \[\[-1, 0\]\]\] is not .* within 8 words',
         ),
         (record(tail=((8,),)), "record 2: .* within 8 words; mend it"),
         (record(tail=((),)), "record 2: .* is not"),
         (record(tail=()), "record 2: .* is not"),
         (record(tail=((0.5,),)), "record 2: .* is not"),
-        (record(h=None), "record 2: None is not"),
+        (record(h=None), "record 2: null is not"),
         (record(h=["x", 3, [[0]]]), "record 2: .* is not"),
         (record(tokens=["a", 1]), "record 2: tokens is missing or no list of words"),
         (7, "record 2: tokens is missing"),

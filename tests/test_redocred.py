@@ -1,6 +1,7 @@
 """scripts/convert_redocred.py: Re-DocRED to trex-rc."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,17 @@ def test_documents_become_examples_with_inclusive_ends(tmp_path: Path, capsys: p
         assert count in shown
 
 
+def test_documents_without_labels_are_counted_and_give_no_example(tmp_path: Path) -> None:
+    bare = [document("A") | {"labels": None}, document("B") | {"labels": []}, document("C")]
+    del bare[2]["labels"]
+    path, counts = write(tmp_path / "a.json", json.dumps([*bare, document("D")])), Counter[str]()
+    assert {example["docid"] for example in redocred_script.read_examples(path, counts)} == {"D"}
+    assert (counts["documents"], counts["documents without labels"]) == (4, 3)
+    write(path, json.dumps(bare))
+    with pytest.raises(ValueError, match=r"a\.json: none of the 3 documents has labels; give an annotated file"):
+        list(redocred_script.read_examples(path, Counter()))
+
+
 def test_a_later_mention_is_used_where_the_first_overlaps(tmp_path: Path) -> None:
     entities = [[mention(0, 0, 2)], [mention(0, 6, 7), mention(0, 5, 6), mention(0, 1, 2)]]
     changes = {"vertexSet": entities, "labels": [{"r": "P1", "h": 1, "t": 0}]}
@@ -124,17 +136,23 @@ def test_rare_relations_are_dropped_and_frequent_ones_capped(
     ("changes", "message"),
     [
         ({"title": 3}, "'title' is missing or not a str"),
-        ({"labels": None}, "'labels' is missing or not a list"),
+        ({"labels": 3}, "'labels' is missing or not a list"),
         ({"sents": [["a", 1]]}, "sentence 0 is not a list of words"),
         ({"vertexSet": [3]}, "entity 0 is not a list of mentions"),
         ({"vertexSet": [[mention(0, 3, 9)]]}, "entity 0 has the mention .*9"),
         ({"vertexSet": [[mention(2, 0, 1)]]}, "entity 0 has the mention"),
         ({"vertexSet": [[mention(-1, 0, 1)]]}, "entity 0 has the mention"),
-        ({"vertexSet": [[{"sent_id": 0, "pos": [0.0, 1.0]}]]}, "entity 0 has the mention"),
-        ({"vertexSet": [["Ann"]]}, "entity 0 has the mention 'Ann'"),
+        ({"vertexSet": [[{"sent_id": 0, "pos": [0.5, 1]}]]}, "entity 0 has the mention"),
+        *(
+            ({"vertexSet": [[{"sent_id": 0, "pos": pos}]]}, "entity 0 has the mention")
+            for pos in ([0, True], [0], [0, 1, 2], None, "ab", {"0": 1, "1": 2}, [[0], [1]])
+        ),
+        ({"vertexSet": [[{"sent_id": False, "pos": [0, 1]}]]}, "entity 0 has the mention"),
+        ({"vertexSet": [["Ann"]]}, 'entity 0 has the mention "Ann"'),
+        ({"labels": [{"r": "P1", "h": 0, "t": True}]}, "the label .* does not fit"),
         ({"labels": [{"r": "P1", "h": 0, "t": 4}]}, "the label .* does not fit; .* below 4"),
         ({"labels": [{"r": 1, "h": 0, "t": 1}]}, "the label .* does not fit"),
-        ({"title": "A"}, "the title 'A' is used before"),
+        ({"title": "A"}, "the title 'A' is used before, by record 1; remove"),
     ],
 )
 def test_a_bad_document_is_refused_with_its_record(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -149,7 +149,7 @@ def test_a_finished_run_can_still_write_predictions_errors_and_tables(run):
 
 def test_a_bad_figer_file_leaves_no_labels_behind(run, tmp_path):
     write_json_list(tmp_path / "data" / "train.json", [{"sent": "ab", "start": 0, "end": 2, "labels": "/person"}])
-    with pytest.raises(ValueError, match="record 1: labels is '/person'; give a list of names"):
+    with pytest.raises(ValueError, match="record 1: labels is ./person.; give a list of names"):
         run(FIGER, "--data_dir", tmp_path / "data")
     assert not (tmp_path / "data" / "labels.json").exists()
 
@@ -218,10 +218,10 @@ GOOD = {"id": "a", "context": "c", "question": "q", "answer0": "0", "answer1": "
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": "4"}, r"record 1: label is '4'; it must be 0 to 3"),
-        ({"label": "-100"}, r"record 1: label is '-100'"),
-        ({"label": None}, r"record 1: label is 'None'"),
-        ({"question": 7, "label": 0}, r"record 1: question is '7'; give a text"),
+        ({"label": "4"}, r"record 1: label is .?4.?; it must be 0 to 3"),
+        ({"label": "-100"}, r"record 1: label is .?-100.?"),
+        ({"label": None}, r"record 1: label is null"),
+        ({"question": 7, "label": 0}, r"record 1: question is 7; give a text"),
         ({}, r"record 1: the keys \['label'\] are missing"),
     ],
 )
@@ -272,7 +272,7 @@ def test_semeval_sentences_keep_their_quotes_and_their_order(tmp_path):
             {"sent": "ab", "start": 0, "end": 2, "labels": ["/y"]},
             r"record 1: the labels \['/y'\] are not among the 1 known",
         ),
-        ({"sent": "ab", "start": 0, "end": 2, "labels": "/x"}, "record 1: labels is '/x'; give a list"),
+        ({"sent": "ab", "start": 0, "end": 2, "labels": "/x"}, "record 1: labels is ./x.; give a list"),
         ({"sent": "ab", "start": 0, "label": ["/x"]}, r"record 1: the keys \['end', 'labels'\] are missing"),
     ],
 )

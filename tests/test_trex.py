@@ -2,20 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, load_script
 
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import SubsetOptions, make_subset
-from kadapter.data.trex import clean_document
+from kadapter.data.trex import clean_document, clean_file
 from kadapter.tasks.relations import read_relations
 
 CLEAN = load_script("scripts/clean_T_REx.py")
@@ -70,7 +73,7 @@ def document(**changes):
 
 
 def test_word_numbers_count_within_the_sentence():
-    ((reason, example),) = clean_document(document(), "here")
+    ((reason, example),) = clean_document(document())
     assert reason == ""
     assert example == {
         "docid": "Q7",
@@ -93,12 +96,135 @@ def test_word_numbers_count_within_the_sentence():
         ({"object": {"boundaries": [9, 13], "uri": "x/Q1"}}, "the object does not begin and end with words"),
         ({"object": {"boundaries": [0, 3], "uri": "x/Q1"}}, "the object does not begin and end with words"),
         ({"sentence_id": 0}, "the subject does not begin and end with words of its sentence"),
+        *(({"sentence_id": value}, "the triple has no sentence") for value in (None, -1, 2, True, 0.5, "1", [1])),
+        *(
+            ({"subject": {"boundaries": value, "uri": "x/Q1"}}, "the subject does not lie in the text")
+            for value in ([20, 26], [-5, 13], [8], "ab", {}, [8, "13"], [13, 8], [True, 13], 8)
+        ),
+        ({"object": {"uri": "x/Q1"}}, "the object stands nowhere in the text"),
+        *(({"predicate": value}, "the predicate has no uri") for value in ({}, None, {"uri": None}, {"uri": ["P1"]})),
+        ({"subject": {"boundaries": [8, 13], "uri": ""}}, "the subject has no uri"),
+        ({"object": [1]}, "the object has no uri"),
     ],
 )
 def test_triples_off_the_words_of_their_sentence_are_dropped_with_the_reason(changes, reason):
-    ((found, example),) = clean_document(document(**changes), "here")
+    ((found, example),) = clean_document(document(**changes))
     assert example is None
     assert found.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        *(({key: None}, f"the document has no {key}") for key in document()),
+        ({"text": ["a"]}, "the document has no text"),
+        *(({"words_boundaries": v}, "the document has no words_boundaries") for v in ([], [[1]], [[0, 99]], {}, [3])),
+        ({"sentences_boundaries": [[0, 4], [5]]}, "the sentence does not lie in the text"),
+        ({"sentences_boundaries": [[0, 4], [5, 99]]}, "the sentence does not lie in the text"),
+        ({"words_boundaries": [[3, 4], [0, 3]]}, "the document's words are not in order"),
+        ({"triples": [None]}, "the triple is no object"),
+    ],
+)
+def test_documents_that_are_no_use_are_dropped_with_the_reason(changes, reason):
+    ((found, example),) = clean_document({**document(), **changes})
+    assert example is None
+    assert found.startswith(reason)
+    ((found, example),) = clean_document({key: v for key, v in {**document(), **changes}.items() if v is not None})
+    assert example is None
+    assert found.startswith(reason)
+
+
+def test_whole_floats_are_taken_as_numbers():
+    subject = {"boundaries": [8.0, 13.0], "uri": "http://x/Q1"}
+    assert list(clean_document(document(sentence_id=1.0, subject=subject))) == list(clean_document(document()))
+
+
+def test_a_literal_is_called_by_its_value_and_not_by_its_type():
+    date = "1970-01-22T00:00:00Z^^http://www.w3.org/2001/XMLSchema#dateTime"
+    for uri, label in ((date, "1970-01-22T00:00:00Z"), ("http://x/Q2", "Q2")):
+        object_ = {"boundaries": [20, 24], "surfaceform": "Oslo", "uri": uri}
+        ((_, example),) = clean_document(document(object=object_))
+        assert example["obj_label"] == label
+
+
+def test_one_bad_triple_or_document_leaves_the_rest_of_the_file(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([document(sentence_id=None), {"docid": "x"}, document()]))
+    report = clean_file(tmp_path, "a.json", tmp_path / "part.jsonl")
+    assert report["counts"] == {
+        "documents": 3,
+        "kept": 1,
+        "dropped: the triple has no sentence": 1,
+        "dropped: the document has no text": 1,
+    }
+    assert [row["docid"] for row in lines(tmp_path / "part.jsonl")] == ["Q7"]
+
+
+BROKEN = [
+    ("", "is empty"),
+    ("[]", "is an empty list"),
+    (json.dumps([document()])[:-40], "broken JSON"),
+    (json.dumps([document(), 3]), "record 2: 3 is not a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN)
+def test_a_broken_or_empty_file_is_named_and_skipped_only_if_asked_for(tmp_path, content, message):
+    (tmp_path / "b.json").write_text(content)
+    part = tmp_path / "part.jsonl"
+    with pytest.raises(ValueError, match=rf"b\.json.*{message}.* With --skip_broken_files the other files"):
+        clean_file(tmp_path, "b.json", part)
+    report = clean_file(tmp_path, "b.json", part, skip_broken=True)
+    assert re.search(rf"b\.json.*{message}", report["broken"])
+    assert not part.exists()
+    assert not part.with_suffix(".counts").exists()
+
+
+def test_encrypted_and_damaged_members_are_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in/a.json", json.dumps([document()]))
+    whole = (tmp_path / "a.zip").read_bytes()
+    marked = bytearray(whole)
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        marked[whole.index(signature) + flags] |= 1  # says that the member is encrypted
+    damaged = whole.replace(b"meets", b"means")  # the checksum does not fit
+    for content, message in ((marked, "encrypted.*unpack it with its password"), (damaged, "CRC.*fetch the archive")):
+        (tmp_path / "a.zip").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"a\.zip/in/a\.json cannot be unpacked .*{message}"):
+            clean_file(tmp_path / "a.zip", "in/a.json", tmp_path / "part.jsonl")
+
+
+def test_what_macos_adds_and_what_is_no_file_are_no_data(tmp_path):
+    raw = tmp_path / "raw"
+    for name in ("a.json", "._a.json", "__MACOSX/a.json", "sub/b.json", "sub/__MACOSX/._b.json"):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_text("x")
+    with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
+        for path in raw.rglob("*.json"):
+            archive.write(path, str(path.relative_to(raw)))
+    os.mkfifo(raw / "c.json")
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(raw)  # the path of a socket must be short
+        listener.bind("d.json")
+        os.chdir(here)
+        for source in (raw, tmp_path / "raw.zip"):
+            assert [name for name, _, _ in CLEAN.find_files(source)] == ["a.json", "sub/b.json"]
+    with pytest.raises(OSError, match="is neither a folder nor a zip archive"):
+        CLEAN.find_files(raw / "c.json")
+
+
+def test_skipped_files_are_counted_and_listed(tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.json").write_text(json.dumps([document()]))
+    (tmp_path / "raw" / "b.json").write_text("")
+    command = ["--raw", str(tmp_path / "raw"), "--output", str(tmp_path / "out.jsonl"), "--workers", "1"]
+    with pytest.raises(ValueError, match=r"b\.json is empty"):
+        CLEAN.main(command)
+    CLEAN.main([*command, "--skip_broken_files"])
+    shown = capsys.readouterr().out
+    assert "1  files skipped as broken\n" in shown
+    assert f"skipped: {tmp_path / 'raw' / 'b.json'} is empty" in shown
+    assert len(lines(tmp_path / "out.jsonl")) == 1
 
 
 def test_archive_folder_and_number_of_workers_give_the_same_bytes(cleaned, world, tmp_path, capsys):
@@ -148,9 +274,7 @@ def test_a_file_that_changed_since_the_kill_is_cleaned_anew(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"docid": "x"}]', r"a\.json, record 1: the keys \['text', .* are missing"),
-        (json.dumps([{**document(), "words_boundaries": [[1]]}]), r"a\.json, record 1: this is no T-REx document"),
-        (json.dumps([document(sentence_id=9)]), "record 1: this is no T-REx document .IndexError"),
+        ('[{"docid": "x"}]', r"no example is left of 1 files; documents 1; dropped: the document has no text 1; give"),
         ('[{"docid": ', "broken JSON"),
     ],
 )

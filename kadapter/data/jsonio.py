@@ -26,6 +26,8 @@ from kadapter.storage.reading import (
 )
 
 _BLANK = re.compile(r"[ \t\n\r]*")
+# What matters to find the end of a value: whole strings, the quote of one that does not end, brackets and commas.
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
 _DECODER = json.JSONDecoder()
 to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps makes an encoder for every call
 _BLOCK = 1 << 20  # bytes read at a time
@@ -57,19 +59,28 @@ def _blocks(path: str | Path) -> Iterator[str]:
             yield text
 
 
-def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+OnError = Callable[[ValueError], None]
+
+
+class _PassedError(ValueError):
+    """A value that cannot be used, but behind which reading can go on."""
+
+
+def read_records(path: str | Path, on_error: OnError | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (number, record) from one JSON list or from JSON lines, told apart by the first character.
 
     Both are streamed. A list is numbered by element from 1; lines are numbered by line, blank ones skipped, so
     that the number in a message is the one an editor shows. Raises FileNotFoundError or ValueError as soon as a
-    fault is met.
+    fault is met; with `on_error` that is called with the fault, and the record left out, wherever it is clear where
+    the next one begins.
     """
+    if _first_byte(path) == b"{":
+        yield from _line_records(path, on_error)
+        return
     text = _Text(path)
     first = text.peek()
     if first == "[":
-        yield from _list_records(text)
-    elif first == "{":
-        yield from _line_records(path)
+        yield from _list_records(text, on_error)
     elif first and (instead := disguise(path)):
         raise ValueError(f"{path} is {instead}.")
     elif first:
@@ -79,6 +90,15 @@ def read_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         )
     else:
         raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object a line.")
+
+
+def _first_byte(path: str | Path) -> bytes:
+    """The first that is not blank; bytes, as some line behind it may be no UTF-8."""
+    with opened(path) as stream:
+        while block := stream.read(_BLOCK):
+            if start := block.lstrip(b" \t\n\r")[:1]:
+                return start
+    return b""
 
 
 class _Text:
@@ -103,8 +123,8 @@ class _Text:
             raise self._broken(f"Expecting {character!r}", self.at)
         self.at += 1
 
-    def value(self) -> Any:
-        """The next value."""
+    def value(self, what: str) -> Any:
+        """The next value, which messages call `what`."""
         self.peek()
         while True:
             try:
@@ -114,11 +134,30 @@ class _Text:
                     continue  # the block ended within the value
                 raise self._broken(error.msg, error.pos) from error
             except (ValueError, RecursionError) as error:
-                raise unreadable(self.path, self._place(self.at)[0], error) from error
-            if SURROGATE.search(self.text, self.at, end):  # a place is found by counting lines, so only if need be
-                check_surrogates(self.path, self._place(self.at)[0], value)
-            self.at = end
+                line = self._place(self.at)[0]
+                raise _PassedError(str(unreadable(f"{self.path}, {what}", line, error, self._skipped()))) from error
+            begin, self.at = self.at, end
+            if SURROGATE.search(self.text, begin, end):  # a place is found by counting lines, so only if need be
+                try:
+                    check_surrogates(f"{self.path}, {what}", self._place(begin)[0], value)
+                except ValueError as error:
+                    raise _PassedError(str(error)) from error
             return value
+
+    def _skipped(self) -> str:
+        """The next value as it stands there, without decoding it."""
+        while True:
+            depth = 0
+            for token in _TOKEN.finditer(self.text, self.at):
+                if token[0] == '"':
+                    break  # the block ended within a string
+                closes = token[0] in ("]", "}")
+                depth += (token[0] in ("[", "{")) - closes
+                if depth < 0 or (depth == 0 and (closes or token[0] == ",")):
+                    begin, self.at = self.at, token.end() if closes and depth == 0 else token.start()
+                    return self.text[begin : self.at]
+            if len(self.text) - self.at >= _LONGEST or not self._more():
+                raise self._broken("a value does not end", self.at)
 
     def _more(self) -> bool:
         self.line, self.column = self._place(self.at)
@@ -135,7 +174,7 @@ class _Text:
         return broken(self.path, *self._place(at), reason)
 
 
-def _list_records(text: _Text) -> Iterator[tuple[int, dict[str, Any]]]:
+def _list_records(text: _Text, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the numbered elements of a JSON list."""
     text.expect("[")
     if text.peek() == "]":
@@ -145,33 +184,50 @@ def _list_records(text: _Text) -> Iterator[tuple[int, dict[str, Any]]]:
         if number:
             text.expect(",")
         number += 1
-        record = text.value()
-        if not isinstance(record, dict):
-            raise ValueError(
-                f"{text.path}, record {number}: {shorten(record)} is not a JSON object; make each element one."
-            )
-        yield number, record
+        try:
+            record = text.value(f"record {number}")
+            if not isinstance(record, dict):
+                raise _PassedError(
+                    f"{text.path}, record {number}: {shorten(record)} is not a JSON object; make each element one."
+                )
+        except _PassedError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        else:
+            yield number, record
     text.expect("]")
     if text.peek():
         raise text._broken("Extra data", text.at)
 
 
-def _line_records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _line_records(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the records of a JSON-lines file with their line numbers."""
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, on_error):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise broken(path, number, error.colno, error.msg) from error
-        except (ValueError, RecursionError) as error:
-            raise unreadable(path, number, error) from error
-        if SURROGATE.search(line):
-            check_surrogates(path, number, record)
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number}: {shorten(record)} is not a JSON object; make each line one.")
-        yield number, record
+            record = _line_record(path, number, line)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        else:
+            yield number, record
+
+
+def _line_record(path: str | Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise broken(path, number, error.colno, error.msg) from error
+    except (ValueError, RecursionError) as error:
+        raise unreadable(path, number, error, line) from error
+    if SURROGATE.search(line):
+        check_surrogates(path, number, record)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}, line {number}: {shorten(record)} is not a JSON object; make each line one.")
+    return record
 
 
 def checked(
@@ -188,8 +244,12 @@ def checked(
         on_error: called with what a bad record raises, which is left out then; None lets it raise.
     """
     for number, record in records:
+        where = f"{path}, {what} {number}"
         try:
-            example = check(record, f"{path}, {what} {number}", number)
+            try:
+                example = check(record, where, number)
+            except RecursionError as error:  # while a value is shown
+                raise ValueError(f"{where}: a value is nested too deeply; flatten it.") from error
         except ValueError as error:
             if on_error is None:
                 raise
@@ -206,9 +266,18 @@ def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> No
 
 
 def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> None:
-    """Raise ValueError where an id stands twice in a file; None is no id."""
+    """Raise ValueError where an id is no text or number, or stands twice in a file; None is no id."""
+    if key is not None and not isinstance(key, str | int | float):
+        raise ValueError(f"{where}: the id is {shorten(key)}; give a text or a number.")
     if key is not None and seen.setdefault(key, number) != number:
-        raise ValueError(f"{where}: the id {key!r} stands at {seen[key]} already; make ids unique.")
+        raise ValueError(f"{where}: the id {key!r:.60} stands at {seen[key]} already; make ids unique.")
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, also one that pandas wrote as 7.0; None for anything else, for true and false too."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
 
 
 def write_json(path: str | Path, value: Any) -> None:

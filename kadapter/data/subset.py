@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE
-from kadapter.data.jsonio import check_keys, read_records, to_json, write_json, write_jsonl
+from kadapter.data.jsonio import check_keys, read_records, shorten, to_json, whole, write_json, write_jsonl
 from kadapter.storage.errors import final_name
 from kadapter.storage.files import atomic_files, atomic_writer
 
@@ -148,21 +148,29 @@ def read_cleaned(path: Path, what: str) -> Iterator[tuple[int, Example]]:
     """Checked cleaned examples with their numbers, and a bar on a terminal."""
     for number, example in tqdm(read_records(path), unit=" examples", unit_scale=True, desc=what, disable=None):
         check_keys(example, KEYS, f"{path}, record {number}")
-        if not isinstance(example["token"], list) or not isinstance(example["relation"], str):
+        words = example["token"]
+        is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)
+        if not is_list or not isinstance(example["relation"], str):
             raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
+        for key in ("docid", "subj_label", "obj_label"):
+            if not isinstance(example[key], str | int) or isinstance(example[key], bool):
+                raise ValueError(f"{path}, record {number}: {key} is {shorten(example[key])}; give a name.")
         check_spans(example, f"{path}, record {number}")
         yield number, example
 
 
 def check_spans(example: Example, where: str) -> None:
-    """Raise ValueError where subject or object do not lie in the words."""
+    """Raise ValueError where subject or object do not lie in the words; whole floats become integers."""
     for name in ("subj", "obj"):
-        start, end = example[f"{name}_start"], example[f"{name}_end"]
-        if not all(isinstance(value, int) for value in (start, end)) or not 0 <= start <= end < len(example["token"]):
+        keys = (f"{name}_start", f"{name}_end")
+        start, end = (whole(example[key]) for key in keys)
+        if start is None or end is None or not 0 <= start <= end < len(example["token"]):
+            shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
             raise ValueError(
-                f"{where}: {name}_start {start!r} and {name}_end {end!r} do not lie in the "
-                f"{len(example['token'])} words; both count from 0, the end is inclusive."
+                f"{where}: {shown} do not lie in the {len(example['token'])} words; both count from 0, the end is "
+                "inclusive."
             )
+        example.update(zip(keys, (start, end), strict=True))
 
 
 def _pair(example: Example) -> str:

@@ -10,13 +10,14 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 MEND = "mend it there: one JSON list, or one complete object a line."
 _BOM = b"\xef\xbb\xbf"
+_NUMBER = re.compile(r'(?:"[^"\\]*"\s*:\s*)?-?\d{4301}')  # more digits than Python takes, with its key
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # What zipfile raises for an archive that is damaged, encrypted or packed in a way that Python does not know.
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -47,7 +48,8 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
                 stream.seek(0)
             yield stream
     except _BAD_ARCHIVE as error:
-        raise ValueError(f"{path} cannot be unpacked ({_said(error)}); fetch the archive again.") from error
+        mend = "unpack it with its password" if "encrypted" in str(error) else "fetch the archive again"
+        raise ValueError(f"{path} cannot be unpacked ({_said(error)}); {mend}.") from error
 
 
 def zip_members(path: Path) -> list[zipfile.ZipInfo]:
@@ -71,12 +73,13 @@ def not_utf8(path: str | Path, line: int, offset: int) -> ValueError:
     return ValueError(f"{path}, line {line}: the byte at offset {offset} is not UTF-8; save the file as UTF-8.")
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | Path, on_error: Callable[[ValueError], None] | None = None) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) from a UTF-8 file, one line in memory.
 
     Lines end at a newline only: other Unicode line separators may stand inside a JSON string or
     a word. A byte-order mark is skipped. Raises FileNotFoundError where there is no such file and
-    ValueError with the byte offset where the bytes are not UTF-8.
+    ValueError with the byte offset where the bytes are not UTF-8, with which `on_error` is called instead if it is
+    given; the line is left out then.
     """
     with opened(path) as stream:
         offset = stream.tell()
@@ -84,9 +87,13 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise not_utf8(path, number, offset + error.start) from error
+                fault = not_utf8(path, number, offset + error.start)
+                if on_error is None:
+                    raise fault from error
+                on_error(fault)
+            else:
+                yield number, line.rstrip("\r\n")
             offset += len(raw)
-            yield number, line.rstrip("\r\n")
 
 
 def read_json(path: str | Path, mend: str = MEND) -> Any:
@@ -106,7 +113,7 @@ def read_json(path: str | Path, mend: str = MEND) -> Any:
             raise ValueError(f"{path} is {instead}.") from error
         raise broken(path, error.lineno, error.colno, error.msg, mend) from error
     except (ValueError, RecursionError) as error:
-        raise unreadable(path, 1, error) from error
+        raise unreadable(path, 1, error, text) from error
     if SURROGATE.search(text):
         check_surrogates(path, 1, value)
     return value
@@ -128,7 +135,10 @@ def read_object(path: str | Path, mend: str, keys: Sequence[str] = ()) -> dict[s
 
 def shorten(value: Any) -> str:
     """The value as JSON, cut to a length that fits a message."""
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -142,8 +152,15 @@ def broken(
     return ValueError(f"{path}, line {line}, column {column}: broken JSON ({reason}); {mend}")
 
 
-def unreadable(path: str | Path, line: int, error: Exception) -> ValueError:
-    return ValueError(f"{path}, line {line}: unreadable JSON ({error}); simplify the value.")
+def unreadable(path: str | Path, line: int, error: Exception, text: str) -> ValueError:
+    """What to say of legal JSON that Python cannot hold; `text` begins with the value."""
+    if isinstance(error, RecursionError):
+        return ValueError(
+            f"{path}, line {line}: unreadable JSON (it is nested too deeply) in {text[:60]!r}; flatten it."
+        )
+    found = _NUMBER.search(text)
+    digits = found[0] if found else text
+    return ValueError(f"{path}, line {line}: unreadable JSON (a number is too long) in {digits[:60]!r}; shorten it.")
 
 
 def check_surrogates(path: str | Path, line: int, value: Any) -> None:

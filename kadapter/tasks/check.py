@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.features import sequences
 from kadapter.training.task import Task
@@ -112,7 +113,8 @@ def _digest(values: Iterable[Any]) -> bytes:
 def _labels(example: Mapping[str, Any]) -> list[str]:
     if "labels" in example:
         return example["labels"]
-    return [str(example[key]) for key in ("relation", "label") if key in example]
+    known = [example[key] for key in ("relation", "label") if key in example]
+    return [str(label) for label in known if label not in (IGNORE, "")]  # else it is kept back
 
 
 def findings(task: Task, reports: Mapping[str, SplitReport], max_seq_length: int) -> list[str]:

@@ -19,7 +19,7 @@ from kadapter.configuration import IGNORE
 from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, checked, read_records
+from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers
 from kadapter.training.task import Predictions, Scores, Task
@@ -69,14 +69,14 @@ def read_dependencies(
     path: str | Path, on_error: Callable[[ValueError], None] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Checked sentences as words and the number of each word's governor (0 = root); `on_error` as in `checked`."""
-    return checked(read_records(path), _check, path, on_error=on_error)
+    return checked(read_records(path, on_error), _check, path, on_error=on_error)
 
 
 def _check(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
     check_keys(record, ("sent", "tokens", "pairs"), where)
     for key, kind in (("sent", str), ("tokens", list), ("pairs", list)):
         if not isinstance(record[key], kind):
-            raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a {kind.__name__}.")
+            raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a {kind.__name__}.")
     words = [_word(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
     return {"words": words, "heads": _heads(record["pairs"], len(words), where), "record": number}
 
@@ -84,11 +84,13 @@ def _check(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
 def _word(sentence: str, token: Any, number: int, where: str) -> str:
     span = token.get(str(number)) if isinstance(token, dict) else None
     if not isinstance(span, dict) or not {"start", "end"} <= set(span):
-        raise ValueError(f'{where}: token {number} is {token!r}; write {{"{number}": {{"start": ..., "end": ...}}}}.')
-    start, end = span["start"], span["end"]
-    if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= len(sentence):
         raise ValueError(
-            f"{where}: token {number} spans {start!r} to {end!r}, but the sentence has "
+            f'{where}: token {number} is {shorten(token)}; write {{"{number}": {{"start": ..., "end": ...}}}}.'
+        )
+    start, end = whole(span["start"]), whole(span["end"])
+    if start is None or end is None or not 0 <= start < end <= len(sentence):
+        raise ValueError(
+            f"{where}: token {number} spans {shorten(span['start'])} to {shorten(span['end'])}, but the sentence has "
             f"{len(sentence)} characters; offsets count from 0, the end is exclusive."
         )
     return sentence[start:end]
@@ -98,12 +100,17 @@ def _heads(pairs: Sequence[dict[str, Any]], count: int, where: str) -> list[int]
     heads: dict[int, int] = {}
     for pair in pairs:
         if not isinstance(pair, dict):
-            raise ValueError(f"{where}: the pair {pair!r} is no object; give dependent_index and governor_index.")
-        dependent, governor = pair.get("dependent_index"), pair.get("governor_index")
-        if not isinstance(dependent, int) or not 1 <= dependent <= count:
-            raise ValueError(f"{where}: dependent_index {dependent!r} is no word; they run from 1 to {count}.")
-        if not isinstance(governor, int) or not 0 <= governor <= count:
-            raise ValueError(f"{where}: governor_index {governor!r} is neither 0 (root) nor a word up to {count}.")
+            raise ValueError(
+                f"{where}: the pair {shorten(pair)} is no object; give dependent_index and governor_index."
+            )
+        given = pair.get("dependent_index"), pair.get("governor_index")
+        dependent, governor = map(whole, given)
+        if dependent is None or not 1 <= dependent <= count:
+            raise ValueError(f"{where}: dependent_index {shorten(given[0])} is no word; they run from 1 to {count}.")
+        if governor is None or not 0 <= governor <= count:
+            raise ValueError(
+                f"{where}: governor_index {shorten(given[1])} is neither 0 (root) nor a word up to {count}."
+            )
         if dependent in heads:
             raise ValueError(f"{where}: word {dependent} has two governors; keep one pair a word.")
         heads[dependent] = governor

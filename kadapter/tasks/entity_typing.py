@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import check_keys, checked, read_records, write_json
+from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole, write_json
 from kadapter.data.labels import read_labels
 from kadapter.storage.locks import in_turn
 from kadapter.tasks.scores import f1, numbers, rounded
@@ -148,25 +148,24 @@ def read_entity_typing(
         ValueError: names file, record, value and mend.
     """
     check = partial(_check, labels=None if labels is None else frozenset(labels))
-    return checked(read_records(path), check, path, on_error=on_error)
+    return checked(read_records(path, on_error), check, path, on_error=on_error)
 
 
 def _check(record: dict[str, Any], where: str, number: int, labels: frozenset[str] | None) -> dict[str, Any]:
     check_keys(record, ("sent", "start", "end", "labels"), where)
-    sent, start, end = record["sent"], record["start"], record["end"]
-    if not isinstance(sent, str) or not isinstance(start, int) or not isinstance(end, int):
-        raise ValueError(
-            f"{where}: sent, start and end are {str(sent)[:30]!r}, {start!r}, {end!r}; give a text and two numbers."
-        )
+    sent, start, end = record["sent"], whole(record["start"]), whole(record["end"])
+    if not isinstance(sent, str) or start is None or end is None:
+        shown = ", ".join(shorten(record[key]) for key in ("sent", "start", "end"))
+        raise ValueError(f"{where}: sent, start and end are {shown}; give a text and two numbers.")
     if not 0 <= start <= end <= len(sent):
         raise ValueError(
-            f"{where}: the mention spans {start} to {end}, but the sentence has {len(sent)} "
+            f"{where}: the mention spans {shorten(start)} to {shorten(end)}, but the sentence has {len(sent)} "
             "characters; offsets count from 0, the end is exclusive."
         )
     if not sent[start:end].strip():
         raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
     if not isinstance(record["labels"], list) or not all(isinstance(label, str) for label in record["labels"]):
-        raise ValueError(f"{where}: labels is {str(record['labels'])[:30]!r}; give a list of names.")
+        raise ValueError(f"{where}: labels is {shorten(record['labels'])}; give a list of names.")
     unknown = [] if labels is None else [label for label in record["labels"] if label not in labels]
     if unknown:
         raise ValueError(

@@ -42,6 +42,7 @@ GLUE_SCHEMA = Features(
         "record": Value("int64"),
     }
 )
+_DIGITS = 18  # of an index that fits 64 bits
 MAX_SIMILARITY = 5.0  # STS-B's numbers are 0 to 5
 
 
@@ -218,7 +219,7 @@ def read_glue(
     Raises:
         ValueError: names file, line, value and mend.
     """
-    lines = ((number, line) for number, line in read_lines(path) if line.strip())
+    lines = ((number, line) for number, line in read_lines(path, on_error) if line.strip())
     first = next(lines, None)
     if first is None:
         raise ValueError(f"{path} holds no rows; fetch the file of {task.name} again.")
@@ -259,14 +260,15 @@ def _check(
     label = cells[columns[task.label]].strip() if task.label in columns else ""
     if task.label in columns and not _is_label(task, label):
         wanted = ", ".join(task.LABELS) or f"a number from 0 to {MAX_SIMILARITY:g}"
-        raise ValueError(f"{where}: the label {label!r} is not {wanted}; mend it or take the line out.")
+        raise ValueError(f"{where}: the label {label[:60]!r} is not {wanted}; mend it or take the line out.")
     index = cells[columns["index"]] if "index" in columns else cells[columns["id"]] if "id" in columns else str(row)
-    if not labelled and not index.isdecimal():
-        raise ValueError(f"{where}: the index {index!r} is no number; number the rows as in GLUE's download.")
+    is_number = index.isdecimal() and len(index) <= _DIGITS
+    if not labelled and not is_number:
+        raise ValueError(f"{where}: the index {index[:60]!r} is no number; number the rows as in GLUE's download.")
     return {
         "texts": [cells[columns[name]] for name in task.texts],
         "label": label,
-        "index": int(index) if index.isdecimal() else row,
+        "index": int(index) if is_number else row,
         "fault": "",
         "record": number,
     }

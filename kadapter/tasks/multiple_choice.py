@@ -1,6 +1,7 @@
 """Multiple choice: CosmosQA (K-Adapter, section 4.2).
 
-A record: {"id", "context", "question", "answer0" .. "answer3", "label": "0" .. "3"}; the test split has no label.
+A record: {"id", "context", "question", "answer0" .. "answer3", "label": "0" .. "3"}; the test split has no label,
+or -1 or null for one.
 The second form adds answerN_searched_evidence: {"basic": [{"text": str}]}.
 """
 
@@ -20,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces, truncate_pair
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, split_path, write_jsonl
+from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten, split_path, write_jsonl
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded
@@ -29,6 +30,9 @@ from kadapter.training.task import Predictions, Scores, Task, report_option
 logger = logging.getLogger(__name__)
 
 CHOICES = 4
+# What str() makes of a label, a number or a text, in the files; pandas writes 1.0.
+LABELS = {form: label for label in range(CHOICES) for form in (f"{label}", f"{label}.0")}
+LABELS |= {"-1": IGNORE, "-1.0": IGNORE}
 TEXT_KEYS = ("context", "question", *(f"answer{i}" for i in range(CHOICES)))
 CHOICE_SCHEMA = Features(
     {
@@ -120,14 +124,15 @@ def read_cosmosqa(
 
     Args:
         evidence: append each answer's searched evidence (--preprocess_type read_examples_add_evidence).
-        labelled: whether every record must have a label; else all have one or none, for which -100 stands.
+        labelled: whether every record must have a label; else all have one or none, for which -100 stands. A label of
+            -1 or null is none.
         on_error: as in `checked`.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
     check = partial(_check, evidence=evidence, labelled=labelled, seen={}, form={})
-    return checked(read_records(path), check, path, on_error=on_error)
+    return checked(read_records(path, on_error), check, path, on_error=on_error)
 
 
 def _check(
@@ -143,12 +148,12 @@ def _check(
     check_unique(seen, record.get("id"), number, where)
     for key in TEXT_KEYS:
         if not isinstance(record[key], str):
-            raise ValueError(f"{where}: {key} is {str(record[key])[:40]!r}; give a text.")
-    if form.setdefault("labelled", "label" in record) != ("label" in record):
+            raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a text.")
+    label = choice_label(record.get("label"))
+    if label is None or (labelled and label == IGNORE):
+        raise ValueError(f"{where}: label is {shorten(record['label'])}; it must be 0 to {CHOICES - 1}.")
+    if form.setdefault("labelled", label != IGNORE) != (label != IGNORE):
         raise ValueError(f"{where}: some records have a label and some have none; give all of them one, or none.")
-    label = str(record.get("label", IGNORE))
-    if label not in {str(i) for i in range(CHOICES)} and (labelled or label != str(IGNORE)):
-        raise ValueError(f"{where}: label is {label!r}; it must be 0 to {CHOICES - 1}.")
     endings = [[record["question"], record[f"answer{i}"]] for i in range(CHOICES)]
     if evidence:
         endings = [[*ending, _evidence(record, i, where)] for i, ending in enumerate(endings)]
@@ -156,18 +161,25 @@ def _check(
         "id": str(record.get("id", number)),
         "context": record["context"],
         "endings": endings,
-        "label": int(label),
+        "label": label,
         "record": number,
     }
+
+
+def choice_label(value: Any) -> int | None:
+    """The number of the right answer, -100 where it is kept back, None where the value is no label."""
+    return IGNORE if value is None else LABELS.get(str(value))
 
 
 def _evidence(record: dict[str, Any], choice: int, where: str) -> str:
     key = f"answer{choice}_searched_evidence"
     check_keys(record, (key,), f"{where} (--preprocess_type read_examples_add_evidence)")
-    try:
-        return " # ".join(str(item["text"]) for item in record[key]["basic"])
-    except (KeyError, TypeError):
-        raise ValueError(f'{where}: {key} is not {{"basic": [{{"text": ...}}, ...]}}; mend it.') from None
+    basic = record[key].get("basic") if isinstance(record[key], dict) else None
+    items = basic if isinstance(basic, list) else [None]
+    texts = [item["text"] for item in items if isinstance(item, dict) and isinstance(item.get("text"), str)]
+    if len(texts) < len(items):
+        raise ValueError(f'{where}: {key} is {shorten(record[key])}, not {{"basic": [{{"text": ...}}, ...]}}; mend it.')
+    return " # ".join(texts)
 
 
 def encode_choices(

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
+from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import check_spans
 from kadapter.tasks.scores import f1, numbers, write_per_class
@@ -197,7 +197,7 @@ def read_relations(
         ValueError: names file, record, value and mend.
     """
     check, negatives = partial(_check, labels=frozenset(labels), seen={}), 0
-    for example in checked(read_records(path), check, path, on_error=on_error):
+    for example in checked(read_records(path, on_error), check, path, on_error=on_error):
         negatives += example["relation"] == negative
         if not negative_sample or example["relation"] != negative or negatives < negative_sample:
             yield example
@@ -210,7 +210,9 @@ def _check(
     check_unique(seen, record.get("id"), number, where)
     words, relation = record["token"], record["relation"]
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{where}: token is {str(words)[:60]!r}; give a list of words.")
+        raise ValueError(f"{where}: token is {shorten(words)}; give a list of words.")
+    if not isinstance(relation, str):
+        raise ValueError(f"{where}: relation is {shorten(relation)}; give the name of one.")
     if relation not in labels:
         raise ValueError(
             f"{where}: relation {relation!r} is not among the {len(labels)} labels; mend it or give the right --labels."

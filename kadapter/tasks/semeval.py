@@ -36,7 +36,7 @@ RELATIONS = (
 OTHER = "Other"
 # The original's order of classes, which saved heads depend on.
 LABELS = (*(f"{name}({way})" for name in RELATIONS for way in ("e1,e2", "e2,e1")), OTHER)
-_ENTITY = re.compile(r"(.*?)<e([12])>(.*?)</e\2>(.*?)<e([12])>(.*?)</e\5>(.*)", re.DOTALL)
+_TAG = re.compile(r"<(/?)e([12])>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ def read_semeval(
         ValueError: names file, line, value and mend.
     """
     check = partial(_check, labels=frozenset(labels), seen={})
-    examples = list(checked(_blocks(path), check, path, "line", on_error))
+    examples = list(checked(_blocks(path, on_error), check, path, "line", on_error))
     if not examples and on_error is None:
         raise ValueError(f"{path} is empty; give the task's TRAIN_FILE.TXT or TEST_FILE_FULL.TXT.")
     held_out = set(np.random.default_rng(seed).permutation(len(examples))[: round(dev_share * len(examples))].tolist())
@@ -108,8 +108,9 @@ def read_semeval(
 
 def _check(lines: list[str], where: str, number: int, labels: frozenset[str], seen: dict[Any, int]) -> dict[str, Any]:
     name, tab, sentence = lines[0].partition("\t")
-    match = _ENTITY.fullmatch(re.sub(r'^\s*"(.*)"\s*$', r"\1", sentence))
-    if not (tab and name.strip().isdigit() and match and {match[2], match[5]} == {"1", "2"}):
+    sentence = re.sub(r'^\s*"(.*)"\s*$', r"\1", sentence)
+    tags = _entities(sentence)
+    if not (tab and name.strip().isdigit() and tags and tags[0][2] != tags[2][2]):
         raise ValueError(
             f"{where}: {lines[0][:50]!r} is no example; write number, tab and the sentence with one "
             "<e1>...</e1> and one <e2>...</e2>."
@@ -118,23 +119,42 @@ def _check(lines: list[str], where: str, number: int, labels: frozenset[str], se
     relation = lines[1].strip() if len(lines) > 1 else ""
     if relation not in labels:
         raise ValueError(
-            f"{where}: the relation {relation!r} is not among the {len(labels)} labels; it stands on the line after "
-            "the sentence (TEST_FILE_FULL.TXT has it, TEST_FILE.TXT has not)."
+            f"{where}: the relation {relation[:60]!r} is not among the {len(labels)} labels; it stands on the line "
+            "after the sentence (TEST_FILE_FULL.TXT has it, TEST_FILE.TXT has not)."
         )
-    if not match[3].strip() or not match[6].strip():
+    cuts = [0, *(place for tag in tags for place in tag.span()), len(sentence)]
+    pieces = [sentence[begin:end] for begin, end in zip(cuts[::2], cuts[1::2], strict=True)]
+    if not pieces[1].strip() or not pieces[3].strip():
         raise ValueError(f"{where}: an entity is empty; mend the sentence.")
     return {
-        "pieces": [match[group] for group in (1, 3, 4, 6, 7)],
-        "subject_first": match[2] == "1",
+        "pieces": pieces,
+        "subject_first": tags[0][2] == "1",
         "relation": relation,
         "record": number,
     }
 
 
-def _blocks(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+def _entities(sentence: str) -> list[re.Match[str]]:
+    """The four tags of the first two entities, one behind the other; empty where there are no two.
+
+    One pass from the end, because a pattern that looks for pairs takes quadratic time where many tags stay open.
+    """
+    found, pair = list[re.Match[str]](), list[re.Match[str]]()
+    closing: dict[str, tuple[re.Match[str], list[re.Match[str]]]] = {}  # the next one, with the first pair behind it
+    for tag in reversed(list(_TAG.finditer(sentence))):
+        if tag[1]:
+            closing[tag[2]] = tag, pair
+        elif tag[2] in closing:
+            close, behind = closing[tag[2]]
+            pair = [tag, close]
+            found = [*pair, *behind] if behind else found
+    return found
+
+
+def _blocks(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, list[str]]]:
     """Runs of lines that are not blank, with the number of the first."""
     begin, block = 0, list[str]()
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, on_error):
         if line.strip():
             begin = begin if block else number
             block.append(line)
