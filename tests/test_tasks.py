@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from kadapter import TaskModel
 from kadapter.data.jsonio import write_json, write_json_list, write_jsonl
+from kadapter.data.labels import read_labels
 from kadapter.tasks.entity_typing import read_entity_typing
 from kadapter.tasks.multiple_choice import encode_choices, read_cosmosqa
 from kadapter.tasks.relations import TACRED_LABELS, encode_relations, read_relations
@@ -296,3 +297,10 @@ def test_a_test_split_that_is_asked_for_must_be_there(run, world, tmp_path):
     (tmp_path / "data" / "test.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"test\.json is missing; .* or leave --do_test out"):
         run(COSMOS, "--do_test", "--data_dir", tmp_path / "data")
+
+
+@pytest.mark.parametrize("ids", [{"a": 0, "b": True}, {"a": 0, "b": 1.0}, {"a": 0, "b": 2}, {"a": 0, "b": "1"}])
+def test_ids_of_labels_are_whole_numbers_from_0(tmp_path, ids):
+    write_json(tmp_path / "labels.json", ids)
+    with pytest.raises(ValueError, match=r"labels\.json: the ids are not 0 to 1, each once"):
+        read_labels(tmp_path / "labels.json")

@@ -14,7 +14,8 @@ def read_labels(path: str | Path) -> list[str]:
         raise FileNotFoundError(f"{path} is missing; write the labels there as a JSON list or as {{name: id}}.")
     value = read_json(path, "give a list of labels or {name: id}.")
     if isinstance(value, dict):
-        if sorted(value.values(), key=str) != sorted(range(len(value)), key=str):
+        ids = list(value.values())
+        if any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(ids))):
             raise ValueError(f"{path}: the ids are not 0 to {len(value) - 1}, each once; number the labels anew.")
         value = sorted(value, key=value.__getitem__)
     if not isinstance(value, list) or not value or not all(isinstance(label, str) for label in value):
