@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from kadapter.configuration import KAdapterConfig
     from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
     from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
+    from kadapter.models.multitask import MultiTaskModel
     from kadapter.models.task_model import TaskModel
     from kadapter.shapes import AdapterConfig, BottleneckConfig, HeadConfig
     from kadapter.storage.original import load_original
@@ -19,6 +20,7 @@ _MODULES = {
     "KAdapterConfig": "configuration",
     "KAdapterModel": "models.modeling",
     "KnowledgeAdapter": "models.adapter",
+    "MultiTaskModel": "models.multitask",
     "RobertawithAdapter": "models.modeling",
     "TaskModel": "models.task_model",
     "TransformerAdapter": "models.adapter",
@@ -31,6 +33,7 @@ __all__ = [
     "KAdapterConfig",
     "KAdapterModel",
     "KnowledgeAdapter",
+    "MultiTaskModel",
     "RobertawithAdapter",
     "TaskModel",
     "TransformerAdapter",

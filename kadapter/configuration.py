@@ -17,6 +17,7 @@ from transformers.models.auto.modeling_auto import (
 from kadapter.shapes import AdapterConfig, BottleneckConfig, HeadConfig
 
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
+DEFAULT_BOTTLENECKS = "default"  # PEFT's name for what was given none
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 MOST_UNNAMED_LABELS = 100_000  # beyond which `id2label` is not made up
@@ -24,7 +25,7 @@ KINDS_WITH_LABELS = ("relation", "entity_typing", "classification")  # whose out
 
 
 # As ADDED_TO_ADAPTERS, of config.json.
-ADDED_TO_MODELS: dict[str, Any] = {"bottleneck": None, "adapter_names": None}
+ADDED_TO_MODELS: dict[str, Any] = {"bottlenecks": {}, "active_bottlenecks": None, "adapter_names": None}
 
 
 def is_causal(backbone: PreTrainedConfig) -> bool:
@@ -59,7 +60,8 @@ class KAdapterConfig(PreTrainedConfig):
         adapter_names: that order, where `adapters` comes from a file that lost it.
         fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), either of
             these "nested_", "gate" (a learned softmax over adapters) or "attention" (see `Fusion`).
-        bottleneck: a `BottleneckConfig` (or its dictionary) for adapters inside the backbone, else None.
+        bottlenecks: name -> `BottleneckConfig` (or its dictionary), sets of adapters inside the backbone.
+        active_bottlenecks: the set that a call goes through, None for none; "" for the last one.
         head: a `HeadConfig` (or its dictionary) for a task model, else None. Its labels are `id2label` too.
         task: what a task model was trained for: {"name", "options", "max_seq_length"}, where that is known; the labels
             are the head's.
@@ -77,11 +79,14 @@ class KAdapterConfig(PreTrainedConfig):
     adapters: Any = field(default_factory=dict)
     adapter_names: Any = None
     fusion_mode: str = "concat"
-    bottleneck: Any = None
+    bottlenecks: Any = field(default_factory=dict)
+    active_bottlenecks: Any = ""
     head: Any = None
     task: Any = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if "bottleneck" in kwargs:
+            raise ValueError("bottlenecks have names: give bottlenecks={'default': ...} instead of bottleneck=.")
         self.backbone_config = _backbone_config(self.backbone_config)
         if kwargs.get("attn_implementation") is None:  # or transformers resets that of a backbone in use
             kwargs["attn_implementation"] = self.backbone_config._attn_implementation
@@ -99,10 +104,11 @@ class KAdapterConfig(PreTrainedConfig):
         self.adapter_names = order
         # Plain dictionaries are what transformers can compare, copy and write.
         self.adapters = {name: self._adapter(name, self.adapters[name], depth) for name in order}
-        if self.bottleneck is not None:
-            given = self.bottleneck
-            given = given if isinstance(given, BottleneckConfig) else BottleneckConfig.from_dict(given)
-            self.bottleneck = given.to_dict()
+        self.bottlenecks = {name: self._bottleneck(name, value) for name, value in self.bottlenecks.items()}
+        if self.active_bottlenecks == "":
+            self.active_bottlenecks = next(reversed(self.bottlenecks), None)
+        if self.active_bottlenecks not in (None, *self.bottlenecks):
+            raise ValueError(f"active_bottlenecks is {self.active_bottlenecks!r}, not among {list(self.bottlenecks)}.")
         self.task = checked_task(self.task)
         if self.head is not None:
             head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
@@ -122,7 +128,8 @@ class KAdapterConfig(PreTrainedConfig):
         source = kwargs.get("name_or_path") or config_dict.get("_name_or_path")
         try:
             _check_saved(config_dict)
-            return super().from_dict({**ADDED_TO_MODELS, **config_dict}, **kwargs)
+            given = {name: value for name, value in config_dict.items() if name != "bottleneck"}  # null, see above
+            return super().from_dict({**ADDED_TO_MODELS, **given}, **kwargs)
         except Exception as error:  # a broken backbone_config makes the families' classes raise anything
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             said = textwrap.shorten(said, 600, placeholder=" ...")
@@ -140,6 +147,12 @@ class KAdapterConfig(PreTrainedConfig):
         except ValueError as error:
             raise ValueError(f"adapter {name!r}: {error}") from None
 
+    @staticmethod
+    def _bottleneck(name: str, value: BottleneckConfig | Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"the name of bottlenecks {name!r} is not a plain word; use letters, digits, underscores.")
+        return (value if isinstance(value, BottleneckConfig) else BottleneckConfig.from_dict(value)).to_dict()
+
     @property
     def hidden_size(self) -> int:
         return self.backbone_config.hidden_size
@@ -155,8 +168,8 @@ class KAdapterConfig(PreTrainedConfig):
     def adapter_config(self, name: str) -> AdapterConfig:
         return AdapterConfig.from_dict(self.adapters[name])
 
-    def bottleneck_config(self) -> BottleneckConfig | None:
-        return None if self.bottleneck is None else BottleneckConfig.from_dict(self.bottleneck)
+    def bottleneck_config(self, name: str) -> BottleneckConfig:
+        return BottleneckConfig.from_dict(self.bottlenecks[name])
 
     def head_config(self) -> HeadConfig:
         if self.head is None:
@@ -182,7 +195,16 @@ def _check_saved(values: Mapping[str, Any]) -> None:
         if config.adapter_list is None:
             raise ValueError(f"adapter {name!r}: adapter_list is null; give the hidden states that it taps.")
     if values.get("bottleneck") is not None:
-        BottleneckConfig.from_saved(values["bottleneck"])
+        raise ValueError(
+            "it was saved before bottlenecks had names; load the task from its folder `task` with TaskModel.load_task."
+        )
+    if not isinstance(values.get("bottlenecks", {}), Mapping):
+        raise ValueError(f"bottlenecks is {values['bottlenecks']!r}; give an object of names and configurations.")
+    for name, bottleneck in values.get("bottlenecks", {}).items():
+        try:
+            BottleneckConfig.from_saved(bottleneck)
+        except ValueError as error:
+            raise ValueError(f"bottlenecks {name!r}: {error}") from None
     if values["head"] is not None:
         HeadConfig.from_saved(values["head"])
     if not isinstance(values["backbone_config"], Mapping):

@@ -1,6 +1,7 @@
 """Bottleneck adapters: the layer against its formula, where they stand, what is trained, saved and loaded."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from kadapter import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig
 from kadapter.models.bottleneck import BottleneckAdapter
 from kadapter.training.optimization import parameter_table
 
+SMALL = {"default": BottleneckConfig(4)}
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2")
 
 
@@ -24,7 +26,7 @@ def backbone(family="bert", **changes):
 
 def encoder(family="bert", **changes):
     model = backbone(family)
-    config = KAdapterConfig(backbone_config=model.config, bottleneck=BottleneckConfig(4), **changes)
+    config = KAdapterConfig(backbone_config=model.config, bottlenecks={"default": BottleneckConfig(4)}, **changes)
     return KAdapterModel(config, backbone=model).eval()
 
 
@@ -99,9 +101,9 @@ def test_first_weights_are_a_truncated_normal_and_biases_zero():
 def test_a_model_made_of_its_configuration_starts_so_too(bert_folder):
     config = BertConfig(**SIZES)
     head = HeadConfig("classification", 2)
-    loaded = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4))
+    loaded = KAdapterModel.from_pretrained(bert_folder, bottlenecks={"default": BottleneckConfig(4)})
     for model in (
-        TaskModel(KAdapterConfig(backbone_config=config, bottleneck=BottleneckConfig(4), head=head)),
+        TaskModel(KAdapterConfig(backbone_config=config, bottlenecks={"default": BottleneckConfig(4)}, head=head)),
         TaskModel.from_encoder(loaded, head),
     ):
         weights = [p for name, p in model.named_parameters() if name.endswith("project.weight")]
@@ -117,7 +119,11 @@ def test_what_is_no_bottleneck_is_refused():
     with pytest.raises(ValueError, match="hidden_act is 'step'"):
         BottleneckConfig(hidden_act="step")
     with pytest.raises(ValueError, match=r"unknown keys \['width'\]"):
-        KAdapterConfig(backbone_config=BertConfig(**SIZES), bottleneck={"width": 3})
+        KAdapterConfig(backbone_config=BertConfig(**SIZES), bottlenecks={"default": {"width": 3}})
+    with pytest.raises(ValueError, match="bottlenecks have names"):
+        KAdapterConfig(backbone_config=BertConfig(**SIZES), bottleneck=BottleneckConfig(4))
+    with pytest.raises(ValueError, match="'a b' is not a plain word"):
+        KAdapterConfig(backbone_config=BertConfig(**SIZES), bottlenecks={"a b": BottleneckConfig(4)})
 
 
 # -- in the backbone --------------------------------------------------------------------------------------------
@@ -143,7 +149,7 @@ def test_both_sites_of_every_layer_stand_between_dropout_and_residual(family):
         middle = seen[f"{place}.attention.output.LayerNorm"][1]
         residuals = {"attention.output": before[f"{place}.attention"], "output": middle}
         for site, residual in residuals.items():
-            adapter = layer.get_submodule(f"{site}.dropout.adapter")
+            adapter = layer.get_submodule(f"{site}.dropout.bottlenecks.default")
             weights = [p.detach().double().numpy() for p in adapter.parameters()]
             x = seen[f"{place}.{site}.dense"][1].double().numpy()
             expected = formula(x.reshape(-1, HIDDEN), *weights)[0].reshape(x.shape) + residual.double().numpy()
@@ -157,11 +163,114 @@ def test_fresh_bottlenecks_change_a_model_by_less_than_a_thousandth(family):
     assert 0 < (plain - changed).norm() / plain.norm() < 1e-3
 
 
-@pytest.mark.parametrize("family", ["distilbert", "albert", "mpnet", "modernbert", "gpt2"])
-def test_other_families_are_refused(family):
-    config = AutoConfig.for_model(family, **SIZES, pad_token_id=0, cls_token_id=1, sep_token_id=2)
-    with pytest.raises(ValueError, match=f"bottlenecks cannot be put into {family}, whose layers are not built like"):
-        KAdapterModel(KAdapterConfig(backbone_config=config, bottleneck=BottleneckConfig(4)))
+# Family -> where the layers stand, and the modules whose outputs are added to the residual.
+OTHER_FAMILIES = {
+    "distilbert": ("transformer.layer", ("attention.out_lin", "ffn")),
+    "albert": ("encoder.albert_layer_groups.0.albert_layers", ("attention.output_dropout", "ffn_output")),
+    "mpnet": ("encoder.layer", ("attention.dropout", "output.dropout")),
+    "modernbert": ("layers", ("attn.out_drop", "mlp")),
+    "gpt2": ("h", ("attn.resid_dropout", "mlp.dropout")),
+    "llama": ("layers", ("self_attn.o_proj", "mlp.down_proj")),
+}
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_bottlenecks_stand_before_both_residuals_in_every_layer_of_other_families(family):
+    layers, sites = OTHER_FAMILIES[family]
+    special = {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
+    plain = backbone(family, **special)
+    model = KAdapterModel(KAdapterConfig(backbone_config=plain.config, bottlenecks=SMALL), copy.deepcopy(plain)).eval()
+    by_hand, count = copy.deepcopy(plain), 0
+    enlarged(model)
+    for i in range(len(by_hand.get_submodule(layers))):
+        for site in sites:
+            adapter = model.backbone.get_submodule(f"{layers}.{i}.{site}").bottlenecks["default"]
+            weights = [p.detach().double().numpy() for p in adapter.parameters()]
+            module, count = by_hand.get_submodule(f"{layers}.{i}.{site}"), count + 1
+
+            def changed(x, forward=module.forward, weights=weights):
+                bare = forward(x)
+                new = formula(bare.double().numpy().reshape(-1, HIDDEN), *weights)[0]
+                return torch.from_numpy(new).float().reshape(bare.shape)
+
+            module.forward = changed
+    assert count == sum(isinstance(module, BottleneckAdapter) for module in model.modules())
+    with torch.no_grad():
+        expected = by_hand(TEXT, attention_mask=MASK).last_hidden_state
+        bare = plain(TEXT, attention_mask=MASK).last_hidden_state
+    torch.testing.assert_close(state(model), expected, atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(expected, bare, atol=1e-2)
+    model.activate_bottlenecks(None)
+    assert torch.equal(state(model), bare)
+
+
+def test_a_family_whose_sites_are_not_known_is_refused():
+    config = AutoConfig.for_model("gpt_neox", **SIZES)
+    with pytest.raises(ValueError, match="bottlenecks cannot be put into gpt_neox, whose layers are not built like"):
+        KAdapterModel(KAdapterConfig(backbone_config=config, bottlenecks=SMALL))
+
+
+def test_sets_of_bottlenecks_do_not_know_each_other(tmp_path):
+    model = enlarged(encoder())
+    first = state(model)
+    model.add_bottlenecks("type", BottleneckConfig(3))  # also a name that torch's modules have
+    enlarged(model)
+    model.activate_bottlenecks("default")
+    fresh = state(model)
+    model.freeze("backbone_but_bottlenecks")
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {name for names in model.bottleneck_parts().values() for name in names}
+    assert all(".default." in name for name in trained)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in trained:
+                parameter.add_(0.01)
+    changed = state(model)
+    assert not torch.equal(changed, fresh)
+    model.activate_bottlenecks("type")
+    second = state(model)
+    assert model.bottlenecks() == ["default", "type"]
+    model.save_pretrained(tmp_path)
+    loaded = KAdapterModel.from_pretrained(tmp_path)
+    assert loaded.active_bottlenecks == "type"
+    assert torch.equal(state(loaded), second)
+    for twin in (loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        twin.activate_bottlenecks("default")
+        assert torch.equal(state(twin), changed)
+        twin.delete_bottlenecks("type")
+        assert torch.equal(state(twin), changed)
+        assert not any(".type_." in name for name in twin.state_dict())
+    assert torch.equal(state(model), second)
+    assert not torch.equal(first, fresh)  # they were drawn anew
+    with pytest.raises(ValueError, match=r"there are no bottlenecks 'qnli'; the model has \['default', 'type'\]"):
+        model.activate_bottlenecks("qnli")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_backbone_of_half_precision_trains_bottlenecks_in_float32(dtype, tmp_path):
+    backbone().to(dtype).save_pretrained(tmp_path)
+    model = KAdapterModel.from_pretrained(tmp_path, bottlenecks=SMALL)
+    model.freeze("backbone_but_bottlenecks")
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert model.backbone.embeddings.word_embeddings.weight.dtype == dtype
+    before = {name: p.detach().clone() for name, p in trained.items()}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-5, weight_decay=0)
+    model.train()
+    for _ in range(20):
+        optimizer.zero_grad()
+        output = model(TEXT, attention_mask=MASK).last_hidden_state.float()
+        loss = output[:, 0].pow(2).mean() + (output[:, 1] * torch.arange(HIDDEN)).mean()
+        loss.backward()
+        optimizer.step()
+        assert torch.isfinite(loss)
+    moved = [(p - before[name]).abs().max().item() for name, p in trained.items()]
+    assert min(moved) > 2e-5  # twenty steps of about the rate; in 16 bits those of weights near 1 would be lost
+    model.save_pretrained(tmp_path / "saved")
+    loaded = KAdapterModel.from_pretrained(tmp_path / "saved")
+    found = dict(loaded.named_parameters())
+    assert {name: p.dtype for name, p in found.items()} == {name: p.dtype for name, p in model.named_parameters()}
+    assert all(torch.equal(found[name], p) for name, p in trained.items())
 
 
 def test_a_copy_has_bottlenecks_of_its_own():
@@ -177,16 +286,16 @@ def test_a_copy_has_bottlenecks_of_its_own():
 
 
 def test_adapter_bert_trains_bottlenecks_every_layer_norm_and_the_last_layer(bert_folder):
-    model = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4))
+    model = KAdapterModel.from_pretrained(bert_folder, bottlenecks={"default": BottleneckConfig(4)})
     model.freeze("backbone_but_bottlenecks")
     task = TaskModel.from_encoder(model, HeadConfig("classification", 2))
     trained = {name for name, p in task.named_parameters() if p.requires_grad}
-    assert {name for name in trained if "adapter" not in name and "LayerNorm" not in name} == {
+    assert {name for name in trained if "bottlenecks" not in name and "LayerNorm" not in name} == {
         "head.out_proj.weight",
         "head.out_proj.bias",
     }
     sites = 2 * 2  # two layers
-    assert sum("dropout.adapter." in name for name in trained) == 4 * sites
+    assert sum("dropout.bottlenecks." in name for name in trained) == 4 * sites
     assert sum("LayerNorm" in name for name in trained) == 2 * (sites + 1)  # and that of the embeddings
     table = parameter_table(task).splitlines()
     assert table[0].split() == ["part", "parameters", "trained", "per", "cent"]
@@ -246,7 +355,7 @@ def test_a_fresh_pooler_is_trained_however_much_is_frozen(tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     kept = {name: value for name, value in weights.items() if "pooler" not in name}
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    model = KAdapterModel.from_pretrained(tmp_path, bottleneck=BottleneckConfig(4))
+    model = KAdapterModel.from_pretrained(tmp_path, bottlenecks={"default": BottleneckConfig(4)})
     model.freeze("backbone")
     task = TaskModel.from_encoder(model, HeadConfig("classification", 2))
     assert all(p.requires_grad for p in task.head.parameters())
@@ -272,7 +381,7 @@ def test_a_model_with_bottlenecks_is_saved_and_loaded_whole(tmp_path):
     model = enlarged(encoder("roberta", adapters={"fac": AdapterConfig(adapter_size=16, num_attention_heads=2)}))
     model.save_pretrained(tmp_path)
     loaded = KAdapterModel.from_pretrained(tmp_path)
-    assert loaded.config.bottleneck_config() == BottleneckConfig(4)
+    assert loaded.config.bottleneck_config("default") == BottleneckConfig(4)
     assert torch.equal(state(loaded), state(model))
 
 
@@ -280,12 +389,12 @@ def test_knowledge_adapters_stand_on_a_backbone_with_bottlenecks(tmp_path):
     model = enlarged(encoder())
     model.save_pretrained(tmp_path / "tuned")
     fresh = AdapterConfig(adapter_size=16, num_attention_heads=2)
-    both = KAdapterModel.from_pretrained(tmp_path / "tuned", adapters={"fac": fresh}, bottleneck=BottleneckConfig(4))
+    both = KAdapterModel.from_pretrained(tmp_path / "tuned", adapters={"fac": fresh}, bottlenecks=SMALL)
     both.freeze("backbone")
     assert torch.equal(both.backbone(TEXT, attention_mask=MASK).last_hidden_state, state(model))
     assert torch.equal(both(TEXT, attention_mask=MASK, output_hidden_states=True).hidden_states[-1], state(model))
-    with pytest.raises(ValueError, match=r"holds bottlenecks already, BottleneckConfig\(size=4"):
-        KAdapterModel.from_pretrained(tmp_path / "tuned", bottleneck=BottleneckConfig(8))
+    with pytest.raises(ValueError, match="there are bottlenecks 'default' already, {'size': 4"):
+        KAdapterModel.from_pretrained(tmp_path / "tuned", bottlenecks={"default": BottleneckConfig(8)})
     task = TaskModel.from_encoder(both, HeadConfig("classification", 2))
     task.save_pretrained(tmp_path / "task")
     again = TaskModel.from_pretrained(tmp_path / "task")
@@ -293,7 +402,7 @@ def test_knowledge_adapters_stand_on_a_backbone_with_bottlenecks(tmp_path):
 
 
 def test_the_tasks_part_alone_makes_the_same_model_of_the_plain_backbone(bert_folder, tmp_path):
-    model = enlarged(KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4)))
+    model = enlarged(KAdapterModel.from_pretrained(bert_folder, bottlenecks={"default": BottleneckConfig(4)}))
     task = TaskModel.from_encoder(model, HeadConfig("classification", 2, labels=("no", "yes"))).eval()
     with torch.no_grad():
         task.encoder.backbone.embeddings.LayerNorm.weight.add_(0.5)
@@ -310,12 +419,12 @@ def test_the_tasks_part_alone_makes_the_same_model_of_the_plain_backbone(bert_fo
 
 
 def test_a_tasks_part_that_does_not_fit_is_refused(bert_folder, tmp_path):
-    model = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(4))
+    model = KAdapterModel.from_pretrained(bert_folder, bottlenecks={"default": BottleneckConfig(4)})
     TaskModel.from_encoder(model, HeadConfig("classification", 2)).save_task(tmp_path / "part")
     with pytest.raises(FileNotFoundError, match=r"none/task_config\.json is missing"):
         TaskModel.load_task(tmp_path / "none", model)
-    other = KAdapterModel.from_pretrained(bert_folder, bottleneck=BottleneckConfig(8))
-    with pytest.raises(ValueError, match="holds bottlenecks already"):
+    other = KAdapterModel.from_pretrained(bert_folder, bottlenecks={"default": BottleneckConfig(8)})
+    with pytest.raises(ValueError, match="there are bottlenecks 'default' already"):
         TaskModel.load_task(tmp_path / "part", other)
     fac = {"fac": AdapterConfig(adapter_size=16, num_attention_heads=2)}
     with pytest.raises(ValueError, match=r"belongs to adapters \[\], not to \['fac'\]"):

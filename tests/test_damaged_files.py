@@ -49,7 +49,7 @@ def originals(tmp_path_factory):
     model.save_pretrained(folder / "model")
     build(backbone, head=HeadConfig("relation", 7)).save_pretrained(folder / "task")
     RobertaModel(backbone).save_pretrained(folder / "plain")
-    plain = KAdapterModel.from_pretrained(folder / "plain", bottleneck=BottleneckConfig(4))
+    plain = KAdapterModel.from_pretrained(folder / "plain", bottlenecks={"default": BottleneckConfig(4)})
     TaskModel.from_encoder(plain, HeadConfig("relation", 7)).save_task(folder / "part")
     return folder
 
@@ -265,7 +265,14 @@ def test_a_key_that_is_lost_is_an_error_and_no_default(saved, kind, key):
         ("head.labels", list(range(7)), "give a list, each entry a text"),
         ("head.dropout", 1.5, r"must be in \[0, 1\)"),
         ("head", 7, "the head's configuration is 7; give an object"),
-        ("bottleneck", {"size": 4}, r"lacks the keys \['initializer_range', 'hidden_act'\]"),
+        (
+            "bottlenecks",
+            {"default": {"size": 4}},
+            r"'default': .* lacks the keys \['initializer_range'",
+        ),
+        ("bottlenecks", [4], r"bottlenecks is \[4\]; give an object"),
+        ("active_bottlenecks", "rte", "active_bottlenecks is 'rte', not among"),
+        ("bottleneck", {"size": 4}, "saved before bottlenecks had names; load the task from its folder"),
     ],
 )
 def test_a_models_configuration_is_refused_with_its_folder(saved, key, value, message):
@@ -276,8 +283,11 @@ def test_a_models_configuration_is_refused_with_its_folder(saved, key, value, me
 
 
 def test_a_model_of_before_bottlenecks_still_loads(saved):
-    change(saved / "model" / "config.json", "bottleneck", LOST)
-    assert load(saved, "model").config.bottleneck is None
+    for key in ("bottlenecks", "active_bottlenecks"):
+        change(saved / "model" / "config.json", key, LOST)
+    assert load(saved, "model").bottlenecks() == []
+    change(saved / "model" / "config.json", "bottleneck", None)  # so it was written before they had names
+    assert load(saved, "model").bottlenecks() == []
 
 
 @pytest.mark.parametrize(

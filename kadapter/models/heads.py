@@ -55,6 +55,8 @@ class Head(nn.Module, ABC):
     """
 
     reads: ClassVar[str] = "positions"
+    places: ClassVar[int | None] = 1
+    """How many positions of a sequence it reads; None: as many as it is given."""
 
     def forward(
         self,
@@ -102,16 +104,16 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Te
 class MarkerHead(Head):
     """States at the first marker of each mention, side by side, or at the first token -> labels [B, C]."""
 
-    mentions = 1
+    places: ClassVar[int] = 1
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
         super().__init__()
-        self.dense = nn.Linear(self.mentions * hidden_size, hidden_size)
+        self.dense = nn.Linear(self.places * hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, config.num_labels)
 
     def compute(self, features: torch.Tensor, **inputs: Any) -> HeadOutput:
-        """`features` [B, mentions, H]."""
+        """`features` [B, places, H]."""
         return HeadOutput(logits=self.out_proj(self.dropout(self.hidden(features.flatten(1)))))
 
     def hidden(self, features: torch.Tensor) -> torch.Tensor:
@@ -121,7 +123,7 @@ class MarkerHead(Head):
 class RelationHead(MarkerHead):
     """Subject and object -> relation (fac-adapter.py; also TACRED); cross-entropy, `labels` [B]."""
 
-    mentions = 2
+    places = 2
 
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         assert output.logits is not None
@@ -237,6 +239,8 @@ class MaskedLMHead(Head):
 
     The head of BERT and RoBERTa, so that a pretrained one can be taken over (`language_model.py`).
     """
+
+    places = None
 
     def __init__(self, config: HeadConfig, hidden_size: int, dropout: float, embedding_size: int):
         super().__init__()

@@ -9,7 +9,7 @@ import inspect
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +17,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from kadapter.configuration import KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
-from kadapter.models.bottleneck import insert_bottlenecks
+from kadapter.models.bottleneck import TruncatedLinear, insert_bottlenecks
 from kadapter.models.fusion import Fusion
+from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
@@ -61,6 +63,17 @@ class KAdapterPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
+    # What is trained beside a backbone of 16 bits: its updates would be lost, or not a number, in so few (PEFT's rule).
+    _keep_in_fp32_modules_strict = ["bottlenecks", "norms", "adapters", "fusion", "head"]
+
+    def initialize_weights(self) -> None:
+        """As in transformers, but bottlenecks are drawn by their own rule, not by that of the backbone's family."""
+        with init.guard_torch_init_functions():  # so that what was loaded stays
+            for module in self.modules():
+                if isinstance(module, TruncatedLinear) and not getattr(module, "_is_hf_initialized", False):
+                    module.reset_parameters()
+                    module._is_hf_initialized = True  # type: ignore[assignment]
+        super().initialize_weights()
 
     def _init_weights(self, module: nn.Module) -> None:
         # As in K-Adapter, each layer's own: PyTorch's defaults, and nearly zero for the adapters' projections.
@@ -142,10 +155,12 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         self._backbone_takes = set(inspect.signature(self.backbone.forward).parameters)
         if getattr(config.backbone_config, "type_vocab_size", 0) < 2:
             self._backbone_takes.discard("token_type_ids")  # GPT-2 would add the embeddings of words 0 and 1
-        if (bottleneck := config.bottleneck_config()) is not None:
-            insert_bottlenecks(self.backbone, bottleneck)
-        self.adapters = nn.ModuleDict({name: self._new_adapter(name) for name in config.adapters})
+        for name in config.bottlenecks:
+            insert_bottlenecks(self.backbone, name, config.bottleneck_config(name))
+        self.activate_bottlenecks(config.active_bottlenecks)
+        self.adapters = NamedModules({name: self._new_adapter(name) for name in config.adapters})
         self.fusion = Fusion(list(config.adapters), config.hidden_size, config.fusion_mode)
+        self.carries_task = False  # whether a saved task was loaded into its parts
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -181,13 +196,13 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             `KAdapterOutput`, or a tuple with return_dict=False.
         """
         config = self.config
+        if input_ids is None and inputs_embeds is None:
+            raise ValueError("the model got neither input_ids nor inputs_embeds; give one of them.")
         all_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         adapters = {name: cast(KnowledgeAdapter, adapter) for name, adapter in self.adapters.items()}
-        taps = sorted({tap for adapter in adapters.values() for tap in adapter.taps})
-        if position_ids is None and any(adapter.config.attend_padding for adapter in adapters.values()):
-            position_ids = self._position_ids_of_the_original(input_ids, inputs_embeds)
-        states = self._backbone_states(
-            output_hidden_states=True if all_states else (taps or False),  # a list keeps only those states
+        states, tapped = self.tapped_states(
+            list(adapters),
+            output_hidden_states=bool(all_states),
             output_attentions=config.output_attentions if output_attentions is None else output_attentions,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -195,9 +210,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
         )
-        tapped = {tap: states.hidden_states[tap] for tap in taps}
         last = states.last_hidden_state
-        self._check_shapes([*tapped.values(), last])
         adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
         if positions is not None:
             rows = torch.arange(len(positions), device=positions.device)[:, None]
@@ -214,6 +227,27 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def tapped_states(
+        self, names: Sequence[str], output_hidden_states: bool = False, **inputs: Any
+    ) -> tuple[Any, dict[int, torch.Tensor]]:
+        """What the backbone returns, and of its hidden states, by number, those that these adapters read.
+
+        Args:
+            output_hidden_states: let the backbone return all of them.
+            inputs: the backbone's.
+        """
+        adapters = [cast(KnowledgeAdapter, self.adapters[name]) for name in names]
+        taps = sorted({tap for adapter in adapters for tap in adapter.taps})
+        if inputs.get("position_ids") is None and any(adapter.config.attend_padding for adapter in adapters):
+            inputs["position_ids"] = self._position_ids_of_the_original(
+                inputs.get("input_ids"), inputs.get("inputs_embeds")
+            )
+        # A list keeps only those states.
+        states = self._backbone_states(output_hidden_states=True if output_hidden_states else (taps or False), **inputs)
+        tapped = {tap: states.hidden_states[tap] for tap in taps}
+        self._check_shapes([*tapped.values(), states.last_hidden_state])
+        return states, tapped
 
     def _backbone_states(self, token_type_ids: torch.Tensor | None, **inputs: Any) -> Any:
         """The backbone's output for those inputs that it has a use for; without a graph where it is frozen."""
@@ -254,7 +288,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         adapters: Mapping[str, str | os.PathLike | AdapterConfig] | None = None,
         adapter_config: AdapterConfig | None = None,
         fusion_mode: str | None = None,
-        bottleneck: BottleneckConfig | None = None,
+        bottlenecks: Mapping[str, BottleneckConfig] | None = None,
         **kwargs: Any,
     ) -> KAdapterModel:
         """A saved model of ours, or any encoder of transformers to put adapters beside.
@@ -264,7 +298,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             adapters: name -> where to load it from (see `load_adapter`), or an `AdapterConfig` for a fresh one.
             adapter_config: for adapter files that carry no configuration, such as the original's.
             fusion_mode: one of FUSION_MODES, default "concat"; a saved model brings its own.
-            bottleneck: put bottleneck adapters into the backbone; a saved model may have them already.
+            bottlenecks: name -> bottleneck adapters to put into the backbone; a saved model may have them already.
             kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...
         """
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
@@ -282,8 +316,8 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             backbone = load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
             wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat")
             model = cls(wrapped, backbone=backbone)
-        if bottleneck is not None:
-            model.add_bottlenecks(bottleneck)
+        for name, bottleneck in (bottlenecks or {}).items():
+            model.add_bottlenecks(name, bottleneck)
         for name, source in (adapters or {}).items():
             if isinstance(source, AdapterConfig):
                 model.add_adapter(name, source)

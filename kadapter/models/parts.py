@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from kadapter.configuration import FROZEN_PARTS, KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
-from kadapter.models.bottleneck import bottleneck_names, insert_bottlenecks, norm_names
+from kadapter.models.bottleneck import Bottlenecks, Norms, insert_bottlenecks, named_parts, set_names
 from kadapter.models.fusion import Fusion
+from kadapter.models.named import NamedModules
 from kadapter.shapes import AdapterConfig, BottleneckConfig, default_taps
 from kadapter.storage import checkpoint
 from kadapter.storage.card import ADAPTER_FILES, CARD, push, write_card
@@ -28,7 +29,7 @@ class NamedParts(nn.Module):
 
     config: KAdapterConfig
     backbone: PreTrainedModel
-    adapters: nn.ModuleDict
+    adapters: NamedModules
     fusion: Fusion
 
     # -- adapters -------------------------------------------------------------------------------------------------
@@ -144,25 +145,70 @@ class NamedParts(nn.Module):
 
     # -- bottlenecks ----------------------------------------------------------------------------------------------
 
-    def add_bottlenecks(self, config: BottleneckConfig) -> None:
-        """Put fresh bottleneck adapters into every layer of the backbone; where they are already, only look.
+    def add_bottlenecks(self, name: str, config: BottleneckConfig) -> None:
+        """Put a fresh set of bottleneck adapters into every layer of the backbone, with norms of its own; it is active.
+
+        Where such a set is there already under that name, it only becomes the active one.
 
         Raises:
-            ValueError: there are others already, or the backbone's layers are not built like BERT's.
+            ValueError: there are others of that name, or the layers of this family are not known.
         """
-        present = self.config.bottleneck_config()
+        present = self.config.bottlenecks.get(name)
+        if present is not None and present != config.to_dict():
+            raise ValueError(f"there are bottlenecks {name!r} already, {present}; give these another name.")
         if present is None:
-            insert_bottlenecks(self.backbone, config)
-            self.config.bottleneck = config.to_dict()
-            self.train(self.training)
-        elif present != config:
-            raise ValueError(f"the backbone holds bottlenecks already, {present}; ask for the same ones or for none.")
+            insert_bottlenecks(self.backbone, name, config)
+            self.config.bottlenecks = {**self.config.bottlenecks, name: config.to_dict()}
+        self.activate_bottlenecks(name)
+        self.train(self.training)
+
+    def delete_bottlenecks(self, name: str) -> None:
+        """Remove a set of bottlenecks and its norms; if it was active, none is.
+
+        Raises:
+            ValueError: there is no such set.
+        """
+        self._require_bottlenecks(name)
+        if self.active_bottlenecks == name:
+            self.activate_bottlenecks(None)
+        for _, part in named_parts(self.backbone):
+            if name in part:
+                del part[name]
+        self.config.bottlenecks = {key: value for key, value in self.config.bottlenecks.items() if key != name}
+
+    def activate_bottlenecks(self, name: str | None) -> None:
+        """Let every call go through that set of bottlenecks and its norms, or, with None, through the bare backbone.
+
+        Raises:
+            ValueError: there is no such set.
+        """
+        if name is not None:
+            self._require_bottlenecks(name)
+        for _, part in named_parts(self.backbone):
+            part.active = name
+        self.config.active_bottlenecks = name
+
+    def bottlenecks(self) -> list[str]:
+        """Names of the sets of bottlenecks in the backbone."""
+        return list(self.config.bottlenecks)
+
+    @property
+    def active_bottlenecks(self) -> str | None:
+        """The set that a call goes through; it is saved with the model."""
+        return self.config.active_bottlenecks
+
+    def _require_bottlenecks(self, name: str) -> None:
+        if name not in self.config.bottlenecks:
+            raise ValueError(f"there are no bottlenecks {name!r}; the model has {self.bottlenecks()}.")
 
     def bottleneck_parts(self) -> dict[str, list[str]]:
-        """Part -> names of its parameters: all that Adapter-BERT trains of a backbone."""
+        """Part -> names of its parameters, of the active set: all that Adapter-BERT trains of a backbone."""
+        name = self.active_bottlenecks
+        kinds = {"bottlenecks": Bottlenecks, "LayerNorm": Norms}
+        if name is None:
+            return {part: [] for part in kinds}
         return {
-            "bottlenecks": [f"backbone.{name}" for name in bottleneck_names(self.backbone)],
-            "LayerNorm": [f"backbone.{name}" for name in norm_names(self.backbone)],
+            part: [f"backbone.{key}" for key in set_names(self.backbone, name, kind)] for part, kind in kinds.items()
         }
 
     # -- freezing -------------------------------------------------------------------------------------------------
@@ -172,7 +218,7 @@ class NamedParts(nn.Module):
 
         A frozen backbone runs without a graph and in eval mode, as in the original's pretraining; frozen
         adapters follow `train()`, as in its fine-tuning. "backbone_but_bottlenecks" is Adapter-BERT's way: of the
-        backbone only the bottlenecks and every LayerNorm are trained.
+        backbone only the active bottlenecks are trained, and their norms, one for every LayerNorm.
         """
         if part not in (*FROZEN_PARTS, *self.adapters):
             raise ValueError(f"freeze({part!r}): choose one of {[*FROZEN_PARTS, *self.adapters]}.")

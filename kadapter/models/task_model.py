@@ -5,26 +5,18 @@ Shapes: B = batch, S = sequence, N = positions that the head reads, H = width.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from kadapter.configuration import KAdapterConfig, checked_task
-from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
+from kadapter.configuration import DEFAULT_BOTTLENECKS, KAdapterConfig
+from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
-from kadapter.shapes import BottleneckConfig, HeadConfig
+from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
+from kadapter.shapes import HeadConfig
 from kadapter.storage import checkpoint
-from kadapter.storage.files import atomic_folder
-from kadapter.storage.reading import read_object
 
-TASK_CONFIG = "task_config.json"
-TASK_WEIGHTS = "task_model.safetensors"
-TASK_KEYS = ("backbone", "bottleneck", "adapters", "head")
 TASK_PARTS = ("bottlenecks", "LayerNorm", "fusion", "head")
 
 
@@ -39,7 +31,7 @@ class TaskModel(KAdapterPreTrainedModel):
     def __init__(self, config: KAdapterConfig, encoder: KAdapterModel | None = None):
         super().__init__(config)
         self.encoder = KAdapterModel(config) if encoder is None else encoder
-        self.head = _fresh_head(config.head_config(), self.encoder)
+        self.head = fresh_head(config.head_config(), self.encoder)
         pooler = getattr(self.encoder.backbone, "pooler", None)
         if pooler is not None:
             pooler.requires_grad_(False)  # no head reads it, and distributed training must not wait for it
@@ -52,7 +44,7 @@ class TaskModel(KAdapterPreTrainedModel):
         A pretrained pooler becomes the dense layer of a classification head. It counts as the backbone's: frozen
         there, it stays so, as in Adapter-BERT (optimization.py trains the last layer alone).
         """
-        kept = ("backbone_config", "adapters", "fusion_mode", "bottleneck")
+        kept = ("backbone_config", "adapters", "fusion_mode", "bottlenecks", "active_bottlenecks")
         config = KAdapterConfig(**{name: getattr(encoder.config, name) for name in kept}, head=head)
         encoder.config = config
         pooler = _pretrained_pooler(encoder)
@@ -89,35 +81,42 @@ class TaskModel(KAdapterPreTrainedModel):
             state_dict: the weights, where they are not this model's own (sharded ones are collected first).
         """
         state = self.state_dict() if state_dict is None else state_dict
-        weights = {name: state[name] for name in self.task_names()}
-        values = {"backbone": self.config.backbone_config.model_type, "bottleneck": self.config.bottleneck}
-        values |= {"adapters": list(self.encoder.adapters), "head": self.config.head, "task": self.config.task}
-        with atomic_folder(folder, "the task's part of a model") as path:
-            checkpoint.save_tensors(checkpoint.cpu_copies(weights), path / TASK_WEIGHTS)
-            (path / TASK_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        active = self.encoder.active_bottlenecks
+        weights = {name_in_file(name, active): state[name] for name in self.task_names()}
+        bottleneck = None if active is None else self.config.bottlenecks[active]
+        config, adapters = self.config, list(self.encoder.adapters)
+        values = {"backbone": config.backbone_config.model_type, "bottleneck": bottleneck, "adapters": adapters}
+        values |= {"fusion_mode": config.fusion_mode, "head": config.head, "task": config.task}
+        write_task(folder, values, weights)
 
     @classmethod
     def load_task(cls, folder: str | os.PathLike, encoder: KAdapterModel) -> TaskModel:
         """Put what `save_task` wrote on the encoder that it was trained on; that encoder becomes part of the model.
 
         Raises:
-            FileNotFoundError, ValueError: nothing there, or not exactly what this encoder needs.
+            FileNotFoundError, ValueError: nothing there, not exactly what this encoder needs, or the encoder carries a
+                task already, whose answers would change.
         """
-        path = Path(folder)
-        if not (path / TASK_CONFIG).is_file():
-            raise FileNotFoundError(f"{path / TASK_CONFIG} is missing; give a folder that save_task wrote.")
-        values = read_object(path / TASK_CONFIG, "save the task again.", TASK_KEYS)
-        state = checkpoint.read_state_dict(path / TASK_WEIGHTS)
-        bottleneck, head = _saved_parts(values, state, encoder, path / TASK_CONFIG)
-        if values["adapters"] != list(encoder.adapters):
-            raise ValueError(f"{path} belongs to adapters {values['adapters']}, not to {list(encoder.adapters)}.")
-        if bottleneck is not None:
-            encoder.add_bottlenecks(bottleneck)
-        model = cls.from_encoder(encoder, head)
-        model.config.task = checked_task(values.get("task"), path / TASK_CONFIG)
+        if encoder.carries_task:
+            raise ValueError(
+                f"{folder}: this encoder carries a task already; several tasks on one backbone are a MultiTaskModel's."
+            )
+        saved = SavedTask.read(folder, encoder)
+        if saved.adapters != list(encoder.adapters):
+            raise ValueError(f"{folder} belongs to adapters {saved.adapters}, not to {list(encoder.adapters)}.")
+        if saved.adapters and saved.fusion_mode != encoder.config.fusion_mode:
+            raise ValueError(
+                f"{folder} fuses by {saved.fusion_mode!r}, this encoder by {encoder.config.fusion_mode!r}; load the "
+                f"encoder with fusion_mode={saved.fusion_mode!r}."
+            )
+        if saved.bottleneck is not None:
+            encoder.add_bottlenecks(DEFAULT_BOTTLENECKS, saved.bottleneck)
+        model = cls.from_encoder(encoder, saved.head)
+        model.config.task = saved.task
         of_task = set(model.task_names())
         rest = {name: value for name, value in model.state_dict().items() if name not in of_task}
-        checkpoint.load_strict(model, rest | state, path)
+        checkpoint.load_strict(model, rest | saved.state, folder)
+        encoder.carries_task = True
         return model.eval()
 
     # -- forward ------------------------------------------------------------------------------------------------
@@ -172,43 +171,3 @@ def _pretrained_pooler(encoder: KAdapterModel) -> nn.Linear | None:
     dense = getattr(pooler, "dense", pooler)
     fresh = getattr(encoder.backbone, "fresh_pooler", True)
     return dense if isinstance(dense, nn.Linear) and not fresh else None
-
-
-def _fresh_head(head: HeadConfig, encoder: KAdapterModel) -> nn.Module:
-    dropout = getattr(encoder.config.backbone_config, "hidden_dropout_prob", 0.1)
-    embeddings: Any = encoder.get_input_embeddings()
-    return build_head(head, encoder.config.hidden_size, dropout, embeddings.weight.shape[1])
-
-
-def _saved_parts(
-    values: Mapping[str, Any], state: checkpoint.State, encoder: KAdapterModel, source: Path
-) -> tuple[BottleneckConfig | None, HeadConfig]:
-    """What a task's file says of bottlenecks and head, compared with its weights before anything is built.
-
-    Raises:
-        ValueError: unknown keys, impossible values, another family of backbones, or other sizes than the weights have.
-    """
-    family = encoder.config.backbone_config.model_type
-    try:
-        if unknown := sorted(values.keys() - {*TASK_KEYS, "task"}):
-            raise ValueError(f"unknown keys {unknown}; known are {list(TASK_KEYS)}.")
-        if values["backbone"] != family:
-            raise ValueError(f"it belongs to a backbone of the family {values['backbone']!r}, not {family!r}.")
-        given = values["bottleneck"]
-        bottleneck = None if given is None else BottleneckConfig.from_saved(given)
-        head = HeadConfig.from_saved(values["head"])
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-    with torch.device("meta"):
-        expected = {f"head.{name}": value.shape for name, value in _fresh_head(head, encoder).state_dict().items()}
-    for name in state:
-        if bottleneck is not None and name.endswith(".adapter.down_project.weight"):
-            expected[name] = torch.Size([bottleneck.size, state[name].shape[-1]])
-    wrong = [
-        f"{name}: {list(shape)} instead of {list(state[name].shape)}"
-        for name, shape in expected.items()
-        if name in state and state[name].shape != shape
-    ]
-    if wrong:
-        raise ValueError(f"{source} does not describe {TASK_WEIGHTS} ({'; '.join(wrong[:3])}); save the task again.")
-    return bottleneck, head

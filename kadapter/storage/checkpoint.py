@@ -112,6 +112,18 @@ def load_strict(
         ValueError: lists the missing, unexpected and misshapen names; the module is left as it was.
     """
     own = module.state_dict()
+    check_names(own, state, source, getattr(module, "title", type(module).__name__), ignore)
+    fill(module, {name: state[name] for name in own})
+
+
+def check_names(
+    own: Mapping[str, torch.Tensor],
+    state: Mapping[str, torch.Tensor],
+    source: object,
+    title: str,
+    ignore: re.Pattern[str] | None = None,
+) -> None:
+    """Raise ValueError where `state` has other names or shapes than `own`, which a `title` has; see `load_strict`."""
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own and not (ignore and ignore.match(name))]
     misshapen = [
@@ -125,9 +137,7 @@ def load_strict(
         if names
     ]
     if problems:
-        title = getattr(module, "title", type(module).__name__)
         raise ValueError(f"{source} does not fit this {title}: {'; '.join(problems)}.")
-    fill(module, {name: state[name] for name in own})
 
 
 def fill(module: nn.Module, state: State) -> None:

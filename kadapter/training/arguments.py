@@ -10,7 +10,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-from kadapter.configuration import FUSION_MODES
+from kadapter.configuration import DEFAULT_BOTTLENECKS, FUSION_MODES
 from kadapter.console import SEED, local_path, named_place, place
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.training.flags import check_ranges, flag, parse
@@ -108,11 +108,11 @@ class TaskArguments(ModelArguments):
                 "--freeze_bert would freeze fresh bottlenecks; give --bottleneck_size 0 to train the head alone."
             )
 
-    def bottleneck_config(self) -> BottleneckConfig | None:
-        """The bottlenecks that these flags describe; raises ValueError where they are none."""
+    def bottlenecks(self) -> dict[str, BottleneckConfig]:
+        """The bottlenecks that these flags describe, by name; raises ValueError where they are none."""
         if not self.bottleneck_size:
-            return None
-        return BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range)
+            return {}
+        return {DEFAULT_BOTTLENECKS: BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range)}
 
     def trained_adapters(self) -> list[str]:
         """The names that --train_adapters gives."""

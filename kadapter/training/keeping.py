@@ -38,7 +38,7 @@ class ModelFiles:
             else:
                 model.save_pretrained(folder, state_dict=dict(state))  # which it empties
                 self.tokenizer.save_pretrained(folder)
-                if model.config.bottleneck is not None:
+                if model.encoder.active_bottlenecks is not None:
                     model.save_task(folder / "task", state)
         self.accelerator.wait_for_everyone()
 

@@ -92,8 +92,8 @@ def _run(
 
 
 def _name(args: Arguments, encoder: KAdapterModel) -> str:
-    bottleneck = encoder.config.bottleneck_config()
-    inside = [f"bottleneck{bottleneck.size}"] if bottleneck else []
+    active = encoder.active_bottlenecks
+    inside = [] if active is None else [f"bottleneck{encoder.config.bottleneck_config(active).size}"]
     return run_name(args.training, args.data.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
 
 
@@ -163,7 +163,7 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
         adapters=args.sources(),
         fusion_mode=args.fusion_mode,
         adapter_config=args.adapter_config(),
-        bottleneck=args.bottleneck_config(),
+        bottlenecks=args.bottlenecks(),
         **_hub(args),
     )
     if args.bottleneck_size:
