@@ -99,8 +99,10 @@ class KnowledgeAdapter(nn.Module):
             attention_mask: [B, S], 1 for tokens and 0 for padding; None means that nothing is padded.
 
         Returns:
-            The last layer's output, [B, S, H].
+            The last layer's output, [B, S, H], in the type of the adapter's weights.
         """
+        dtype = self.adapter[0].down_project.weight.dtype  # float32 whatever the backbone's, unless it was asked for
+        hidden_states = {tap: hidden_states[tap].to(dtype) for tap in self.taps}
         mask = self._mask(hidden_states[self.taps[0]], None if self.config.attend_padding else attention_mask)
         skip = self.config.adapter_skip_layers
         outputs: list[torch.Tensor] = []

@@ -75,7 +75,9 @@ class Head(nn.Module, ABC):
             inputs: attention_mask [R, S], group_sizes [B] (how many sequences each example has) and embeddings [C, E],
                 for those heads that need them.
         """
-        output = self.compute(features, **inputs)
+        # A head's weights are float32 where the backbone's are not; a head without weights takes what comes.
+        dtype = next((p.dtype for p in self.parameters()), features.dtype)
+        output = self.compute(features.to(dtype), **inputs)
         if labels is not None:
             total, count = self.summed_loss(output, labels)
             output.loss = total / (count if num_items is None else num_items)
@@ -251,7 +253,11 @@ class MaskedLMHead(Head):
     def compute(self, features: torch.Tensor, embeddings: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
         """`features` [B, N, H], `embeddings` [C, E] -> `logits` [B, N, C]."""
         assert embeddings is not None
-        return HeadOutput(logits=F.linear(self.layer_norm(F.gelu(self.dense(features))), embeddings, self.bias))
+        states = self.layer_norm(F.gelu(self.dense(features)))
+        if embeddings.dtype == states.dtype:
+            return HeadOutput(logits=F.linear(states, embeddings, self.bias))
+        # The table is large: the states are cast to its type rather than the table to theirs.
+        return HeadOutput(logits=F.linear(states.to(embeddings.dtype), embeddings).to(states.dtype) + self.bias)
 
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         """`labels` [B, N] tokens; the output's `losses` [B, N] are each position's own."""

@@ -26,6 +26,8 @@ from kadapter.models.bottleneck import TruncatedLinear, insert_bottlenecks
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
+from kadapter.models.routing import routed, side_by_side, taken
+from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
 from kadapter.storage.files import atomic_folder
@@ -34,6 +36,21 @@ from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved
 logger = logging.getLogger(__name__)
 
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision")
+
+
+def check_positions(positions: torch.Tensor, states: torch.Tensor) -> None:
+    """Raise ValueError where positions [B, N] lie outside of states [B, S, H]; on a GPU `gather` fails by itself."""
+    if positions.device.type == "cpu" and not torch.compiler.is_compiling() and positions.numel():
+        low, high = int(positions.min()), int(positions.max())
+        if low < 0 or high >= states.shape[1]:
+            raise ValueError(
+                f"positions go from {low} to {high}, but the sequence has {states.shape[1]} tokens, from 0."
+            )
+
+
+def at_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """States [B, S, H] at positions [B, N], as [B, N, H]; indexing would count negative ones from the end."""
+    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
 @dataclass
@@ -160,6 +177,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         self.activate_bottlenecks(config.active_bottlenecks)
         self.adapters = NamedModules({name: self._new_adapter(name) for name in config.adapters})
         self.fusion = Fusion(list(config.adapters), config.hidden_size, config.fusion_mode)
+        self._begin_without_history()
         self.carries_task = False  # whether a saved task was loaded into its parts
         self.post_init()
 
@@ -182,6 +200,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
+        adapter_names: Sequence[str] | None = None,
     ) -> KAdapterOutput | tuple:
         """Backbone, adapters over its tapped states, fusion.
 
@@ -191,15 +210,28 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             positions: [B, N]; fuse and return only the states there, which is exact, since fusion works
                 position by position.
             output_hidden_states, output_attentions, return_dict: as in transformers.
+            adapter_names: [B], for each row the one adapter or set of bottlenecks that it goes through, "__base__" for
+                none, whatever is active (as in PEFT); then only `last_hidden_state` is returned.
 
         Returns:
             `KAdapterOutput`, or a tuple with return_dict=False.
+
+        Raises:
+            ValueError: positions outside of the sequence, unknown names.
         """
         config = self.config
-        if input_ids is None and inputs_embeds is None:
-            raise ValueError("the model got neither input_ids nor inputs_embeds; give one of them.")
+        if adapter_names is not None:
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+            inputs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "positions": positions}
+            fused = self._fused_by_row(adapter_names, inputs)
+            return KAdapterOutput(last_hidden_state=fused) if return_dict in (None, True) else (fused,)
         all_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        adapters = {name: cast(KnowledgeAdapter, adapter) for name, adapter in self.adapters.items()}
+        weights = self._hand_weights or None
+        adapters = {
+            name: cast(KnowledgeAdapter, self.adapters[name])
+            for name in self._running()
+            if weights is None or weights[name]  # what counts nothing need not run
+        }
         states, tapped = self.tapped_states(
             list(adapters),
             output_hidden_states=bool(all_states),
@@ -213,10 +245,10 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         last = states.last_hidden_state
         adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
         if positions is not None:
-            rows = torch.arange(len(positions), device=positions.device)[:, None]
-            last = last[rows, positions]
-            adapter_states = {name: state[rows, positions] for name, state in adapter_states.items()}
-        fused, fusion_weights = self.fusion(last, adapter_states)
+            check_positions(positions, last)
+            last = at_positions(last, positions)
+            adapter_states = {name: at_positions(state, positions) for name, state in adapter_states.items()}
+        fused, fusion_weights = self.fusion(last, adapter_states, weights)
         output = KAdapterOutput(
             last_hidden_state=fused,
             pooler_output=states.get("pooler_output"),
@@ -227,6 +259,36 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def _fused_by_row(self, names: Sequence[str], inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
+        """The fused states [B, S or N, H] of rows that go through one adapter each; the backbone runs once."""
+        self._require_known([name for name in names if name != BASE])
+        self.check_routable()
+        order, runs = side_by_side(names)
+        sorted_inputs = taken(inputs, order)
+        positions, mask = sorted_inputs.pop("positions"), sorted_inputs["attention_mask"]
+        with routed(runs):
+            read = [name for name in dict.fromkeys(names) if name in self.adapters]
+            states, tapped = self.tapped_states(read, **sorted_inputs)  # type: ignore[arg-type]
+        if len(names) != len(states.last_hidden_state):
+            raise ValueError(f"{len(names)} adapter_names are given for {len(states.last_hidden_state)} rows.")
+        if positions is not None:
+            check_positions(positions, states.last_hidden_state)
+        parts = []
+        for run in runs:
+            own = slice(run.begin, run.end)
+            found = {"last": states.last_hidden_state[own]}
+            if run.name in self.adapters:
+                own_taps = {tap: state[own] for tap, state in tapped.items()}
+                own_mask = None if mask is None else mask[own]
+                found[str(run.name)] = self.adapters[str(run.name)](own_taps, own_mask)
+            if positions is not None:
+                found = {name: at_positions(state, positions[own]) for name, state in found.items()}
+            last = found.pop("last")
+            parts.append(self.fusion(last, found)[0])
+        fused = torch.cat([part.to(parts[0].dtype) for part in parts])
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return taken({"fused": fused}, back)["fused"]  # type: ignore[return-value]
 
     def tapped_states(
         self, names: Sequence[str], output_hidden_states: bool = False, **inputs: Any
@@ -256,7 +318,9 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         if "use_cache" in self._backbone_takes:
             inputs["use_cache"] = False
         given = {name: value for name, value in inputs.items() if value is not None}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.backbone_is_frozen):
+        embeddings = inputs.get("inputs_embeds")
+        wanted = not self.backbone_is_frozen or (embeddings is not None and embeddings.requires_grad)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and wanted):
             return self.backbone(**given, return_dict=True)
 
     def _check_shapes(self, states: list[torch.Tensor]) -> None:

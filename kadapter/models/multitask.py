@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,9 +21,9 @@ from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
 from kadapter.models.heads import Head, HeadOutput, MaskedLMHead
-from kadapter.models.modeling import KAdapterModel
+from kadapter.models.modeling import KAdapterModel, at_positions, check_positions
 from kadapter.models.named import NamedModules
-from kadapter.models.routing import Run, routed
+from kadapter.models.routing import Run, routed, side_by_side, taken
 from kadapter.models.saved_task import SavedTask, fresh_head, write_task
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
@@ -218,33 +217,27 @@ class MultiTaskModel(nn.Module):
         for name, size in zip(names, sizes, strict=True):
             if size != 1 and cast(TaskPart, self.tasks[name]).saved.head.kind != "multiple_choice":
                 raise ValueError(f"group_sizes gives task {name!r} {size} sequences for an example; it reads one.")
+        self.encoder.check_routable()
         examples = {name: [i for i, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
         batch = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        outputs = self._outputs({**batch, "positions": positions}, examples, sizes, group_sizes is not None, labels)
+        outputs = self._outputs(
+            {**batch, "positions": positions}, examples, names, sizes, group_sizes is not None, labels
+        )
         return TaskOutputs(outputs, examples) if task is None else outputs[task]
 
     def _outputs(
         self,
         batch: Mapping[str, torch.Tensor | None],
         examples: Mapping[str, Sequence[int]],
+        names: Sequence[str],
         sizes: Sequence[int],
         grouped: bool,
         labels: Mapping[str, torch.Tensor] | torch.Tensor | None,
     ) -> dict[str, HeadOutput]:
         """Each task's output for its examples. The rows of a task are put side by side, so that they are slices."""
-        begins = list(accumulate(sizes, initial=0))
-        rows = {
-            name: [row for i in of_task for row in range(begins[i], begins[i + 1])]
-            for name, of_task in examples.items()
-        }
-        order = [row for of_task in rows.values() for row in of_task]
-        if order != list(range(len(order))):
-            device = cast(torch.Tensor, batch["input_ids"]).device
-            index = torch.tensor(order, device=device)
-            batch = {name: None if value is None else value[index] for name, value in batch.items()}
-        cuts = pairwise(accumulate((len(of_task) for of_task in rows.values()), initial=0))
-        runs = [Run(name, begin, end) for name, (begin, end) in zip(rows, cuts, strict=True)]
-        self._check_checkpointing()
+        of_rows = [name for i, size in enumerate(sizes) for name in [names[i]] * size]
+        order, runs = side_by_side(of_rows)
+        batch = taken(batch, order)
         last, adapter_states = self._states({**batch, "positions": None}, runs)
         outputs = {}
         for run in runs:
@@ -294,21 +287,14 @@ class MultiTaskModel(nn.Module):
                 raise ValueError(f"a head of the kind {part.saved.head.kind!r} reads marked places; give positions.")
             if positions is None:
                 positions = torch.zeros(len(last), 1, dtype=torch.long, device=last.device)
-            at = positions[:, :places]
-            index = torch.arange(len(last), device=last.device)[:, None]
-            last, states = last[index, at], {name: state[index, at] for name, state in states.items()}
+            positions = positions[:, :places]
+            check_positions(positions, last)
+            last, states = at_positions(last, positions), {n: at_positions(s, positions) for n, s in states.items()}
         features, _ = part.fusion(last, states)
         inputs: dict[str, Any] = {"attention_mask": batch["attention_mask"], "group_sizes": group_sizes}
         if isinstance(part.head, MaskedLMHead):
             inputs["embeddings"] = self.encoder.get_input_embeddings().weight
         return part.head(features, labels, **inputs)
-
-    def _check_checkpointing(self) -> None:
-        if self.training and torch.is_grad_enabled() and self.encoder.is_activation_checkpointing:
-            raise ValueError(
-                "with gradient checkpointing layers run a second time, outside of the call that names the tasks; "
-                "switch it off, or train each task as a TaskModel."
-            )
 
 
 def _rows(states: torch.Tensor, runs: Sequence[Run], all_runs: Sequence[Run]) -> torch.Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -16,6 +17,7 @@ from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import Bottlenecks, Norms, insert_bottlenecks, named_parts, set_names
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
+from kadapter.models.switching import Switching
 from kadapter.shapes import AdapterConfig, BottleneckConfig, default_taps
 from kadapter.storage import checkpoint
 from kadapter.storage.card import ADAPTER_FILES, CARD, push, write_card
@@ -24,7 +26,7 @@ from kadapter.storage.original import count_taps, read_adapter
 logger = logging.getLogger(__name__)
 
 
-class NamedParts(nn.Module):
+class NamedParts(Switching):
     """What `KAdapterModel` does with its adapters, with the bottlenecks in its backbone, and with freezing."""
 
     config: KAdapterConfig
@@ -34,30 +36,54 @@ class NamedParts(nn.Module):
 
     # -- adapters -------------------------------------------------------------------------------------------------
 
-    def add_adapter(self, name: str, config: AdapterConfig | None = None) -> KnowledgeAdapter:
-        """Add a fresh adapter beside the present ones, whose weights stay as they are.
+    def add_adapter(
+        self, name: str, config: AdapterConfig | None = None, adapter_dtype: torch.dtype = torch.float32
+    ) -> KnowledgeAdapter:
+        """Add a fresh adapter beside the present ones, which stay the objects that they are, and let it be active.
 
-        With "concat", `task_dense_<name>` is fresh, and so is `task_dense`, whose width grows; with "gate",
-        `gate_<name>`.
+        With "concat", `task_dense_<name>` is fresh, and so are the columns of `task_dense` for it; with "gate",
+        `gate_<name>`. `task_dense` is a new parameter then, since its width grows: an optimizer must be told of it.
+
+        Args:
+            adapter_dtype: of its weights; float32 whatever the backbone's, as in PEFT, since 16 bits lose updates.
 
         Raises:
-            ValueError: the name is taken, or the configuration does not fit the backbone.
+            ValueError: the name is taken, or the configuration does not fit the backbone. Then nothing changes.
         """
-        self._require_free(name)
         config = config or AdapterConfig()
-        self._set_adapters({**self.config.adapters, name: config})
+        adapter = self._built(name, config)
+        self._attach(name, adapter, adapter_dtype)
         if config.adapter_list is None:
-            taps, depth = self.config.adapters[name]["adapter_list"], self.config.num_hidden_layers
+            taps, depth = list(adapter.taps), self.config.num_hidden_layers
             logger.info("no adapter_list is given: %r taps %s, after the backbone's %d layers.", name, taps, depth)
-        return self.adapters[name]  # type: ignore[return-value]
+        return adapter
 
-    def delete_adapter(self, name: str) -> None:
-        """Remove an adapter and its part of the fusion."""
-        self._require(name)
-        self._set_adapters({key: value for key, value in self.config.adapters.items() if key != name})
+    def delete_adapter(self, names: str | list[str]) -> None:
+        """Remove an adapter, or several, with their parts of the fusion; the others stay the objects that they are.
+
+        If the same weights are loaded again under that name, they find their parts of the fusion as these were.
+
+        Raises:
+            ValueError: there is no such adapter. Then nothing changes.
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            self._require(name)
+        for name in names:
+            digest = checkpoint.digest(self.adapters[name].state_dict())
+            self._removed[name] = digest, self.fusion.remove(name)
+            del self.adapters[name]
+            self._inactive.discard(name)
+            self._hand_weights.pop(name, None)
+        self._set_configs({key: value for key, value in self.config.adapters.items() if key not in names})
 
     def load_adapter(
-        self, source: str | os.PathLike, name: str, config: AdapterConfig | None = None, **hub: Any
+        self,
+        source: str | os.PathLike,
+        name: str,
+        config: AdapterConfig | None = None,
+        adapter_dtype: torch.dtype = torch.float32,
+        **hub: Any,
     ) -> KnowledgeAdapter:
         """Add adapter `name` from a file or folder, ours or the original's, or from a hub repository.
 
@@ -65,13 +91,13 @@ class NamedParts(nn.Module):
             source: a folder of `save_adapter`, the original's `pytorch_model.bin` or its folder, or "user/name", with
                 "@revision" behind it if wanted.
             config: what the original's files do not tell (taps, skip, heads); ours carry their own.
+            adapter_dtype: as in `add_adapter`.
             hub: revision, cache_dir, token, local_files_only.
 
         Raises:
-            FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights.
+            FileNotFoundError, ValueError: nothing there, or not exactly this adapter's weights. Then nothing changes.
         """
         found, state = read_adapter(source, config, **hub)
-        self._require_free(name)
         following = default_taps(self.config.num_hidden_layers)
         if found.adapter_list is None and (count := count_taps(state)) != len(following):
             raise ValueError(
@@ -79,18 +105,14 @@ class NamedParts(nn.Module):
                 f"backbone's {self.config.num_hidden_layers} layers are {list(following)}; name {count} hidden states "
                 "as adapter_list."
             )
+        self._require_free(name)
         try:
-            found.resolved(self.config.num_hidden_layers)
+            adapter = self._built(name, found)
         except ValueError as error:
-            raise ValueError(f"{source}, adapter {name!r}: {error}") from None
-        fusion = self.fusion
-        adapter = self.add_adapter(name, found)
-        try:
-            checkpoint.load_strict(adapter, state, source)
-        except ValueError:
-            self.delete_adapter(name)
-            self.fusion = fusion
-            raise
+            raise ValueError(f"{source}: {error}") from None
+        checkpoint.load_strict(adapter, state, source)
+        digest, parts = self._removed.get(name, ("", None))
+        self._attach(name, adapter, adapter_dtype, parts if digest == checkpoint.digest(state) else None)
         return adapter
 
     def save_adapter(
@@ -113,35 +135,62 @@ class NamedParts(nn.Module):
         config = self.config
         return KnowledgeAdapter(config.adapter_config(name), config.hidden_size, config._attn_implementation)
 
+    def _built(self, name: str, config: AdapterConfig) -> KnowledgeAdapter:
+        """A fresh adapter, which is no part of the model yet; raises ValueError where it could not become one."""
+        self._require_free(name)
+        values = {"backbone_config": self.config.backbone_config, "fusion_mode": self.config.fusion_mode}
+        checked = KAdapterConfig(**values, adapters={name: config})  # type: ignore[arg-type]
+        implementation = self.config._attn_implementation
+        return KnowledgeAdapter(checked.adapter_config(name), self.config.hidden_size, implementation)
+
+    def _attach(
+        self,
+        name: str,
+        adapter: KnowledgeAdapter,
+        dtype: torch.dtype,
+        parts: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        """Make an adapter part of the model, with its parts of the fusion if they are known."""
+        device, others = next(self.backbone.parameters()).device, len(self.fusion.names)
+        fusion_dtype = next((p.dtype for p in self.fusion.parameters()), dtype)
+        self._follow_checkpointing(adapter)
+        self.adapters[name] = adapter.to(device, dtype)
+        renewed = self.fusion.add(name, parts)
+        self.fusion.to(device, fusion_dtype)  # which only touches what is new
+        self._removed.pop(name, None)
+        self._set_configs({**self.config.adapters, name: adapter.config.to_dict()})
+        for module in [*adapter.modules(), *self.fusion.modules()]:
+            module._is_hf_initialized = True  # type: ignore[assignment] # or transformers draws them anew when a head is put on top
+        if renewed and others > 1:
+            logger.info("fusion's %s grows: it is a new parameter, which an optimizer must be told of.", renewed)
+        if self._hand_weights:
+            self._hand_weights[name] = 1.0
+        self.train(self.training)
+
+    def _follow_checkpointing(self, adapter: KnowledgeAdapter) -> None:
+        """Checkpoint a further adapter's layers where those of the model are."""
+        like = next((module for module in self.modules() if getattr(module, "gradient_checkpointing", False)), None)
+        if like is not None:
+            for module in adapter.modules():
+                if hasattr(module, "gradient_checkpointing"):
+                    module.gradient_checkpointing = True  # type: ignore[assignment]
+                    module._gradient_checkpointing_func = like._gradient_checkpointing_func
+
+    def _set_configs(self, adapters: dict[str, Any]) -> None:
+        self.config.adapters, self.config.adapter_names = adapters, list(adapters)
+
     def _require_free(self, name: str) -> None:
         if name in self.adapters:
             raise ValueError(f"there is an adapter {name!r} already; delete_adapter({name!r}) first.")
 
+    def _begin_without_history(self) -> None:
+        # Name -> digest of a deleted adapter's weights and its parts of the fusion.
+        self._removed: dict[str, tuple[str, dict[str, nn.Module]]] = {}
+        self._switch_all_on()
+
     def _require(self, name: str) -> None:
         if name not in self.adapters:
             raise ValueError(f"there is no adapter {name!r}; the model has {list(self.adapters)}.")
-
-    def _set_adapters(self, adapters: dict[str, Any]) -> None:
-        values = {"backbone_config": self.config.backbone_config, "fusion_mode": self.config.fusion_mode}
-        self.config.adapters = KAdapterConfig(**values, adapters=adapters).adapters
-        self.config.adapter_names = list(adapters)
-        like = next(self.backbone.parameters())
-        for name in [name for name in self.adapters if name not in adapters]:
-            del self.adapters[name]
-        for name in adapters:
-            if name not in self.adapters:
-                self.adapters[name] = self._new_adapter(name).to(like.device, like.dtype)
-        fusion = Fusion(list(adapters), self.config.hidden_size, self.config.fusion_mode)
-        kept = {
-            key: value
-            for key, value in self.fusion.state_dict().items()
-            if key in (fresh := fusion.state_dict()) and fresh[key].shape == value.shape
-        }
-        fusion.load_state_dict(kept, strict=False)
-        self.fusion = fusion.to(like.device, like.dtype)
-        for module in [*self.adapters.modules(), *self.fusion.modules()]:
-            module._is_hf_initialized = True  # type: ignore[assignment] # or transformers draws them anew when a head is put on top
-        self.train(self.training)
 
     # -- bottlenecks ----------------------------------------------------------------------------------------------
 
@@ -243,6 +292,7 @@ class NamedParts(nn.Module):
             self._require(name)
         for name, adapter in self.adapters.items():
             adapter.requires_grad_(name in names)
+        self.train(self.training)
 
     @property
     def backbone_is_frozen(self) -> bool:

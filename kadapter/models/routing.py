@@ -9,9 +9,10 @@ Shapes: R = rows (sequences) of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -79,3 +80,28 @@ class Named(NamedModules):
 
     def change(self, name: str, states: torch.Tensor) -> torch.Tensor:
         return self[name](states)
+
+
+def side_by_side(names: Sequence[str]) -> tuple[list[int], list[Run]]:
+    """How to sort the rows of a batch so that those of one name stand together.
+
+    Args:
+        names: of each row.
+
+    Returns:
+        The rows' numbers in their new order, and the runs of the sorted rows.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    cuts = pairwise(accumulate(map(len, rows.values()), initial=0))
+    runs = [Run(name, begin, end) for name, (begin, end) in zip(rows, cuts, strict=True)]
+    return [row for of_name in rows.values() for row in of_name], runs
+
+
+def taken(values: Mapping[str, torch.Tensor | None], order: Sequence[int]) -> dict[str, torch.Tensor | None]:
+    """Tensors [R, ...] with their rows in another order."""
+    if list(order) == list(range(len(order))):
+        return dict(values)
+    index = torch.tensor(order)
+    return {name: None if value is None else value[index.to(value.device)] for name, value in values.items()}

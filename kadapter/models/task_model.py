@@ -14,6 +14,7 @@ from kadapter.configuration import DEFAULT_BOTTLENECKS, KAdapterConfig
 from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
+from kadapter.models.switching import of_encoder
 from kadapter.shapes import HeadConfig
 from kadapter.storage import checkpoint
 
@@ -54,6 +55,25 @@ class TaskModel(KAdapterPreTrainedModel):
             model.head.dense.load_state_dict(pooler.state_dict())
             model.head.dense.requires_grad_(trained)
         return model
+
+    add_adapter = of_encoder("add_adapter")
+    load_adapter = of_encoder("load_adapter")
+    save_adapter = of_encoder("save_adapter")
+    delete_adapter = of_encoder("delete_adapter")
+    add_bottlenecks = of_encoder("add_bottlenecks")
+    delete_bottlenecks = of_encoder("delete_bottlenecks")
+    activate_bottlenecks = of_encoder("activate_bottlenecks")
+    bottlenecks = of_encoder("bottlenecks")
+    freeze = of_encoder("freeze")
+    train_adapters = of_encoder("train_adapters")
+    set_adapter = of_encoder("set_adapter")
+    active_adapters = of_encoder("active_adapters")
+    disable_adapters = of_encoder("disable_adapters")
+    enable_adapters = of_encoder("enable_adapters")
+    adapters_disabled = of_encoder("adapters_disabled")
+    set_adapter_weights = of_encoder("set_adapter_weights")
+    get_adapter_state_dict = of_encoder("get_adapter_state_dict")
+    enable_peft_hotswap = of_encoder("enable_peft_hotswap")
 
     # -- the task's part alone ----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ Loading is strict: what is missing, unexpected or misshapen is listed in the err
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -223,6 +224,15 @@ def check_shape(
     if wrong or not found:
         reason = "; ".join(wrong) or "there is no adapter of K-Adapter in the weights"
         raise ValueError(f"{source} does not describe {weights} ({reason}); take both from the same save.")
+
+
+def digest(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 of names and values, whatever the type in which they are held."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        found.update(name.encode())
+        found.update(state[name].detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def cpu_copies(state: Mapping[str, torch.Tensor]) -> State:
