@@ -86,10 +86,10 @@ class Fusion(nn.Module):
 
     def remove(self, name: str) -> dict[str, nn.Module]:
         """Leave an adapter out; returns its layers, with which `add` takes it in again as it was."""
-        keys = [key for key in self._modules if key.removesuffix(f"_{name}") in ("task_dense", "own_dense", "gate")]
-        parts = {key: self._modules.pop(key) for key in keys}
+        keys = [f"{kind}_{name}" for kind in ("task_dense", "own_dense", "gate")]
+        parts = {key: part for key in keys if (part := self._modules.pop(key, None)) is not None}
         self._follow([other for other in self.names if other != name])
-        return {key: part for key, part in parts.items() if part is not None}
+        return parts
 
     def _follow(self, names: list[str]) -> list[str]:
         """Let what depends on all adapters follow their number."""

@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput
 
 from kadapter.configuration import KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
-from kadapter.models.bottleneck import TruncatedLinear, insert_bottlenecks
+from kadapter.models.bottleneck import TruncatedLinear, insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
@@ -263,6 +263,9 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
     def _fused_by_row(self, names: Sequence[str], inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         """The fused states [B, S or N, H] of rows that go through one adapter each; the backbone runs once."""
         self._require_known([name for name in names if name != BASE])
+        given = next(value for value in (inputs["input_ids"], inputs["inputs_embeds"]) if value is not None)
+        if len(names) != len(given):
+            raise ValueError(f"{len(names)} adapter_names are given for {len(given)} rows; give one for each.")
         self.check_routable()
         order, runs = side_by_side(names)
         sorted_inputs = taken(inputs, order)
@@ -270,8 +273,6 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         with routed(runs):
             read = [name for name in dict.fromkeys(names) if name in self.adapters]
             states, tapped = self.tapped_states(read, **sorted_inputs)  # type: ignore[arg-type]
-        if len(names) != len(states.last_hidden_state):
-            raise ValueError(f"{len(names)} adapter_names are given for {len(states.last_hidden_state)} rows.")
         if positions is not None:
             check_positions(positions, states.last_hidden_state)
         parts = []
@@ -353,6 +354,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         adapter_config: AdapterConfig | None = None,
         fusion_mode: str | None = None,
         bottlenecks: Mapping[str, BottleneckConfig] | None = None,
+        adapter_dtype: torch.dtype = torch.float32,
         **kwargs: Any,
     ) -> KAdapterModel:
         """A saved model of ours, or any encoder of transformers to put adapters beside.
@@ -363,6 +365,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             adapter_config: for adapter files that carry no configuration, such as the original's.
             fusion_mode: one of FUSION_MODES, default "concat"; a saved model brings its own.
             bottlenecks: name -> bottleneck adapters to put into the backbone; a saved model may have them already.
+            adapter_dtype: of adapters, fusion and bottlenecks, whatever the backbone's (`add_adapter`).
             kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...
         """
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
@@ -384,11 +387,16 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             model.add_bottlenecks(name, bottleneck)
         for name, source in (adapters or {}).items():
             if isinstance(source, AdapterConfig):
-                model.add_adapter(name, source)
+                model.add_adapter(name, source, adapter_dtype)
             else:
                 # The revision is the backbone's; an adapter's stands behind its name.
                 own = {key: value for key, value in hub.items() if key not in ("subfolder", "revision")}
-                model.load_adapter(source, name, adapter_config, **own)
+                model.load_adapter(source, name, adapter_config, adapter_dtype, **own)
+        if adapter_dtype != torch.float32:
+            model.adapters.to(adapter_dtype)
+            model.fusion.to(adapter_dtype)
+            for _, part in named_parts(model.backbone):
+                part.to(adapter_dtype)
         return model.eval()
 
 

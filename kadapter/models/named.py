@@ -6,6 +6,8 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 
 from torch import nn
 
+from kadapter.storage.checkpoint import module_key
+
 
 class NamedModules(nn.Module):
     """A dictionary of modules for any identifiers, in the order in which they were put in.
@@ -24,7 +26,7 @@ class NamedModules(nn.Module):
     @classmethod
     def key(cls, name: str) -> str:
         """What the weights of a module of that name are named by."""
-        return f"{name}_" if hasattr(cls, name.rstrip("_")) or name.rstrip("_") in _OF_INSTANCES else name
+        return module_key(name)
 
     def __setitem__(self, name: str, module: nn.Module) -> None:
         if not name.isidentifier():
@@ -57,6 +59,3 @@ class NamedModules(nn.Module):
 
     def values(self) -> ValuesView[nn.Module]:
         return dict(self.items()).values()
-
-
-_OF_INSTANCES = {*vars(NamedModules())}  # such as "training"

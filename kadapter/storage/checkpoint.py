@@ -33,6 +33,15 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PRETRAINING_HEAD = "pretraining_head.safetensors"
 
 
+# Attributes of torch's modules, and of ours that hold others by name (`kadapter.models.named`).
+_TAKEN = {*dir(nn.Module()), "key", "keys", "items", "values", "active", "choose", "change"}
+
+
+def module_key(name: str) -> str:
+    """What a part of that name is registered as: with an underscore where the name, but for those, is an attribute."""
+    return f"{name}_" if name.rstrip("_") in _TAKEN or name in _TAKEN else name
+
+
 # -- strict reading ---------------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files
 
 from kadapter.configuration import KAdapterConfig
-from kadapter.storage.checkpoint import check_finite, check_shape, read_state_dict
+from kadapter.storage.checkpoint import check_finite, check_shape, module_key, read_state_dict
 from kadapter.storage.reading import read_object
 
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
@@ -233,7 +233,7 @@ def _check_sizes(
     if isinstance(config, KAdapterConfig):
         outer = "encoder." if any(name.startswith("encoder.adapters.") for name in shapes) else ""
         for name in config.adapters:
-            check_shape(config.adapter_config(name), shapes, place, source, f"{outer}adapters.{name}.")
+            check_shape(config.adapter_config(name), shapes, place, source, f"{outer}adapters.{module_key(name)}.")
     with torch.device("meta"):
         model = build()
     outer = f"{getattr(model, 'base_model_prefix', '')}."

@@ -45,7 +45,7 @@ class ModelFiles:
     @staticmethod
     def _save_adapter(model: TaskModel, state: Mapping[str, torch.Tensor], folder: Path) -> None:
         (name,) = model.encoder.adapters
-        prefix = f"encoder.adapters.{name}."
+        prefix = f"encoder.adapters.{checkpoint.module_key(name)}."
         adapter = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         head = {
             original_name(key, pretraining=True): value

@@ -1,0 +1,105 @@
+"""Adapters, fusion and heads are float32 beside a backbone of 16 bits, and are cast at their border."""
+
+import pytest
+import torch
+from conftest import TINY_ADAPTER
+from test_bottleneck import backbone
+from tiny import MASK, TEXT, features
+
+from kadapter import AdapterConfig, HeadConfig, KAdapterModel, TaskModel
+
+HALF = [torch.float16, torch.bfloat16]
+KINDS = {"entity_typing": 3, "relation": 4, "classification": 2, "dependency": 6, "masked_lm": 60}
+
+
+def positions(kind):
+    return None if kind == "dependency" else torch.tensor([[1, 2], [1, 2]])[:, : 2 if kind == "relation" else 1]
+
+
+def labels(kind):
+    if kind == "entity_typing":
+        return torch.tensor([[0, 1, 1], [1, 0, 0]])
+    return (
+        torch.tensor([[1] * 6, [2] * 6])
+        if kind == "dependency"
+        else torch.tensor([1, 0])[:, None].squeeze(0 if kind == "masked_lm" else 1)
+    )
+
+
+@pytest.fixture(params=HALF, ids=str)
+def folder(request, tmp_path):
+    backbone().to(request.param).save_pretrained(tmp_path / "half")
+    return tmp_path / "half", request.param
+
+
+@pytest.mark.parametrize("mode", ["concat", "add", "gate", "attention"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_beside_a_backbone_of_16_bits_stays_finite_and_loses_no_update(folder, kind, mode):
+    place, dtype = folder
+    encoder = KAdapterModel.from_pretrained(
+        place, adapters={"fac": TINY_ADAPTER, "lin": TINY_ADAPTER}, fusion_mode=mode
+    )
+    encoder.freeze("backbone")
+    model = TaskModel.from_encoder(encoder, HeadConfig(kind, KINDS[kind])).train()
+    assert {p.dtype for p in encoder.backbone.parameters()} == {dtype}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {p.dtype for p in trained} == {torch.float32}
+    before = [p.detach().clone() for p in trained]
+    optimizer = torch.optim.AdamW(trained, lr=1e-6, weight_decay=0)
+    for _ in range(10):
+        optimizer.zero_grad()
+        output = model(TEXT, attention_mask=MASK, positions=positions(kind), labels=labels(kind))
+        assert output.logits.dtype == torch.float32
+        output.loss.backward()
+        assert torch.isfinite(output.loss)
+        optimizer.step()
+    moved = [(p - old).abs().max() for p, old in zip(trained, before, strict=True) if p.grad.any()]
+    assert len(moved) > len(trained) / 2
+    assert min(moved) > 2e-6  # ten steps of a millionth, which weights near 1 would not feel in 16 bits
+
+
+def test_the_fused_states_are_those_of_float32_adapters_on_the_backbones_own_states(folder):
+    place, dtype = folder
+    model = KAdapterModel.from_pretrained(place, adapters={"fac": TINY_ADAPTER})
+    taps = model.adapters["fac"].taps
+    with torch.no_grad():
+        states = model.backbone(TEXT, attention_mask=MASK, output_hidden_states=True)
+        tapped = {tap: states.hidden_states[tap].float() for tap in taps}
+        state = model.adapters["fac"](tapped, MASK)
+        expected = model.fusion.task_dense_fac(torch.cat([states.last_hidden_state.float(), state], dim=-1))
+    found = features(model)
+    assert found.dtype == torch.float32
+    assert states.last_hidden_state.dtype == dtype
+    torch.testing.assert_close(found, expected)
+    with model.adapters_disabled():
+        assert torch.equal(features(model), states.last_hidden_state)
+
+
+def test_another_type_can_be_asked_for(folder, tmp_path):
+    place, dtype = folder
+    model = KAdapterModel.from_pretrained(place, adapters={"fac": TINY_ADAPTER}, adapter_dtype=dtype)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert features(model).dtype == dtype
+    model.add_adapter("lin", TINY_ADAPTER, adapter_dtype=dtype)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    model.save_adapter(tmp_path / "lin", "lin")
+    model.load_adapter(tmp_path / "lin", "again")
+    assert {p.dtype for p in model.adapters["again"].parameters()} == {torch.float32}
+    assert torch.isfinite(features(model)).all()
+    whole = KAdapterModel.from_pretrained(place, adapters={"fac": AdapterConfig(adapter_size=16)}).to(dtype)
+    assert torch.isfinite(features(whole)).all()  # cast by hand
+
+
+def test_a_model_of_mixed_types_is_saved_and_loaded_as_it_was(folder, tmp_path):
+    place, dtype = folder
+    encoder = KAdapterModel.from_pretrained(place, adapters={"fac": TINY_ADAPTER})
+    model = TaskModel.from_encoder(encoder, HeadConfig("entity_typing", 3)).eval()
+    model.save_pretrained(tmp_path / "saved")
+    for loaded in (
+        TaskModel.from_pretrained(tmp_path / "saved"),
+        TaskModel.from_pretrained(tmp_path / "saved", dtype=dtype),
+    ):
+        found = dict(loaded.named_parameters())
+        assert all(found[name].dtype == p.dtype and torch.equal(found[name], p) for name, p in model.named_parameters())
+    wide = TaskModel.from_pretrained(tmp_path / "saved", dtype=torch.float32)
+    assert {p.dtype for p in wide.parameters()} == {torch.float32}
