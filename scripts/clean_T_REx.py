@@ -8,35 +8,36 @@ a process, so memory does not depend on their size. A triple is kept when its su
 end with words of its sentence; what is dropped is counted by reason. A file that is broken or empty stops the run, or
 with --skip_broken_files is left out and listed at the end. Relations stay P-ids; their numbers, the most
 frequent first, go into relations.json beside the output. Killed and started again, it goes on with the files that
-are left. The same input gives the same bytes, whatever the number of workers.
+are left. With --cluster the workers of a Dask cluster read and write the same folders (docs/data.md). The same input
+gives the same bytes, wherever and by how many workers it is cleaned.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from kadapter.console import COUNT, Parser, absolute, run
+from kadapter.console import Parser, absolute, run
+from kadapter.data.executors import add_worker_flags, as_finished, executor
 from kadapter.data.jsonio import read_lines, write_json
 from kadapter.data.trex import clean_file
 from kadapter.storage.files import atomic_files, atomic_writer
 from kadapter.storage.locks import exclusive
 from kadapter.storage.reading import read_object, zip_members
-from kadapter.system import end_with_parent
+
+File = tuple[str, int, int]  # name, bytes, what changes with the content
 
 
-def find_files(raw: Path) -> list[tuple[str, int, int]]:
-    """(name, bytes, what changes with the content) of the JSON files in a folder or archive, in order of their names.
+def find_files(raw: Path) -> list[File]:
+    """The JSON files in a folder or archive, in order of their names.
 
     Raises:
         FileNotFoundError, ValueError: nothing there, or no JSON file in it.
@@ -62,7 +63,7 @@ def _is_data(path: Path) -> bool:
 
 
 def clean(
-    raw: Path, output: Path, form: str, workers: int, skip_broken: bool = False
+    raw: Path, output: Path, form: str, workers: int, cluster: str = "", skip_broken: bool = False
 ) -> tuple[dict[str, int], list[str]]:
     """Clean all files into one output; returns the counts, and with `skip_broken` what is wrong with broken files.
 
@@ -70,16 +71,18 @@ def clean(
         BlockingIOError: another process does so already.
     """
     with exclusive(output, "give another --output"):
-        return _clean(raw, output, form, workers, skip_broken)
+        return _clean(raw, output, form, workers, cluster, skip_broken)
 
 
-def _clean(raw: Path, output: Path, form: str, workers: int, skip_broken: bool) -> tuple[dict[str, int], list[str]]:
+def _clean(
+    raw: Path, output: Path, form: str, workers: int, cluster: str, skip_broken: bool
+) -> tuple[dict[str, int], list[str]]:
     files = find_files(raw)
     key = hashlib.sha256(json.dumps([str(raw.resolve()), files]).encode()).hexdigest()[:12]
     folder = output.with_name(f".{output.name}.{key}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
-    broken = _clean_files(raw, files, parts, workers, skip_broken)
+    broken = _clean_files(raw, files, parts, workers, cluster, skip_broken)
     whole = [part for part in parts if part.with_suffix(".counts").is_file()]
     reports = [
         read_object(part.with_suffix(".counts"), "delete it and clean again.", ["counts", "relations"])
@@ -101,30 +104,26 @@ def _clean(raw: Path, output: Path, form: str, workers: int, skip_broken: bool) 
 
 
 def _clean_files(
-    raw: Path, files: Sequence[tuple[str, int, int]], parts: Sequence[Path], workers: int, skip_broken: bool
+    raw: Path,
+    files: Sequence[tuple[str, int, int]],
+    parts: Sequence[Path],
+    workers: int,
+    cluster: str,
+    skip_broken: bool,
 ) -> list[str]:
     """Clean those that are left of an earlier call into their parts; returns what is wrong with broken ones."""
     broken: dict[Path, str] = {}
-    bar = tqdm(total=sum(size for _, size, _ in files), unit="B", unit_scale=True, desc="clean", disable=None)
-    # Not forked: a fork of a process with threads, such as a notebook's, may wait for a lock that nobody gives back.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
-        tasks = {
-            pool.submit(clean_file, raw, name, part, skip_broken): (part, size)
-            for (name, size, _), part in zip(files, parts, strict=True)
-            if not part.with_suffix(".counts").is_file()
-        }
-        bar.update(bar.total - sum(size for _, size in tasks.values()))
-        try:
-            for task in as_completed(tasks):
-                part, size = tasks[task]
-                if "broken" in (report := task.result()):
-                    broken[part] = report["broken"]
-                bar.update(size)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    bar.close()
+    left = {part: file for file, part in zip(files, parts, strict=True) if not part.with_suffix(".counts").is_file()}
+    work = [(file[0], part) for part, file in left.items()]
+    total, due = (sum(size for _, size, _ in some) for some in (files, left.values()))
+    with (
+        tqdm(total=total, initial=total - due, unit="B", unit_scale=True, desc="clean", disable=None) as bar,
+        executor(min(workers, len(work) or 1), cluster, [raw, parts[0].parent]) as pool,
+    ):
+        for (_, part), report in as_finished(pool, partial(clean_file, raw=raw, skip_broken=skip_broken), work):
+            if "broken" in report:
+                broken[part] = report["broken"]
+            bar.update(left[part][1])
     return [broken[part] for part in sorted(broken)]
 
 
@@ -145,10 +144,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--raw", type=absolute, required=True, help="folder of JSON files, or the zip archive")
     parser.add_argument("--output", type=absolute, required=True, help="file to write")
     parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="JSON lines, or one JSON list")
-    parser.add_argument("--workers", type=COUNT, default=os.cpu_count(), help="processes; default: one a core")
+    add_worker_flags(parser)
     parser.add_argument("--skip_broken_files", action="store_true", help="leave out files that are broken or empty")
     args = parser.parse_args(argv)
-    counts, broken = clean(args.raw, args.output, args.format, args.workers, args.skip_broken_files)
+    counts, broken = clean(args.raw, args.output, args.format, args.workers, args.cluster, args.skip_broken_files)
     for name, count in counts.items():
         print(f"{count:>12,}  {name}")
     for message in broken:

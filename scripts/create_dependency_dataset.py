@@ -8,7 +8,8 @@
 Raw text is one sentence or paragraph a line. It is parsed into data/find_head/train.conllu first; killed and started
 again, parsing goes on with the batch that is due, and what is parsed already is not parsed again. The parsers' models
 come by python -m spacy download en_core_web_sm or python -c "import stanza; stanza.download('en')": nothing is
-downloaded here. A GPU is used where there is one.
+downloaded here. A GPU is used where there is one. --workers parses in several processes, each with a parser of its
+own, --cluster on the workers of a Dask cluster; the treebank does not depend on it.
 
 Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts
 by reason are printed at the end. The output appears only once it is complete.
@@ -25,10 +26,11 @@ from typing import Any
 from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, place, run
+from kadapter.data.cleaned import fraction
 from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_head
+from kadapter.data.executors import add_worker_flags, executor
 from kadapter.data.jsonio import write_json_list, write_jsonl
-from kadapter.data.parsing import DEFAULT_MODELS, load_parser, parse_text
-from kadapter.data.subset import fraction
+from kadapter.data.parsing import DEFAULT_MODELS, parse_text, parser_of_workers
 from kadapter.storage.files import atomic_files
 from kadapter.storage.locks import exclusive
 
@@ -109,12 +111,15 @@ def _parser() -> Parser:
         "(its folder: the variable STANZA_RESOURCES_DIR)",
     )
     parser.add_argument("--parse_batch_size", type=COUNT, default=512, help="lines at a time; default: 512")
+    add_worker_flags(parser, default=1)
     return parser
 
 
 def parse(args: argparse.Namespace, conllu: Path) -> None:
     """Write the treebank of the texts and print the counts."""
-    counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
+    with executor(args.workers, args.cluster) as pool:
+        parser = parser_of_workers(pool, args.parser, args.parser_model, args.workers)
+        counts = parse_text(args.input, conllu, parser, args.parse_batch_size)
     print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
 
 
@@ -152,8 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for path in filter(None, (args.output, args.dev_output)):
             stack.enter_context(exclusive(path, "give another name"))
         if args.parser:
-            counts = parse_text(args.input, conllu, load_parser(args.parser, args.parser_model), args.parse_batch_size)
-            print(f"{conllu}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+            parse(args, conllu)
         convert(args, [conllu] if args.parser else args.input)
 
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, run
+from kadapter.data.cleaned import Example, fraction, read_cleaned
 from kadapter.data.jsonio import read_json, write_json, write_jsonl
 from kadapter.data.labels import read_labels
-from kadapter.data.subset import Example, fraction, read_cleaned
 from kadapter.storage.files import atomic_files
 
 ORIGINAL_LABELS = Path(__file__).with_name("trex_et_labels.json")

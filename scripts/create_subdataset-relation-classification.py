@@ -6,8 +6,9 @@
 Drops P31 ("instance of") and rare relations: fewer than 50 examples, as the original's code counts, or fewer than 50
 entity pairs, as the paper says (--count pairs). Splits 90/10 by a seeded hash of each example, or of its entity pair
 or document, so that dev holds pairs or documents that training never shows. Reads the file twice and keeps counts
-alone in memory. Writes train.jsonl, dev.jsonl, relations.json, and plots of examples by relation and of sentence
-lengths.
+alone in memory. Several processes, or the workers of a Dask cluster (--cluster), read pieces of a large JSON-lines
+file; what is written does not depend on it. Writes train.jsonl, dev.jsonl, relations.json, and plots of examples by
+relation and of sentence lengths.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
+from kadapter.data.executors import add_worker_flags
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import add_subset_flags, make_subset, subset_options, summary
 
@@ -31,9 +33,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "--labels", choices=("frequency", "original"), default="frequency", help="order of relations.json"
     )
     add_subset_flags(parser)
+    add_worker_flags(parser)
     args = parser.parse_args(argv)
     labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else None
-    report = make_subset(args.input, args.output_dir, subset_options(args, labels))
+    report = make_subset(args.input, args.output_dir, subset_options(args, labels), args.workers, args.cluster)
     print(f"{args.output_dir}: {summary(report)}")
     return report
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import load_script
 
 from kadapter.configuration import IGNORE
+from kadapter.data.cleaned import read_cleaned
 from kadapter.data.jsonio import write_jsonl
-from kadapter.data.subset import read_cleaned
 from kadapter.tasks.dependencies import read_dependencies
 from kadapter.tasks.entity_typing import read_entity_typing
 from kadapter.tasks.glue import SST2, CoLA, read_glue

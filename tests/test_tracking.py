@@ -149,6 +149,6 @@ def test_a_run_reads_the_splits_that_it_needs(tmp_path, monkeypatch, flags, file
     task = SimpleNamespace(path=lambda folder, split: tmp_path / split, required=("train", "dev"))
     given = {"do_train": False, "do_eval": False, "evaluate_during_training": True, **flags}
     data = {"data_dir": tmp_path, "prepare_only": False, **flags, "features_cache": None}
-    data |= {"preprocessing_num_workers": None, "overwrite_cache": False}
+    data |= {"preprocessing_num_workers": None, "cluster": "", "overwrite_cache": False}
     args = SimpleNamespace(training=SimpleNamespace(**given), data=SimpleNamespace(**data))
     assert list(recipe.prepare_data(task, ("train", "dev", "test"), None, args)) == expected

@@ -149,7 +149,7 @@ def test_a_literal_is_called_by_its_value_and_not_by_its_type():
 
 def test_one_bad_triple_or_document_leaves_the_rest_of_the_file(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([document(sentence_id=None), {"docid": "x"}, document()]))
-    report = clean_file(tmp_path, "a.json", tmp_path / "part.jsonl")
+    report = clean_file(("a.json", tmp_path / "part.jsonl"), tmp_path)
     assert report["counts"] == {
         "documents": 3,
         "kept": 1,
@@ -172,8 +172,8 @@ def test_a_broken_or_empty_file_is_named_and_skipped_only_if_asked_for(tmp_path,
     (tmp_path / "b.json").write_text(content)
     part = tmp_path / "part.jsonl"
     with pytest.raises(ValueError, match=rf"b\.json.*{message}.* With --skip_broken_files the other files"):
-        clean_file(tmp_path, "b.json", part)
-    report = clean_file(tmp_path, "b.json", part, skip_broken=True)
+        clean_file(("b.json", part), tmp_path)
+    report = clean_file(("b.json", part), tmp_path, skip_broken=True)
     assert re.search(rf"b\.json.*{message}", report["broken"])
     assert not part.exists()
     assert not part.with_suffix(".counts").exists()
@@ -190,7 +190,7 @@ def test_encrypted_and_damaged_members_are_named(tmp_path):
     for content, message in ((marked, "encrypted.*unpack it with its password"), (damaged, "CRC.*fetch the archive")):
         (tmp_path / "a.zip").write_bytes(content)
         with pytest.raises(ValueError, match=rf"a\.zip/in/a\.json cannot be unpacked .*{message}"):
-            clean_file(tmp_path / "a.zip", "in/a.json", tmp_path / "part.jsonl")
+            clean_file(("in/a.json", tmp_path / "part.jsonl"), tmp_path / "a.zip")
 
 
 def test_what_macos_adds_and_what_is_no_file_are_no_data(tmp_path):

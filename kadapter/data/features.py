@@ -23,9 +23,11 @@ from typing import Any, Protocol
 import datasets
 import numpy as np
 import pyarrow.compute as pc
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature
+from kadapter.data.executors import executor, in_order
 from kadapter.storage.files import scratch_folder
 from kadapter.storage.locks import in_turn
 from kadapter.storage.manifest import find_fault, write_manifest
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 DROPPED = "dropped"  # column of the reason why an example cannot be used; "" where it can
 NOTE = "note"  # column of what was done to an example that is used; "" for nothing
 COUNTS = "counts.json"
+EXAMPLES_A_SHARD = 20_000  # some seconds of a cluster's worker
 EXAMPLES_A_WORKER = 5_000  # fewer are tokenized sooner than a further process starts
 OnError = Callable[[ValueError], None]
 
@@ -78,6 +81,7 @@ def load_features(
     *,
     cache_dir: str | Path | None = None,
     num_workers: int | None = None,
+    cluster: str = "",
     overwrite: bool = False,
 ) -> datasets.Dataset:
     """Features of a split: the columns of `Feature`.
@@ -87,6 +91,7 @@ def load_features(
         cache_dir: where stores live; None takes the folder of datasets (HF_DATASETS_CACHE).
         num_workers: processes that tokenize; None takes as many as there are cores, fewer where that does not pay.
             The order of examples does not depend on it.
+        cluster: address of a Dask scheduler whose workers tokenize instead, over a `cache_dir` that all of them share.
         overwrite: make the store anew.
 
     Raises:
@@ -102,7 +107,7 @@ def load_features(
             found = None if overwrite else _open(place)
             if found is None:
                 shutil.rmtree(place, ignore_errors=True)  # an old one, or a damaged one
-                _build(place, path, partial(source.read, path, split), source, encoding, num_workers)
+                _build(place, path, partial(source.read, path, split), source, encoding, num_workers, cluster)
                 found = _open(place)
     if found is None:
         raise ValueError(f"{place} is damaged again as soon as it is made; look at the disk, or give another folder.")
@@ -178,7 +183,7 @@ def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int
 
 
 def _build(
-    folder: Path, path: Path, read: Callable, source: Source, encoding: Encoding, num_workers: int | None
+    folder: Path, path: Path, read: Callable, source: Source, encoding: Encoding, num_workers: int | None, cluster: str
 ) -> None:
     """Make a store aside and rename it, so that a killed run leaves none that is half made."""
     with scratch_folder(folder, f"the features of {path}") as scratch:
@@ -192,16 +197,8 @@ def _build(
             )
         except datasets.exceptions.DatasetGenerationError as error:
             raise (error.__cause__ or error) from None  # the reader's own words
-        workers = num_workers or min(_cores(), -(-len(examples) // EXAMPLES_A_WORKER))
-        features = examples.map(
-            partial(_encode, source=source, encoding=encoding),
-            batched=True,
-            remove_columns=examples.column_names,
-            num_proc=workers if workers > 1 else None,
-            desc=f"tokenizing {path.name}",
-            cache_file_name=str(scratch / "features.arrow"),
-            new_fingerprint=folder.name,  # the store's name says it all; hashing a tokenizer takes seconds
-        )
+        encode = partial(_encode, source=source, encoding=encoding)
+        features = _encoded(examples, encode, scratch, folder.name, num_workers, cluster, f"tokenizing {path.name}")
         counts = {name: _counts(features, name) for name in (DROPPED, NOTE)}
         usable = np.asarray(pc.equal(features.data[DROPPED], ""))
         kept = features.select(np.flatnonzero(usable)).remove_columns([DROPPED, NOTE])
@@ -211,6 +208,46 @@ def _build(
         del features, kept, examples
         if not folder.is_dir():  # another process may have been faster
             (scratch / "store").rename(folder)
+
+
+def _encoded(
+    examples: datasets.Dataset, encode: Callable, scratch: Path, name: str, workers: int | None, cluster: str, desc: str
+) -> datasets.Dataset:
+    """The features of the examples in their order, made by processes of this machine or by a cluster."""
+    if not cluster:
+        workers = workers or min(_cores(), -(-len(examples) // EXAMPLES_A_WORKER))
+        return _map(
+            examples, encode, scratch / "features.arrow", name, num_proc=workers if workers > 1 else None, desc=desc
+        )
+    files = [Path(file["filename"]) for file in examples.cache_files]
+    begins = range(0, len(examples), EXAMPLES_A_SHARD)
+    shards = [(i, range(begin, min(begin + EXAMPLES_A_SHARD, len(examples)))) for i, begin in enumerate(begins)]
+    work = partial(_encode_shard, files=files, encode=encode, folder=scratch, name=name)
+    with executor(1, cluster, [scratch, *files]) as pool:
+        found = in_order(pool, work, shards, ahead=len(shards))
+        places = list(tqdm(found, total=len(shards), desc=desc, unit="shard", disable=None))
+    return datasets.concatenate_datasets([datasets.Dataset.from_file(str(place)) for place in places])
+
+
+def _encode_shard(shard: tuple[int, range], files: Sequence[Path], encode: Callable, folder: Path, name: str) -> Path:
+    """Features of some of the examples, written to a file of their own; done again, it replaces that file."""
+    number, rows = shard
+    examples = datasets.concatenate_datasets([datasets.Dataset.from_file(str(file)) for file in files])
+    place = folder / f"features-{number:05d}.arrow"
+    _map(examples.select(rows), encode, place, f"{name}-{number}")
+    return place
+
+
+def _map(examples: datasets.Dataset, encode: Callable, place: Path, name: str, **options: Any) -> datasets.Dataset:
+    return examples.map(
+        encode,
+        batched=True,
+        remove_columns=examples.column_names,
+        cache_file_name=str(place),
+        load_from_cache_file=False,
+        new_fingerprint=name,  # the store's name says it all; hashing a tokenizer takes seconds
+        **options,
+    )
 
 
 def _counts(features: datasets.Dataset, column: str) -> dict[str, int]:

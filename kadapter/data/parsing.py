@@ -11,9 +11,12 @@ parsed again as long as texts, parser and model are the same.
 from __future__ import annotations
 
 import os
+import platform
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cache, partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -21,11 +24,13 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from kadapter.data.executors import in_order
 from kadapter.data.jsonio import read_lines, write_json
 from kadapter.storage.errors import writing
 from kadapter.storage.locks import exclusive
 from kadapter.storage.reading import read_object
 
+AHEAD = 2  # batches a worker that are handed out at once
 DEFAULT_MODELS = {"spacy": "en_core_web_sm", "stanza": "en"}
 
 Parsed = tuple[str, list[str]]  # a sentence: its text and the CoNLL-U lines of its words
@@ -33,10 +38,17 @@ Parsed = tuple[str, list[str]]  # a sentence: its text and the CoNLL-U lines of 
 
 @dataclass(frozen=True)
 class Parser:
-    """What parses, and what the result depends on: library and model with their versions."""
+    """What parses, and what the result depends on: library and model with their versions.
+
+    stream: parses batches of texts in their order, by default one after the other.
+    """
 
     identity: dict[str, str]
     parse: Callable[[Sequence[str]], list[list[Parsed]]]
+    stream: Callable[[Iterable[Sequence[str]]], Iterator[list[list[Parsed]]]] | None = None
+
+    def each(self, batches: Iterable[Sequence[str]]) -> Iterator[list[list[Parsed]]]:
+        return map(self.parse, batches) if self.stream is None else self.stream(batches)
 
 
 def load_parser(name: str, model: str | None = None) -> Parser:
@@ -49,6 +61,44 @@ def load_parser(name: str, model: str | None = None) -> Parser:
         return {"spacy": _load_spacy, "stanza": _load_stanza}[name](model or DEFAULT_MODELS[name])
     except ImportError as error:
         raise ValueError(f"{name} cannot be imported ({error}); run: pip install {name}") from error
+
+
+def parser_of_workers(pool: Executor | None, name: str, model: str | None, workers: int) -> Parser:
+    """A parser by name that each worker of `pool` loads for itself; None: this process loads it."""
+    if pool is None:
+        return load_parser(name, model)
+    identity = pool.submit(_identity, name, model).result()
+    work = partial(_parse_by_name, name=name, model=model, identity=identity)
+    return Parser(
+        identity,
+        lambda texts: pool.submit(work, texts).result(),
+        lambda batches: in_order(pool, work, batches, AHEAD * workers),
+    )
+
+
+class OtherParserError(ValueError):
+    """Two workers would parse differently."""
+
+
+@cache
+def _loaded(name: str, model: str | None) -> Parser:
+    return load_parser(name, model)
+
+
+def _identity(name: str, model: str | None) -> dict[str, str]:
+    return _loaded(name, model).identity
+
+
+def _parse_by_name(
+    texts: Sequence[str], name: str, model: str | None, identity: Mapping[str, str]
+) -> list[list[Parsed]]:
+    parser = _loaded(name, model)
+    if parser.identity != identity:
+        raise OtherParserError(
+            f"the worker on {platform.node()} parses with {parser.identity}, another with {identity}; install the same "
+            "parser and model on all machines."
+        )
+    return parser.parse(texts)
 
 
 def _load_spacy(model: str) -> Parser:
@@ -170,6 +220,22 @@ class _Texts:
         return list(islice(self._texts, count))
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Texts, and what was read when they were taken."""
+
+    texts: list[tuple[Path, int, str]]
+    read: int
+    digest: str
+
+
+def _batches(texts: _Texts, first: list[tuple[Path, int, str]], size: int) -> Iterator[_Batch]:
+    """`first`, which was taken already, and what follows it."""
+    while first:
+        yield _Batch(first, texts.read, texts.digest.hexdigest())
+        first = texts.take(size)
+
+
 STATE_KEYS = ("parser", "texts", "digest", "sentences", "bytes")  # of the report beside the output
 
 
@@ -202,12 +268,11 @@ def _parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size
         ):
             stream.seek(state["bytes"])
             stream.truncate()
-            while batch:
-                state["sentences"] += _write(stream, batch, parser)
-                state |= {"parser": parser.identity, "texts": texts.read, "digest": texts.digest.hexdigest()}
+            for taken, parsed in _parsed(_batches(texts, batch, batch_size), parser):
+                state["sentences"] += _write(stream, taken.texts, parsed)
+                state |= {"parser": parser.identity, "texts": taken.read, "digest": taken.digest}
                 write_json(report, state | {"bytes": stream.tell()})
-                bar.update(len(batch))
-                batch = texts.take(batch_size)
+                bar.update(len(taken.texts))
         if not state["sentences"]:
             part.unlink()
             raise ValueError(f"{', '.join(map(str, inputs))}: there is no sentence to parse; give one text a line.")
@@ -229,10 +294,55 @@ def _read_state(conllu: Path, part: Path, report: Path) -> dict[str, Any]:
     return state if conllu.exists() else {}
 
 
-def _write(stream: BinaryIO, batch: Sequence[tuple[Path, int, str]], parser: Parser) -> int:
-    """Parse a batch and append it to the file, on disk when this returns; gives the number of sentences."""
+def _parsed(batches: Iterator[_Batch], parser: Parser) -> Iterator[tuple[_Batch, list[list[Parsed]]]]:
+    """Each batch with its sentences, as far as the texts can be read and parsed; then what is wrong is raised."""
+    waiting: deque[_Batch] = deque()
+    unreadable: list[Exception] = []
+
+    def texts() -> Iterator[list[str]]:
+        try:
+            for batch in batches:
+                waiting.append(batch)
+                yield [text for _, _, text in batch.texts]
+        except (ValueError, OSError) as error:
+            unreadable.append(error)
+
+    results = parser.each(texts())
+    while True:
+        try:
+            found = next(results, None)
+        except OtherParserError:
+            raise
+        except Exception as error:  # of whatever kind a parser raises
+            raise _blame(waiting[0].texts, parser, f"{type(error).__name__}: {error}") from error
+        if found is None:
+            break
+        yield waiting.popleft(), found
+    if unreadable:
+        raise unreadable[0]
+
+
+def _blame(batch: Sequence[tuple[Path, int, str]], parser: Parser, reason: str) -> ValueError:
+    """The error that names the text which cannot be parsed."""
+    for path, line, text in batch:
+        try:
+            parser.parse([text])
+        except Exception as error:
+            return ValueError(
+                f"{path}, line {line}: a text of {len(text)} characters cannot be parsed "
+                f"({type(error).__name__}: {error}); mend or remove the line."
+            )
+    path, line, _ = batch[0]
+    return ValueError(
+        f"{path}, line {line}: the {len(batch)} texts from here cannot be parsed at once ({reason}); "
+        "lower --parse_batch_size."
+    )
+
+
+def _write(stream: BinaryIO, batch: Sequence[tuple[Path, int, str]], parsed: Sequence[Sequence[Parsed]]) -> int:
+    """Append the sentences of a batch to the file, on disk when this returns; gives their number."""
     count = 0
-    for (path, line, _), sentences in zip(batch, _parse(batch, parser), strict=True):
+    for (path, line, _), sentences in zip(batch, parsed, strict=True):
         for number, (text, rows) in enumerate(sentences, start=1):
             head = f"# sent_id = {path.stem}-{line}-{number}\n# text = {text}\n"
             stream.write((head + "\n".join(rows) + "\n\n").encode())
@@ -240,24 +350,3 @@ def _write(stream: BinaryIO, batch: Sequence[tuple[Path, int, str]], parser: Par
     stream.flush()
     os.fsync(stream.fileno())
     return count
-
-
-def _parse(batch: Sequence[tuple[Path, int, str]], parser: Parser) -> list[list[Parsed]]:
-    """Parse a batch; where that fails, find the text that is to blame."""
-    try:
-        return parser.parse([text for _, _, text in batch])
-    except Exception as error:  # of whatever kind a parser raises
-        reason = f"{type(error).__name__}: {error}"
-    for path, line, text in batch:
-        try:
-            parser.parse([text])
-        except Exception as error:
-            raise ValueError(
-                f"{path}, line {line}: a text of {len(text)} characters cannot be parsed "
-                f"({type(error).__name__}: {error}); mend or remove the line."
-            ) from error
-    path, line, _ = batch[0]
-    raise ValueError(
-        f"{path}, line {line}: the {len(batch)} texts from here cannot be parsed at once ({reason}); "
-        "lower --parse_batch_size."
-    )

@@ -1,7 +1,7 @@
 """Choosing relations and splitting: cleaned examples to the trex-rc form, whatever corpus they come from.
 
-A cleaned example: {"docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label",
-"obj_label"}. The file is read twice and only counts are kept in memory.
+A cleaned example is described in `kadapter.data.cleaned`. The file is read twice, a large one in pieces by several
+workers, and only counts are kept in memory.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,12 @@ import numpy as np
 from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE
-from kadapter.data.jsonio import check_keys, read_records, shorten, to_json, whole, write_json, write_jsonl
+from kadapter.data.cleaned import Example, fraction, pair, read_piece
+from kadapter.data.executors import executor, in_order
+from kadapter.data.jsonio import to_json, write_json, write_jsonl
+from kadapter.data.pieces import Piece, pieces
 from kadapter.storage.errors import final_name
 from kadapter.storage.files import atomic_files, atomic_writer
-
-KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
-Example = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class SubsetOptions:
             raise ValueError(f"--dev_fraction is {self.dev_fraction}; give a number between 0 and 1.")
 
 
+AHEAD = 3  # pieces a worker that are handed out at once
 _FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name != "labels"}
 
 
@@ -87,10 +91,15 @@ def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None
     return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels))
 
 
-def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[str, Any]:
+def make_subset(
+    path: Path, output_dir: Path, options: SubsetOptions, workers: int = 1, cluster: str = ""
+) -> dict[str, Any]:
     """Write train.jsonl, dev.jsonl, relations.json ({relation: id}) and two plots; the same input gives the same bytes.
 
     They replace those of an earlier call together or not at all (`atomic_files`).
+
+    Args:
+        workers, cluster: as in `kadapter.data.executors.executor`; they matter for large files of JSON lines alone.
 
     Returns:
         "read"; "train", "dev", "dropped": Counters of examples by relation, for dropped by reason; "lengths": Counter
@@ -100,15 +109,24 @@ def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[st
         ValueError: a bad record, or nothing left for train or dev.
     """
     with atomic_files("a relation corpus") as aside:
-        return _write_subset(path, lambda name: aside(output_dir / name), options)
+        return _write_subset(path, lambda name: aside(output_dir / name), options, workers, cluster)
 
 
-def _write_subset(path: Path, aside: Callable[[str], Path], options: SubsetOptions) -> dict[str, Any]:
-    found, decisive = _count(path, options.count)
-    relations = _choose(path, found, decisive, options)
+def _write_subset(
+    path: Path, aside: Callable[[str], Path], options: SubsetOptions, workers: int = 1, cluster: str = ""
+) -> dict[str, Any]:
     targets = {name: aside(f"{name}.jsonl") for name in ("train", "dev")}
-    report = _split(path, targets, relations, _draw(found, relations, options), options)
-    report |= {"relations": relations, "labels": list(options.labels or relations)}
+    parts = targets["train"].parent / "parts"
+    parts.mkdir()
+    found_pieces = pieces(path)
+    workers = min(workers, len(found_pieces))
+    with executor(workers, cluster, [path, parts]) as pool:
+        each = partial(_each_piece, pool, ahead=AHEAD * workers)
+        counts, found, decisive = _count(each, found_pieces, options.count)
+        relations = _choose(path, found, decisive, options)
+        shares = list(_shares(found_pieces, counts, _draw(found, relations, options), parts))
+        report = _split(each, shares, targets, relations, options)
+    report |= {"read": found.total(), "relations": relations, "labels": list(options.labels or relations)}
     report["dropped"] = _dropped(found, relations, options)
     write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
     plot(report, aside("relations.png"), aside("lengths.png"))
@@ -144,57 +162,48 @@ def summary(report: dict[str, Any]) -> str:
     return ", ".join(parts + [f"dropped for {reason} {number:,}" for reason, number in report["dropped"].items()])
 
 
-def read_cleaned(path: Path, what: str) -> Iterator[tuple[int, Example]]:
-    """Checked cleaned examples with their numbers, and a bar on a terminal."""
-    for number, example in tqdm(read_records(path), unit=" examples", unit_scale=True, desc=what, disable=None):
-        check_keys(example, KEYS, f"{path}, record {number}")
-        words = example["token"]
-        is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)
-        if not is_list or not isinstance(example["relation"], str):
-            raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
-        for key in ("docid", "subj_label", "obj_label"):
-            if not isinstance(example[key], str | int) or isinstance(example[key], bool):
-                raise ValueError(f"{path}, record {number}: {key} is {shorten(example[key])}; give a name.")
-        check_spans(example, f"{path}, record {number}")
-        yield number, example
+@dataclass(frozen=True)
+class _Counts:
+    """What the first reading of a piece finds; `pairs`: relation -> digests of its entity pairs, where they count."""
+
+    found: Counter[str]
+    pairs: dict[str, set[bytes]]
+    lines: int
 
 
-def check_spans(example: Example, where: str) -> None:
-    """Raise ValueError where subject or object do not lie in the words; whole floats become integers."""
-    for name in ("subj", "obj"):
-        keys = (f"{name}_start", f"{name}_end")
-        start, end = (whole(example[key]) for key in keys)
-        if start is None or end is None or not 0 <= start <= end < len(example["token"]):
-            shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
-            raise ValueError(
-                f"{where}: {shown} do not lie in the {len(example['token'])} words; both count from 0, the end is "
-                "inclusive."
-            )
-        example.update(zip(keys, (start, end), strict=True))
-
-
-def _pair(example: Example) -> str:
-    return f"{example['subj_label']}\t{example['obj_label']}"
-
-
-def fraction(seed: int, key: str) -> float:
-    """A number in [0, 1) that depends on the seed and the key alone."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=7).digest(), "big") / 2**56
-
-
-def _count(path: Path, by: str) -> tuple[Counter[str], Counter[str]]:
-    """Examples by relation, and what decides whether a relation is rare: the same, or its entity pairs."""
+def _count_piece(piece: Piece, by: str) -> _Counts:
     found: Counter[str] = Counter()
-    pairs: Counter[str] = Counter()
-    seen: set[bytes] = set()
-    for _, example in read_cleaned(path, "count"):
-        relation = example["relation"]
-        found[relation] += 1
+    pairs: dict[str, set[bytes]] = {}
+    for _, example in read_piece(piece):
+        found[example["relation"]] += 1
         if by == "pairs":
-            key = hashlib.blake2b(f"{relation}\t{_pair(example)}".encode(), digest_size=8).digest()
-            pairs[relation] += key not in seen
-            seen.add(key)
-    return found, pairs if by == "pairs" else found
+            digest = hashlib.blake2b(pair(example).encode(), digest_size=8).digest()
+            pairs.setdefault(example["relation"], set()).add(digest)
+    return _Counts(found, pairs, piece.lines())
+
+
+def _count(each: Callable, found_pieces: Sequence[Piece], by: str) -> tuple[list[_Counts], Counter[str], Counter[str]]:
+    """Of each piece; examples by relation; and what decides whether a relation is rare: these, or its entity pairs."""
+    counts: list[_Counts] = []
+    found: Counter[str] = Counter()
+    pairs: dict[str, set[bytes]] = {}
+    for counted in each(partial(_count_piece, by=by), found_pieces, found_pieces, "count"):
+        found += counted.found
+        for relation, digests in counted.pairs.items():
+            pairs.setdefault(relation, set()).update(digests)
+        counts.append(replace(counted, pairs={}))
+    decisive = Counter({name: len(digests) for name, digests in pairs.items()}) if by == "pairs" else found
+    return counts, found, decisive
+
+
+def _each_piece(
+    pool: Executor | None, function: Callable, work: Sequence[Any], of: Sequence[Piece], desc: str, ahead: int
+) -> Iterator[Any]:
+    """What `function` makes of the work on each piece, in their order, with a bar in bytes on a terminal."""
+    with tqdm(total=sum(piece.size for piece in of), unit="B", unit_scale=True, desc=desc, disable=None) as bar:
+        for piece, result in zip(of, in_order(pool, function, work, ahead), strict=True):
+            bar.update(piece.size)
+            yield result
 
 
 def _choose(path: Path, found: Counter[str], decisive: Counter[str], options: SubsetOptions) -> list[str]:
@@ -216,38 +225,80 @@ def _draw(found: Counter[str], relations: Sequence[str], options: SubsetOptions)
     return {name: set(rng.sample(range(found[name]), int(cap or 0))) for name in over}
 
 
-def _split(
-    path: Path,
-    targets: Mapping[str, Path],
-    relations: Sequence[str],
-    chosen: dict[str, set[int]],
-    options: SubsetOptions,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Share:
+    """A piece of the corpus to split: `chosen` are numbers within the piece of the examples that the cap leaves."""
+
+    piece: Piece
+    targets: Mapping[str, Path]
+    chosen: Mapping[str, frozenset[int]]
+
+
+def _split_piece(
+    share: _Share, relations: frozenset[str], options: SubsetOptions
+) -> tuple[dict[str, Counter[str]], Counter[int]]:
     """Write train and dev by a seeded hash of example, pair or document; returns counts and lengths."""
-    kept: dict[str, Counter[str]] = {name: Counter() for name in targets}
+    kept: dict[str, Counter[str]] = {name: Counter() for name in share.targets}
     seen: Counter[str] = Counter()
     lengths: Counter[int] = Counter()
-    known = set(relations)
     with ExitStack() as stack:
-        files = {name: stack.enter_context(atomic_writer(target)) for name, target in targets.items()}
-        for number, example in read_cleaned(path, "split"):
+        files = {name: stack.enter_context(atomic_writer(target)) for name, target in share.targets.items()}
+        for number, example in read_piece(share.piece):
             relation = example["relation"]
             place = seen[relation]
             seen[relation] += 1
-            if relation not in known or (relation in chosen and place not in chosen[relation]):
+            if relation not in relations or (relation in share.chosen and place not in share.chosen[relation]):
                 continue
-            key = {"pair": _pair(example), "document": str(example["docid"])}.get(options.split_by, str(number))
+            key = {"pair": pair(example), "document": str(example["docid"])}.get(options.split_by, str(number))
             name = "dev" if fraction(options.seed, key) < options.dev_fraction else "train"
             files[name].write(to_json(example) + "\n")
             kept[name][relation] += 1
             lengths[len(example["token"])] += 1
-        empty = [name for name in kept if not kept[name]]
-        if empty:
-            raise ValueError(
-                f"{final_name(path)}: {lengths.total()} examples split by {options.split_by} leave {empty[0]} empty; "
-                "give more of them, or another --dev_fraction or --seed."
-            )
-    return {"read": seen.total(), "train": kept["train"], "dev": kept["dev"], "lengths": lengths}
+    return kept, lengths
+
+
+def _shares(
+    found_pieces: Sequence[Piece], counts: Sequence[_Counts], chosen: Mapping[str, set[int]], folder: Path
+) -> Iterator[_Share]:
+    """The pieces with the numbers of their first lines, and of the drawn examples those that lie in each."""
+    line, before = 1, Counter[str]()
+    for i, (piece, counted) in enumerate(zip(found_pieces, counts, strict=True)):
+        targets = {name: folder / f"{i:05d}.{name}.jsonl" for name in ("train", "dev")}
+        own = {name: range(before[name], before[name] + counted.found[name]) for name in chosen}
+        within = {name: frozenset(n - own[name].start for n in chosen[name] if n in own[name]) for name in chosen}
+        yield _Share(replace(piece, first_line=line), targets, within)
+        line += counted.lines
+        before += counted.found
+
+
+def _split(
+    each: Callable,
+    shares: Sequence[_Share],
+    targets: Mapping[str, Path],
+    relations: Sequence[str],
+    options: SubsetOptions,
+) -> dict[str, Any]:
+    """Split all pieces and put their parts together, in their order."""
+    kept: dict[str, Counter[str]] = {name: Counter() for name in targets}
+    lengths: Counter[int] = Counter()
+    work = partial(_split_piece, relations=frozenset(relations), options=options)
+    found_pieces = [share.piece for share in shares]
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(target.open("xb")) for name, target in targets.items()}
+        for share, (own, own_lengths) in zip(shares, each(work, shares, found_pieces, "split"), strict=True):
+            lengths += own_lengths
+            for name, part in share.targets.items():
+                kept[name] += own[name]
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, files[name], 1 << 20)
+                part.unlink()
+    empty = [name for name in kept if not kept[name]]
+    if empty:
+        raise ValueError(
+            f"{final_name(shares[0].piece.path)}: {lengths.total()} examples split by {options.split_by} leave "
+            f"{empty[0]} empty; give more of them, or another --dev_fraction or --seed."
+        )
+    return {"train": kept["train"], "dev": kept["dev"], "lengths": lengths}
 
 
 def _dropped(found: Counter[str], relations: Sequence[str], options: SubsetOptions) -> Counter[str]:

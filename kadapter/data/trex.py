@@ -111,10 +111,11 @@ def _name(uri: str) -> str:
     return uri.rsplit("/", 1)[-1]
 
 
-def clean_file(raw: Path, name: str, part: Path, skip_broken: bool = False) -> dict[str, Any]:
-    """Write the examples of one file to `part` and return the counts, which are kept beside it.
+def clean_file(file: tuple[str, Path], raw: Path, skip_broken: bool = False) -> dict[str, Any]:
+    """Write the examples of one file and return the counts, which are kept beside them.
 
     Args:
+        file: its name in `raw`, and where its examples are written.
         skip_broken: of a file that cannot be read to its end return what is wrong with it, as "broken", and write
             nothing.
 
@@ -122,7 +123,7 @@ def clean_file(raw: Path, name: str, part: Path, skip_broken: bool = False) -> d
         ValueError: such a file, without `skip_broken`.
     """
     try:
-        return _clean_file(raw, name, part)
+        return _clean_file(raw, *file)
     except ValueError as error:
         if skip_broken:
             return {"broken": str(error)}

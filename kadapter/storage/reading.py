@@ -44,8 +44,9 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path} is a folder; give the path of a file.")
     try:
         with path.open("rb") as stream:
+            begin = stream.tell()  # of a piece of a file not 0
             if stream.read(len(_BOM)) != _BOM:
-                stream.seek(0)
+                stream.seek(begin)
             yield stream
     except _BAD_ARCHIVE as error:
         mend = "unpack it with its password" if "encrypted" in str(error) else "fetch the archive again"
@@ -83,7 +84,7 @@ def read_lines(path: str | Path, on_error: Callable[[ValueError], None] | None =
     """
     with opened(path) as stream:
         offset = stream.tell()
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(stream, start=getattr(path, "first_line", 1)):  # of a `Piece` another
             try:
                 line = raw.decode("utf-8")
             except UnicodeDecodeError as error:

@@ -17,11 +17,11 @@ from datasets import Dataset, Features, List, Value
 from sklearn.metrics import f1_score
 from transformers import PreTrainedTokenizerBase
 
+from kadapter.data.cleaned import check_spans
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten
 from kadapter.data.labels import read_labels
-from kadapter.data.subset import check_spans
 from kadapter.tasks.scores import f1, numbers, write_per_class
 from kadapter.training.task import Predictions, Scores, Task, report_option
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, FUSION_MODES
 from kadapter.console import SEED, local_path, named_place, place
+from kadapter.data.executors import CLUSTER_HELP
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.training.flags import check_ranges, flag, parse
 
@@ -147,6 +148,7 @@ class DataArguments:
         None,
         within="[1, inf)",
     )
+    cluster: str = flag(f"{CLUSTER_HELP}, for tokenizing", "")
     prepare_only: bool = flag("read and tokenize the data, and stop", False)
     dataloader_num_workers: int = flag("processes that load batches", 0, within="[0, inf)")
 

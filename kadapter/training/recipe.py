@@ -129,6 +129,7 @@ def prepare_data(task: Task, splits: Sequence[str], encoding: Encoding, args: Ar
             encoding,
             cache_dir=args.data.features_cache,
             num_workers=args.data.preprocessing_num_workers,
+            cluster=args.data.cluster,
             overwrite=args.data.overwrite_cache and is_main_process(),
         )
         for split in splits

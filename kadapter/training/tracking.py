@@ -45,6 +45,7 @@ HARMLESS = {
     "max_save_checkpoints",
     "per_gpu_eval_batch_size",
     "preprocessing_num_workers",
+    "cluster",
     "features_cache",
     "cache_dir",
     "dataloader_num_workers",

@@ -1,0 +1,73 @@
+"""Reading cleaned examples, the form between a corpus of facts and trex-rc.
+
+A cleaned example: {"docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label",
+"obj_label"}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kadapter.data.jsonio import check_keys, read_records, shorten, whole
+from kadapter.data.pieces import Piece
+
+KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
+Example = dict[str, Any]
+
+
+def read_cleaned(path: Path, what: str) -> Iterator[tuple[int, Example]]:
+    """Checked cleaned examples with their numbers, and a bar on a terminal."""
+    yield from tqdm(_checked(path), unit=" examples", unit_scale=True, desc=what, disable=None)
+
+
+def read_piece(piece: Piece) -> Iterator[tuple[int, Example]]:
+    """As `read_cleaned`, without a bar; a bad example is named by its number in the whole file."""
+    try:
+        yield from _checked(piece)
+    except ValueError:
+        if piece.begin and piece.first_line == 1:  # which is not known in the first reading
+            deque(_checked(piece.numbered()), maxlen=0)
+        raise
+
+
+def _checked(path: Path | Piece) -> Iterator[tuple[int, Example]]:
+    for number, example in read_records(path):  # type: ignore[arg-type]  # a piece is opened like a path
+        check_keys(example, KEYS, f"{path}, record {number}")
+        words = example["token"]
+        is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)
+        if not is_list or not isinstance(example["relation"], str):
+            raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
+        for key in ("docid", "subj_label", "obj_label"):
+            if not isinstance(example[key], str | int) or isinstance(example[key], bool):
+                raise ValueError(f"{path}, record {number}: {key} is {shorten(example[key])}; give a name.")
+        check_spans(example, f"{path}, record {number}")
+        yield number, example
+
+
+def check_spans(example: Example, where: str) -> None:
+    """Raise ValueError where subject or object do not lie in the words; whole floats become integers."""
+    for name in ("subj", "obj"):
+        keys = (f"{name}_start", f"{name}_end")
+        start, end = (whole(example[key]) for key in keys)
+        if start is None or end is None or not 0 <= start <= end < len(example["token"]):
+            shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
+            raise ValueError(
+                f"{where}: {shown} do not lie in the {len(example['token'])} words; both count from 0, the end is "
+                "inclusive."
+            )
+        example.update(zip(keys, (start, end), strict=True))
+
+
+def pair(example: Example) -> str:
+    return f"{example['subj_label']}\t{example['obj_label']}"
+
+
+def fraction(seed: int, key: str) -> float:
+    """A number in [0, 1) that depends on the seed and the key alone."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=7).digest(), "big") / 2**56
