@@ -8,6 +8,7 @@ import pytest
 from conftest import load_script
 
 from kadapter.configuration import IGNORE
+from kadapter.data.encoding import Encoding
 from kadapter.data.jsonio import write_jsonl
 from kadapter.data.subset import read_cleaned
 from kadapter.tasks.dependencies import read_dependencies
@@ -16,7 +17,7 @@ from kadapter.tasks.glue import SST2, CoLA, read_glue
 from kadapter.tasks.multiple_choice import read_cosmosqa
 from kadapter.tasks.relations import read_relations
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
-from kadapter.tasks.semeval import _entities, read_semeval
+from kadapter.tasks.semeval import Semeval, _spans, read_semeval
 
 COSMOSQA = load_script("scripts/convert_cosmosqa.py")
 FEWREL = load_script("scripts/convert_fewrel.py")
@@ -32,15 +33,40 @@ def test_the_tags_of_a_sentence_are_those_that_a_pattern_finds():
     rng = random.Random(0)
     found = 0
     for _ in range(4000):
-        parts = rng.choices(["<e1>", "</e1>", "<e2>", "</e2>", "a", "<e3>"], k=rng.randrange(4, 16))
-        sentence, tags = "".join(parts), _entities("".join(parts))
-        match = PAIRS.fullmatch(sentence)
-        found += match is not None
-        assert len(tags) == (4 if match else 0)
-        if match:
-            ends = [match.start(3), match.start(4) - len("</e1>"), match.start(6), match.start(7) - len("</e1>")]
-            assert [tags[0].end(), tags[1].start(), tags[2].end(), tags[3].start()] == ends
-    assert found > 400
+        parts = ["<e1>", "</e1>", "<e2>", "</e2>", *rng.choices(["a", "<e3>"], k=rng.randrange(8))]
+        parts += rng.choices(["<e1>", "</e2>"], k=rng.randrange(3) // 2)
+        rng.shuffle(parts)
+        sentence = "".join(parts)
+        match, once = (
+            PAIRS.fullmatch(sentence),
+            all(parts.count(f"<{side}e{i}>") == 1 for side in ("", "/") for i in (1, 2)),
+        )
+        if not once:
+            assert not _spans(sentence)
+        elif match and match[2] != match[5]:
+            found += 1
+            first, second = match.span(3), match.span(6)
+            spans = [(first[0] - 4, first[1] - 4), (second[0] - 13, second[1] - 13)]  # without the tags before
+            assert list(_spans(sentence)) == spans[:: 1 if match[2] == "1" else -1]
+    assert found > 100
+
+
+def test_tags_within_tags_nest_and_tags_that_cross_are_dropped_and_counted(tmp_path, tokenizer):
+    lines = [
+        "the <e1>Lord of <e2>York</e2></e1>",
+        "<e2>a <e1>b</e1> c</e2>",
+        "<e1>a <e2>b</e1> c</e2>",
+        "<e2><e1>a</e1></e2>",
+    ]
+    rows = [f'{i}\t"{line} ."\nOther\n' for i, line in enumerate(lines, 1)]
+    (tmp_path / "train.txt").write_text("\n".join(rows))
+    examples = list(read_semeval(tmp_path / "train.txt", SEMEVAL_LABELS))
+    task = Semeval(labels=SEMEVAL_LABELS)
+    shown = [task.marked(example) for example in examples]
+    assert shown[:2] == ["the @ Lord of ^ York ^ @ .", "^ a @ b @ c ^ ."]
+    assert shown[3] == "@ ^ a ^ @ ."  # around the same words the subject is the outer one
+    assert [example["fault"] for example in examples] == ["", "", "the mentions cross", ""]
+    assert [feature.get("dropped", "") for feature in task.encode(examples, Encoding(tokenizer, 32))][2] != ""
 
 
 def test_a_sentence_of_many_open_tags_is_refused_without_looking_for_pairs_forever(tmp_path):

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE
 from kadapter.data.jsonio import check_keys, read_records, shorten, to_json, whole, write_json, write_jsonl
+from kadapter.data.spans import CROSSING, Span, cross, is_blank
 from kadapter.storage.errors import final_name
 from kadapter.storage.files import atomic_files, atomic_writer
 
@@ -47,6 +48,8 @@ class SubsetOptions:
     seed: int = 42
     labels: tuple[str, ...] | None = None
     """All labels, in the order of their numbers; None: those that are found, the most frequent first, then by name."""
+    original_spans: bool = False
+    """Keep examples whose mentions cross, as the original; the recipe reads them with a flag of that name alone."""
 
     def __post_init__(self) -> None:
         for name in ("min_examples", "max_per_relation"):
@@ -57,7 +60,8 @@ class SubsetOptions:
             raise ValueError(f"--dev_fraction is {self.dev_fraction}; give a number between 0 and 1.")
 
 
-_FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name != "labels"}
+_OWN = ("labels", "original_spans")  # which not every corpus has flags for
+_FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name not in _OWN}
 
 
 def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
@@ -77,14 +81,16 @@ def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     parser.set_defaults(**_FLAGS | defaults)
 
 
-def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None) -> SubsetOptions:
+def subset_options(
+    args: argparse.Namespace, labels: Sequence[str] | None = None, original_spans: bool = False
+) -> SubsetOptions:
     """Parsed flags as options.
 
     Raises:
         ValueError: a number out of its range.
     """
     chosen = {name: getattr(args, name) for name in _FLAGS} | {"drop": tuple(args.drop)}
-    return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels))
+    return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels), original_spans=original_spans)
 
 
 def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[str, Any]:
@@ -104,12 +110,13 @@ def make_subset(path: Path, output_dir: Path, options: SubsetOptions) -> dict[st
 
 
 def _write_subset(path: Path, aside: Callable[[str], Path], options: SubsetOptions) -> dict[str, Any]:
-    found, decisive = _count(path, options.count)
+    found, decisive, crossing = _count(path, options)
     relations = _choose(path, found, decisive, options)
     targets = {name: aside(f"{name}.jsonl") for name in ("train", "dev")}
     report = _split(path, targets, relations, _draw(found, relations, options), options)
     report |= {"relations": relations, "labels": list(options.labels or relations)}
-    report["dropped"] = _dropped(found, relations, options)
+    report["read"] += crossing
+    report["dropped"] = _dropped(found, relations, options) + Counter({CROSSING: crossing})
     write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
     plot(report, aside("relations.png"), aside("lengths.png"))
     return report
@@ -153,24 +160,40 @@ def read_cleaned(path: Path, what: str) -> Iterator[tuple[int, Example]]:
         if not is_list or not isinstance(example["relation"], str):
             raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
         for key in ("docid", "subj_label", "obj_label"):
-            if not isinstance(example[key], str | int) or isinstance(example[key], bool):
+            name = example[key] if isinstance(example[key], str) else whole(example[key])
+            if name is None:
                 raise ValueError(f"{path}, record {number}: {key} is {shorten(example[key])}; give a name.")
+            example[key] = name
         check_spans(example, f"{path}, record {number}")
         yield number, example
 
 
-def check_spans(example: Example, where: str) -> None:
-    """Raise ValueError where subject or object do not lie in the words; whole floats become integers."""
+def check_spans(example: Example, where: str, exclusive: bool = False) -> None:
+    """Raise ValueError where subject or object are no words to be seen; their numbers become integers, ends inclusive.
+
+    Args:
+        exclusive: ends are given as the word behind the mention.
+    """
+    words = example["token"]
     for name in ("subj", "obj"):
         keys = (f"{name}_start", f"{name}_end")
         start, end = (whole(example[key]) for key in keys)
-        if start is None or end is None or not 0 <= start <= end < len(example["token"]):
-            shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
+        shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
+        if start is None or end is None or not 0 <= start <= end - exclusive < len(words):
+            kind = "exclusive" if exclusive else "inclusive"
+            other = "" if exclusive or end != len(words) else " (--spans exclusive reads them as exclusive)"
             raise ValueError(
-                f"{where}: {shown} do not lie in the {len(example['token'])} words; both count from 0, the end is "
-                "inclusive."
+                f"{where}: {shown} do not lie in the {len(words)} words; both count from 0, the end is {kind}{other}."
             )
-        example.update(zip(keys, (start, end), strict=True))
+        if is_blank("".join(words[start : end + 1 - exclusive])):
+            raise ValueError(f"{where}: the mention of {shown} is blank; mend its words or its place.")
+        example.update(zip(keys, (start, end - exclusive), strict=True))
+
+
+def mention_spans(example: Example) -> tuple[Span, Span]:
+    """Subject and object as [start, end) in words."""
+    subject, object_ = ((example[f"{name}_start"], example[f"{name}_end"] + 1) for name in ("subj", "obj"))
+    return subject, object_
 
 
 def _pair(example: Example) -> str:
@@ -182,19 +205,27 @@ def fraction(seed: int, key: str) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=7).digest(), "big") / 2**56
 
 
-def _count(path: Path, by: str) -> tuple[Counter[str], Counter[str]]:
-    """Examples by relation, and what decides whether a relation is rare: the same, or its entity pairs."""
+def _can_be_marked(example: Example, options: SubsetOptions) -> bool:
+    return options.original_spans or not cross(*mention_spans(example))
+
+
+def _count(path: Path, options: SubsetOptions) -> tuple[Counter[str], Counter[str], int]:
+    """Examples by relation; what decides whether a relation is rare: the same, or its entity pairs; how many cross."""
     found: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     seen: set[bytes] = set()
+    crossing = 0
     for _, example in read_cleaned(path, "count"):
+        if not _can_be_marked(example, options):
+            crossing += 1
+            continue
         relation = example["relation"]
         found[relation] += 1
-        if by == "pairs":
+        if options.count == "pairs":
             key = hashlib.blake2b(f"{relation}\t{_pair(example)}".encode(), digest_size=8).digest()
             pairs[relation] += key not in seen
             seen.add(key)
-    return found, pairs if by == "pairs" else found
+    return found, pairs if options.count == "pairs" else found, crossing
 
 
 def _choose(path: Path, found: Counter[str], decisive: Counter[str], options: SubsetOptions) -> list[str]:
@@ -231,6 +262,8 @@ def _split(
     with ExitStack() as stack:
         files = {name: stack.enter_context(atomic_writer(target)) for name, target in targets.items()}
         for number, example in read_cleaned(path, "split"):
+            if not _can_be_marked(example, options):
+                continue
             relation = example["relation"]
             place = seen[relation]
             seen[relation] += 1
