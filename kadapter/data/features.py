@@ -228,7 +228,8 @@ def _doubt(source: Source, examples: datasets.Dataset) -> str:
     signs = source.signs()
     if signs is None:
         return ""
-    for example in examples.select(range(0, len(examples), -(-len(examples) // EXAMPLES_LOOKED_AT))):
+    step = max(1, len(examples) // EXAMPLES_LOOKED_AT)
+    for example in examples.select(range(0, len(examples), step)):
         if not example.get("fault"):
             signs.add(example)
     return signs.finding()

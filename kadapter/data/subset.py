@@ -181,9 +181,12 @@ def check_spans(example: Example, where: str, exclusive: bool = False) -> None:
         shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
         if start is None or end is None or not 0 <= start <= end - exclusive < len(words):
             kind = "exclusive" if exclusive else "inclusive"
-            other = "" if exclusive or end != len(words) else " (--spans exclusive reads them as exclusive)"
+            if exclusive and start == end:
+                kind += " (leave --spans exclusive out where ends are inclusive)"
+            elif not exclusive and end == len(words):
+                kind += " (--spans exclusive reads them as exclusive)"
             raise ValueError(
-                f"{where}: {shown} do not lie in the {len(words)} words; both count from 0, the end is {kind}{other}."
+                f"{where}: {shown} do not lie in the {len(words)} words; both count from 0, the end is {kind}."
             )
         if is_blank("".join(words[start : end + 1 - exclusive])):
             raise ValueError(f"{where}: the mention of {shown} is blank; mend its words or its place.")
