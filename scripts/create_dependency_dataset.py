@@ -10,8 +10,9 @@ again, parsing goes on with the batch that is due, and what is parsed already is
 come by python -m spacy download en_core_web_sm or python -c "import stanza; stanza.download('en')": nothing is
 downloaded here. A GPU is used where there is one.
 
-Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts
-by reason are printed at the end. The output appears only once it is complete.
+Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts by reason are
+printed at the end, with those of sentences that are kept although their text did not match their words. The output
+appears only once it is complete.
 """
 
 import argparse
@@ -44,6 +45,7 @@ class Conversion:
         self.belongs = belongs  # None: every sentence does
         self.kept = self.elsewhere = 0
         self.dropped: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()  # of those kept
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the find_head records of all inputs; raises ValueError where none is left."""
@@ -58,6 +60,7 @@ class Conversion:
                         self.elsewhere += 1
                         continue
                     self.kept += 1
+                    self.notes.update([sentence.note] * bool(sentence.note))
                     yield to_find_head(sentence)
         if not self.kept:
             raise ValueError(
@@ -83,8 +86,9 @@ class Conversion:
         total = self.dropped.total()
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items()))
         elsewhere = f", for the other file {self.elsewhere}" if self.belongs else ""
+        notes = "".join(f"; {count} kept although {note}" for note, count in sorted(self.notes.items()))
         return f"read {self.kept + self.elsewhere + total}, kept {self.kept}{elsewhere}, dropped {total}" + (
-            f" ({reasons})" if reasons else ""
+            f" ({reasons}){notes}" if reasons else notes
         )
 
 

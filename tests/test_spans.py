@@ -171,29 +171,8 @@ def test_types_that_are_no_names_are_refused_with_their_entity(tmp_path):
 # -- files whose ends are misread -------------------------------------------------------------------------------
 
 NAMES = [f"{first}{last}" for first in ("Ana", "Bo", "Cy", "Dee", "Ed", "Flo") for last in ("ra", "ni", "vic", "son")]
-FILLING = tuple(
-    [
-        "was",
-        "born",
-        "in",
-        "the",
-        "town",
-        "of",
-        "and",
-        "later",
-        "moved",
-        "to",
-        "with",
-        "a",
-        "friend",
-        "who",
-        "lived",
-        "by",
-        "the",
-        "river",
-        ",",
-    ]
-)
+SPEECH = "was born in the town of and later moved to with a friend who lived by the river ,"
+FILLING = SPEECH.split()
 
 
 def sentence(rng):
