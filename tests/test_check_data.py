@@ -103,7 +103,10 @@ def test_tasks_of_glue_are_checked_too(tmp_path, capsys):
     assert code == 1
     assert "train         3    1       2         1" in out
     assert "train.tsv, line 2: the label '2' is not 0, 1; mend it" in out
-    for note in ("1 records of train are left out: columns are missing", "1 examples of dev stand in train too"):
+    for note in (
+        "1 records of train are left out: columns are missing (the first is record 4)",
+        "1 examples of dev stand in train too",
+    ):
         assert f"note: {note}" in out
     assert "note: 1 examples of train repeat an earlier input with another answer." in out
 

@@ -19,7 +19,8 @@ parts of CoNLL-U that have no counterpart there are treated:
 """
 
 import re
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,8 @@ class _Block:
     def _pieces(self, token: _Surface) -> list[str]:
         """The forms of the words inside a surface token where they make it up, else its own form for all of them."""
         forms = [row[1] for row in self.rows[token.first : token.last]]
-        return forms if "".join(forms) == token.form else [token.form]
+        composed = (unicodedata.normalize("NFC", form) for form in ("".join(forms), token.form))
+        return forms if next(composed) == next(composed) else [token.form]
 
     def heads(self) -> list[int]:
         """The head of each word, checked: a number, within the sentence, and leading to a root."""
@@ -259,7 +261,7 @@ def _rebuild(surface: list[_Surface], pieces: list[list[str]]) -> tuple[str, lis
     return text.removesuffix(" ") if surface[-1].space_after else text, spans
 
 
-def word_on_cycle(heads: list[int]) -> int | None:
+def word_on_cycle(heads: Sequence[int]) -> int | None:
     """A word (from 1) whose heads lead back to it, or None; each word is visited once."""
     reaches_root = {0}
     for word in range(1, len(heads) + 1):

@@ -29,16 +29,17 @@ def sentence_blocks(lines: Iterable[Line]) -> Iterator[list[Line]]:
         if all(line.startswith("#") for _, line in block):
             comments += block
             continue
-        words = _words(block)
-        goes_on = bool(words) and bool(last) and words[0][0] == last + 1
+        first, end = _ends(block)
+        goes_on = first > 1 and first == last + 1
+        words = _words(block) if goes_on else []
         if goes_on and not comments and not block[0][1].startswith("#") and _are_linked(held, words, last):
             held += block
         else:
             if held:
                 yield held
-            own = goes_on and all(head == 0 or last < head <= words[-1][0] for _, head in words)
+            own = goes_on and bool(words) and all(head == 0 or last < head <= words[-1][0] for _, head in words)
             held = comments + (_renumbered(block, last) if own else block)
-        comments, last = [], words[-1][0] if words else 0
+        comments, last = [], end
     if held:
         yield held
 
@@ -75,6 +76,14 @@ def _parts(text: str, stream: Iterator[Line], ahead: deque[Line]) -> int:
     return 1
 
 
+def _ends(block: list[Line]) -> tuple[int, int]:
+    """Numbers of the first and of the last word of a block; 0 where a row has none."""
+    first = next(line for _, line in block if not line.startswith("#"))
+    found = [_NUMBER.match(line) for line in (first, block[-1][1])]
+    begin, end = (int(match[0]) if match else 0 for match in found)
+    return begin, end
+
+
 def _words(block: list[Line]) -> list[tuple[int, int]]:
     """Number and head of the words of a block; 0 for a head that is no number."""
     rows = [line.split("\t") for _, line in block]
@@ -87,7 +96,8 @@ def _words(block: list[Line]) -> list[tuple[int, int]]:
 
 def _are_linked(held: list[Line], words: list[tuple[int, int]], last: int) -> bool:
     """Whether a head leads from the held sentence, which ends with word `last`, into these words, or back."""
-    return any(last < head <= words[-1][0] for _, head in _words(held)) or any(0 < head <= last for _, head in words)
+    ahead = words[-1][0] if words else last
+    return any(last < head <= ahead for _, head in _words(held)) or any(0 < head <= last for _, head in words)
 
 
 def _renumbered(block: list[Line], offset: int) -> list[Line]:

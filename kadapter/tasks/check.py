@@ -33,7 +33,7 @@ BATCH = 1000  # examples that are tokenized together
 class SplitReport:
     """What one file holds.
 
-    dropped: reason -> records that runs leave out.
+    dropped: reason -> records that runs leave out; first_dropped: the first of them.
     repeated: examples whose input stands in the file before; contradicting: those of them with another answer.
     shared: split read before -> examples whose input stands there too.
     doubt: what looks wrong in the file as a whole, a sentence; "" where nothing does.
@@ -46,6 +46,7 @@ class SplitReport:
     faults: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    first_dropped: dict[str, int] = field(default_factory=dict)
     repeated: int = 0
     contradicting: int = 0
     shared: Counter[str] = field(default_factory=Counter)
@@ -134,6 +135,7 @@ def _is_dropped(example: Mapping[str, Any], report: SplitReport) -> bool:
     """Whether the reader gave it a fault, for which the encoder would leave it out."""
     fault = example.get("fault", "")
     report.dropped.update([fault] * bool(fault))
+    report.first_dropped.setdefault(fault, example["record"])
     return bool(fault)
 
 
@@ -160,7 +162,8 @@ def findings(task: Task, reports: Mapping[str, SplitReport], max_seq_length: int
         if report.doubt:
             found.append(f"of {split}, {report.doubt}.")
         for reason, number in report.dropped.items():
-            found.append(f"{number:,} records of {split} are left out: {reason}.")
+            first = report.first_dropped[reason]
+            found.append(f"{number:,} records of {split} are left out: {reason} (the first is record {first}).")
         for other, number in report.shared.items():
             found.append(f"{number:,} examples of {split} stand in {other} too: scores on {split} will flatter.")
         if report.contradicting:
