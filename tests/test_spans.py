@@ -237,11 +237,22 @@ def test_offsets_that_lie_a_character_off_are_seen(tmp_path, count):
     assert "leave --spans inclusive out" in finding(mended, typing(count, 0), tmp_path)
 
 
-def test_offsets_in_bytes_are_seen(tmp_path):
-    rows = [
-        {**row, "sent": f"é{row['sent']}", "start": row["start"] + 2, "end": row["end"] + 2} for row in typing(50, 0)
+@pytest.mark.parametrize(
+    ("before", "unit", "more"), [("é ", "bytes", 1), ("😀 ", "UTF-16 units", 1), ("“é ", "bytes", 3)]
+)
+def test_offsets_in_other_units_are_seen_however_few_they_are(tmp_path, before, unit, more):
+    far = more + len(before)
+    moved = [
+        {**row, "sent": before + row["sent"], "start": row["start"] + far, "end": row["end"] + far}
+        for row in typing(40, 0)
     ]
-    assert "begin within a word" in finding(EntityTyping(), rows, tmp_path)
+    right = [{**row, "start": row["start"] - more, "end": row["end"] - more} for row in moved]
+    assert finding(EntityTyping(), right + typing(500, 0), tmp_path) == ""
+    found = finding(EntityTyping(), moved[:3] + typing(500, 0), tmp_path)
+    assert f"between words if offsets count {unit}; count characters" in found
+    assert "in record 1," in found
+    wrong = [{**row, "start": row["start"] + 2, "end": row["end"] + 2} for row in typing(50, 0)]
+    assert "begin within a word" in finding(EntityTyping(), wrong, tmp_path)
 
 
 def test_scripts_without_blanks_and_files_of_two_records_give_no_alarm(tmp_path):

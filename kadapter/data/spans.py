@@ -25,6 +25,10 @@ _DOUBTFUL_WORDS, _DOUBTFUL_CHARACTERS, _DOUBTFUL_LAST = 0.2, 0.15, 0.5
 _CONTEXT = 80  # characters on each side of an excerpt
 _COMMON = 0.01  # a word that stands outside of mentions more often than in this share of the sentences is common
 
+# Units of offsets that are no characters: their encoding, and the last character that is one unit.
+_UNITS = {"UTF-16 units": ("utf-16-le", "\uffff"), "bytes": ("utf-8", "\x7f")}
+_COUNT = "count characters (code points) from 0"
+
 # Seen by nobody, but not of the categories below: fillers, joiners and variation selectors.
 _INVISIBLE = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)}
 _INVISIBLE |= set(range(0xE0100, 0xE01F0)) | {0x180B, 0x180C, 0x180D, 0x180F}
@@ -142,19 +146,27 @@ class CharacterSigns:
             "far": not text[end - 1].isalnum(),
             "opened": not text[start].isalnum(),
         }
+        is_odd = found["early"] or found["shifted"]
+        for unit, (encoding, last) in _UNITS.items():
+            if max(text[:end], default="") > last:  # else offsets in these units are the same
+                read = [_in_units(text, place, encoding) for place in (start, end)] if is_odd else []
+                found[unit] = is_odd and read[0] < read[1] and not any(_within_word(text, place) for place in read)
+                found[f"no {unit}"] = not is_odd
         for name in (name for name, holds in found.items() if holds):
             self.counts[name] += 1
             self.seen.setdefault(name, (number, text[start:end]))
-        return found["early"] or found["shifted"] or text[end - 1].isspace()
+        return is_odd or text[end - 1].isspace()
 
     def finding(self) -> str:
         counts = self.counts
         shares = {name: count / self.mentions for name, count in counts.items() if count >= _ENOUGH}
-        if shares.get("shifted", 0) >= _DOUBTFUL_CHARACTERS:
-            mend = "offsets count characters (code points) from 0, neither bytes nor UTF-16 units"
-            return self._say("shifted", f"begin within a word, {{}}: {mend}")
-        if shares.get("early", 0) >= _DOUBTFUL_CHARACTERS:
+        if shares.get("early", 0) >= _DOUBTFUL_CHARACTERS and counts["shifted"] < counts["early"] / 2:
             return self._say("early", f"end within a word, {{}}: their ends seem to be inclusive; {self.early}")
+        for unit in _UNITS:
+            if counts[unit] > counts[f"no {unit}"]:
+                return self._say(unit, f"lie within words, {{}}, but between words if offsets count {unit}; {_COUNT}")
+        if shares.get("shifted", 0) >= _DOUBTFUL_CHARACTERS:
+            return self._say("shifted", f"begin within a word, {{}}; {_COUNT}")
         if shares.get("far", 0) >= _DOUBTFUL_LAST and counts["opened"] < counts["far"] / 2:
             return self._say("far", f"end with a blank or punctuation, {{}}: they seem too long; {self.far}")
         return ""
@@ -172,6 +184,12 @@ def _of(count: int, mentions: int) -> str:
 
 def _is_punctuation(word: str) -> bool:
     return not any(map(str.isalnum, word))
+
+
+def _in_units(text: str, place: int, encoding: str) -> int:
+    """The character that `place` units of an encoding lead to."""
+    size = len("a".encode(encoding))
+    return len(text.encode(encoding)[: place * size].decode(encoding, "ignore"))
 
 
 def _within_word(text: str, place: int) -> bool:
