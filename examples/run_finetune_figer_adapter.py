@@ -8,15 +8,26 @@ Published for RoBERTa-large with both adapters, test: accuracy 61.81, macro F1 8
 Measured here: docs/results.md.
 """
 
+from dataclasses import dataclass
+
 from kadapter.console import run
+from kadapter.data.spans import SPANS
 from kadapter.tasks.entity_typing import Figer
-from kadapter.training.arguments import Nothing, TaskArguments, parse_recipe
+from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.flags import flag
 from kadapter.training.recipe import finetune
 
 
+@dataclass(frozen=True, kw_only=True)
+class FigerArguments:
+    """Entity typing."""
+
+    spans: str = flag("ends of mentions in the files", "exclusive", choices=SPANS)
+
+
 def main(argv=None):
-    args = parse_recipe(__doc__, TaskArguments, Nothing, argv, task_name="figer")
-    return finetune(Figer.with_collected_labels(args.data.data_dir), args)
+    args = parse_recipe(__doc__, TaskArguments, FigerArguments, argv, task_name="figer")
+    return finetune(Figer.with_collected_labels(args.data.data_dir, spans=args.own.spans), args)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ P 79.0, R 76.3, F1 77.6 (the original's README), about 2 hours on one 16 GB P100
 from dataclasses import dataclass
 
 from kadapter.console import local_path, run
+from kadapter.data.spans import SPANS
 from kadapter.tasks.entity_typing import OpenEntity
 from kadapter.training.arguments import TaskArguments, parse_recipe
 from kadapter.training.flags import flag
@@ -21,11 +22,13 @@ class TypingArguments:
     """Entity typing."""
 
     labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "", type=local_path)
+    spans: str = flag("ends of mentions in the files", "exclusive", choices=SPANS)
 
 
 def main(argv=None):
     args = parse_recipe(__doc__, TaskArguments, TypingArguments, argv, task_name="entity_type")
-    return finetune(OpenEntity.for_folder(args.data.data_dir, args.own.labels), args)
+    task = OpenEntity.for_folder(args.data.data_dir, args.own.labels, spans=args.own.spans)
+    return finetune(task, args)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ docs/results.md.
 from dataclasses import dataclass
 
 from kadapter.console import local_path, run
+from kadapter.data.spans import SPANS
 from kadapter.tasks.relations import Tacred
 from kadapter.training.arguments import TaskArguments, parse_recipe
 from kadapter.training.flags import flag
@@ -29,6 +30,8 @@ class TacredArguments:
         "keep so many training examples of it, less one, as the original; 0 keeps all", 0, within="[0, inf)"
     )
     original_truncation: bool = flag("cut at the right and drop examples that lose a marker there", False)
+    spans: str = flag("ends of mentions in the files; some copies have them exclusive", "inclusive", choices=SPANS)
+    original_spans: bool = flag("write words that two mentions share twice, as the original", False)
     report_per_class: bool = flag("print and write a table of scores by relation", False)
 
 
@@ -40,6 +43,8 @@ def main(argv=None):
         negative=args.own.negative,
         negative_sample=args.own.negative_sample,
         keep_markers=not args.own.original_truncation,
+        spans=args.own.spans,
+        original_spans=args.own.original_spans,
         report_per_class=args.own.report_per_class,
     )
     return finetune(task, args)

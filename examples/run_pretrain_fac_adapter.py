@@ -9,8 +9,10 @@ Data: <data_dir>/{train,dev}.json, docs/formats.md. Leaves an adapter folder tha
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from kadapter.console import local_path, run
+from kadapter.data.spans import SPANS
 from kadapter.tasks.entity_typing import TrexTyping
 from kadapter.tasks.relations import TrexRelations
 from kadapter.training.arguments import PretrainingArguments, parse_recipe
@@ -29,11 +31,24 @@ class RelationArguments:
     labels: str = flag(
         "JSON file of labels in order; default: relations.json or labels.json in the data folder", "", type=local_path
     )
+    spans: str = flag(
+        "ends of mentions in the files; default: inclusive, of entity_typing exclusive", "", choices=SPANS
+    )
+    original_spans: bool = flag("write words that two mentions share twice, as the original", False)
+
+    def __post_init__(self) -> None:
+        if self.original_spans and self.objective != "relation":
+            raise ValueError("--original_spans is for two mentions, with --objective relation; leave it out.")
+
+    def options(self) -> dict[str, Any]:
+        """Those of the task that are not its own defaults."""
+        given = {"spans": self.spans, "original_spans": self.original_spans}
+        return {name: value for name, value in given.items() if value}
 
 
 def main(argv=None):
     args = parse_recipe(__doc__, PretrainingArguments, RelationArguments, argv, task_name="trex", max_seq_length=64)
-    task = OBJECTIVES[args.own.objective].for_folder(args.data.data_dir, args.own.labels)
+    task = OBJECTIVES[args.own.objective].for_folder(args.data.data_dir, args.own.labels, **args.own.options())
     return pretrain(task, args, name=task.name)
 
 

@@ -6,7 +6,9 @@
 TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), mlm (plain text), openentity, figer,
 tacred, semeval, cosmosqa, or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI. Bad records are
 listed, and the exit code is 1 where there are any or a split is missing. What is legal but should be known is said
-below the table. With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+below the table, and some mentions of each split are shown between the markers that the model sees: fac and TACRED read
+their ends as inclusive, entity typing as exclusive, and --spans says otherwise. With
+--tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kadapter.console import COUNT, Parser, absolute, place, run
+from kadapter.data.spans import SPANS
 from kadapter.storage.files import atomic_files
 from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
@@ -70,19 +73,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("task", choices=TASKS, metavar="TASK")
     parser.add_argument("folder", type=absolute, metavar="DIR")
     parser.add_argument("--labels", type=absolute, help="labels, where they are not the task's own (Re-TACRED)")
+    parser.add_argument("--spans", choices=SPANS, help="ends of mentions in the files; default: the task's own")
     parser.add_argument("--tokenizer", type=place, help="folder or hub name, to measure lengths")
     parser.add_argument("--max_seq_length", type=COUNT, help="default: the recipe's")
     parser.add_argument("--plot", type=absolute, help="PNG with a histogram of the lengths; needs --tokenizer")
     args = parser.parse_args(argv)
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
-    task = TASKS[args.task].for_folder(args.folder, args.labels or "")
+    if args.spans and "spans" not in TASKS[args.task].__dataclass_fields__:
+        parser.error(f"--spans is not for {args.task}, whose files have no ends of mentions; leave it out.")
+    options = {"spans": args.spans} if args.spans else {}
+    task = TASKS[args.task].for_folder(args.folder, args.labels or "", **options)
     tokenizer = read_tokenizer(args.tokenizer) if args.tokenizer else None
     reports = check_folder(task, args.folder, tokenizer)
     size = args.max_seq_length or task.max_seq_length
     print(table(reports, size))
     for finding in findings(task, reports, size):
         print(f"note: {finding}")
+    for split, report in reports.items():
+        for number, text in report.marked:
+            print(f"{split}, record {number}: {text}")
     for report in reports.values():
         for fault in report.faults[:SHOWN]:
             print(f"error: {fault}")

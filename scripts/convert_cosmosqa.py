@@ -17,6 +17,7 @@ from typing import Any
 from kadapter.configuration import IGNORE
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
+from kadapter.data.spans import is_blank
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS, choice_label
 
@@ -64,6 +65,8 @@ def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]
             raise ValueError(f"{path}, line {number}: {len(row)} fields for {len(header)} columns; mend the row.")
         record = dict(zip(header, row, strict=True))
         check_unique(seen, record["id"], number, f"{path}, line {number}")
+        if blank := [key for key in TEXT_KEYS if is_blank(record[key])]:
+            raise ValueError(f"{path}, line {number}: {blank[0]} is empty; give a text.")
         label = choice_label(record.get("label") or None)
         labelled = label != IGNORE if labelled is None else labelled
         if label is None or (label != IGNORE) != labelled:

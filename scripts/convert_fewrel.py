@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
+from kadapter.data.cleaned import Example
 from kadapter.data.jsonio import read_json, shorten, whole
-from kadapter.data.subset import Example, add_subset_flags, convert_corpus
+from kadapter.data.spans import cross, is_blank
+from kadapter.data.subset import add_subset_flags, convert_corpus
 
 
 def first_mention(entity: Any, words: Sequence[str]) -> tuple[str, list[int]]:
@@ -52,10 +54,12 @@ def clean(record: dict[str, Any]) -> tuple[str, Example]:
         name, numbers = first_mention(record.get(key), words)
         if numbers != list(range(numbers[0], numbers[-1] + 1)):
             reason = "mention with a gap"
-        spans.append(set(numbers))
+        elif is_blank("".join(words[numbers[0] : numbers[-1] + 1])):
+            raise ValueError(f"the mention {shorten(record.get(key))} is blank")
+        spans.append((numbers[0], numbers[-1] + 1))
         example |= {f"{role}_start": numbers[0], f"{role}_end": numbers[-1], f"{role}_label": name}
-    if not reason and spans[0] & spans[1]:
-        reason = "overlapping mentions"
+    if not reason and cross(*spans):
+        reason = "crossing mentions"
     return reason, example
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_lines, write_json_list
+from kadapter.data.spans import is_blank
 
 Tagged = list[tuple[int, str, str]]  # line number, word, tag
 
@@ -57,6 +58,10 @@ def mentions(sentence: Tagged, path: Path) -> Iterator[dict[str, Any]]:
             spans[-1] = (spans[-1][0], len(text), spans[-1][2])
         before = tag
     for start, end, types in spans:
+        if is_blank(text[start:end]):
+            raise ValueError(
+                f"{path}, line {sentence[0][0]}: a mention of the sentence there is blank; mend its words."
+            )
         yield {"sent": text, "start": start, "end": end, "labels": types.split(",")}
 
 

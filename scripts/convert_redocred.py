@@ -19,10 +19,10 @@ from typing import Any
 from tqdm import tqdm
 
 from kadapter.console import Parser, absolute, run
+from kadapter.data.cleaned import Example
 from kadapter.data.jsonio import read_records, shorten, whole
-from kadapter.data.subset import Example, add_subset_flags, convert_corpus
-
-Span = tuple[int, int]  # word indices in a sentence, the end exclusive
+from kadapter.data.spans import Span, cross, is_blank, nested
+from kadapter.data.subset import add_subset_flags, convert_corpus
 
 
 class Document:
@@ -67,6 +67,8 @@ class Document:
                     f"entity {index} has the mention {shorten(mention)}; "
                     "give it a sent_id and a pos [start, end) inside that sentence"
                 )
+            if is_blank("".join(self.sents[sent_id][start:end])):
+                raise self._error(f"entity {index} has the mention {shorten(mention)}, which is blank; mend its words")
             found.setdefault(sent_id, []).append((start, end))
         return {sent_id: sorted(spans) for sent_id, spans in found.items()}
 
@@ -82,12 +84,10 @@ class Document:
         )
 
 
-def _disjoint_spans(heads: list[Span], tails: list[Span]) -> tuple[Span, Span] | None:
-    """The first mention of each that do not overlap, or None."""
-    for head, tail in product(heads, tails):
-        if head[1] <= tail[0] or tail[1] <= head[0]:
-            return head, tail
-    return None
+def _marked_spans(heads: list[Span], tails: list[Span]) -> tuple[Span, Span] | None:
+    """The first mention of each that do not overlap, or else of which one contains the other, or None."""
+    pairs = [pair for pair in product(heads, tails) if not cross(*pair)]
+    return next((pair for pair in pairs if not nested(*pair)), pairs[0] if pairs else None)
 
 
 def document_examples(document: Document, counts: Counter[str]) -> Iterator[Example]:
@@ -99,9 +99,9 @@ def document_examples(document: Document, counts: Counter[str]) -> Iterator[Exam
         shared = sorted(document.mentions[head].keys() & document.mentions[tail].keys())
         counts["facts without a shared sentence"] += not shared
         for sent_id in shared:
-            spans = _disjoint_spans(document.mentions[head][sent_id], document.mentions[tail][sent_id])
+            spans = _marked_spans(document.mentions[head][sent_id], document.mentions[tail][sent_id])
             if spans is None:
-                counts["sentences dropped for overlapping spans"] += 1
+                counts["sentences dropped for crossing spans"] += 1
                 continue
             pair = (tuple(document.sents[sent_id]), spans, head, tail)
             if (*pair, relation) in seen:

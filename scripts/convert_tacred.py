@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
+from kadapter.data.cleaned import check_spans
 from kadapter.data.jsonio import check_keys, read_json, read_records, write_json, write_json_list
+from kadapter.data.spans import SPANS
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.relations import SPAN_KEYS, TACRED_LABELS, read_relations
 
@@ -41,25 +43,31 @@ def read_patch(folder: Path, split: str) -> Patch:
     return patch
 
 
-def read_examples(path: Path, patch: Patch | None, counts: Counter[str]) -> Iterator[dict[str, Any]]:
+def read_examples(
+    path: Path, patch: Patch | None, counts: Counter[str], spans: str = "inclusive"
+) -> Iterator[dict[str, Any]]:
     """Records with the keys that the recipe reads, checked as it checks them; uses the patch up.
+
+    Those whose mentions cross are left out, as the recipe would; ends become inclusive.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    checked = read_relations(path, TACRED_LABELS)
-    for (number, record), _ in zip(read_records(path), checked, strict=True):
+    checked = read_relations(path, TACRED_LABELS, spans=spans)
+    for (number, record), example in zip(read_records(path), checked, strict=True):
         check_keys(record, KEYS, f"{path}, record {number}")
+        check_spans(record, f"{path}, record {number}", spans == "exclusive")  # whole numbers, ends inclusive
         relation = record["relation"] if patch is None else patch.pop(record["id"], None)
-        counts["left out, not in the patch" if relation is None else "examples"] += 1
-        if relation is not None:
+        fault = "not in the patch" if relation is None else example["fault"]
+        counts[f"left out, {fault}" if fault else "examples"] += 1
+        if not fault:
             yield {key: record[key] for key in KEYS} | {"relation": relation}
 
 
-def convert(source: Path, target: Path, patch: Patch | None, official: int) -> str:
+def convert(source: Path, target: Path, patch: Patch | None, official: int, spans: str = "inclusive") -> str:
     """Write one split; returns the counts as text."""
     counts: Counter[str] = Counter()
-    write_json_list(target, read_examples(source, patch, counts))
+    write_json_list(target, read_examples(source, patch, counts, spans))
     parts = [f"{number:,} {name}" for name, number in counts.items()]
     if patch:
         parts.append(f"{len(patch):,} ids of the patch are not in {source}, first {min(patch)}")
@@ -73,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--input", type=absolute, required=True, help="folder with train.json, dev.json, test.json")
     parser.add_argument("--output_dir", type=absolute, required=True)
     parser.add_argument("--patch", type=absolute, help="folder with Re-TACRED's {split}_id2label.json")
+    parser.add_argument("--spans", choices=SPANS, default="inclusive", help="ends in the input (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.input.resolve() == args.output_dir.resolve():
         raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED's files stay.")
@@ -82,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with atomic_files() as aside:
         for split, size in (RETACRED_SIZES if patches else SIZES).items():
             source, target = (folder / f"{split}.json" for folder in (args.input, args.output_dir))
-            report.append(f"{target}: {convert(source, aside(target), patches.get(split), size)}")
+            report.append(f"{target}: {convert(source, aside(target), patches.get(split), size, args.spans)}")
         if patches:
             target = args.output_dir / "labels.json"
             write_json(aside(target), sorted(labels, key=lambda label: (label != NONE, label)))

@@ -15,6 +15,7 @@ from typing import Any
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_keys, read_records, shorten, write_json_list
+from kadapter.data.spans import is_blank
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS
 
@@ -35,7 +36,7 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record[key], list) or not all(isinstance(word, str) for word in record[key]):
                 raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a list of words.")
         mention = record["mention_span"]
-        if not isinstance(mention, str) or not mention.strip():
+        if not isinstance(mention, str) or is_blank(mention):
             raise ValueError(f"{where}: mention_span is {shorten(mention)}; give the words of the mention.")
         before = "".join(f"{word} " for word in record["left_context_token"])
         yield {

@@ -11,8 +11,9 @@ come by python -m spacy download en_core_web_sm or python -c "import stanza; sta
 downloaded here. A GPU is used where there is one. --workers parses in several processes, each with a parser of its
 own, --cluster on the workers of a Dask cluster; the treebank does not depend on it.
 
-Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts
-by reason are printed at the end. The output appears only once it is complete.
+Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts by reason are
+printed at the end, with those of sentences that are kept although their text did not match their words. The output
+appears only once it is complete.
 """
 
 import argparse
@@ -46,6 +47,7 @@ class Conversion:
         self.belongs = belongs  # None: every sentence does
         self.kept = self.elsewhere = 0
         self.dropped: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()  # of those kept
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the find_head records of all inputs; raises ValueError where none is left."""
@@ -60,6 +62,7 @@ class Conversion:
                         self.elsewhere += 1
                         continue
                     self.kept += 1
+                    self.notes.update([sentence.note] * bool(sentence.note))
                     yield to_find_head(sentence)
         if not self.kept:
             raise ValueError(
@@ -85,8 +88,9 @@ class Conversion:
         total = self.dropped.total()
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.dropped.items()))
         elsewhere = f", for the other file {self.elsewhere}" if self.belongs else ""
+        notes = "".join(f"; {count} kept although {note}" for note, count in sorted(self.notes.items()))
         return f"read {self.kept + self.elsewhere + total}, kept {self.kept}{elsewhere}, dropped {total}" + (
-            f" ({reasons})" if reasons else ""
+            f" ({reasons}){notes}" if reasons else notes
         )
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, run
 from kadapter.data.cleaned import Example, fraction, read_cleaned
-from kadapter.data.jsonio import read_json, write_json, write_jsonl
+from kadapter.data.jsonio import read_json, shorten, write_json, write_jsonl
 from kadapter.data.labels import read_labels
+from kadapter.data.spans import is_blank
 from kadapter.storage.files import atomic_files
 
 ORIGINAL_LABELS = Path(__file__).with_name("trex_et_labels.json")
@@ -34,7 +35,7 @@ def typed(example: Example, types: Mapping[str, Sequence[str]] | None) -> Iterat
         if types is not None:
             yield mention, types.get(str(example[f"{role}_label"]), [])
         elif role == "subj" and example["relation"] == "P31":
-            yield mention, [example["obj_label"]]
+            yield mention, [str(example["obj_label"])]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     types = read_json(args.types) if args.types else None
     if types is not None and not (isinstance(types, dict) and all(isinstance(v, list) for v in types.values())):
         raise ValueError(f"{args.types} is not {{entity: [type, ...]}}; write a list of types for each entity.")
+    for entity, found in (types or {}).items():
+        if wrong := [value for value in found if not isinstance(value, str) or is_blank(value)]:
+            raise ValueError(f"{args.types}: the types of {entity!r:.60} hold {shorten(wrong[0])}; give names.")
     mentions: dict[Mention, dict[str, None]] = {}
     for _, example in read_cleaned(args.input, "read"):
         for mention, found in typed(example, types):
-            mentions.setdefault(mention, {}).update(dict.fromkeys(map(str, found)))
+            mentions.setdefault(mention, {}).update(dict.fromkeys(found))
     counts = Counter(name for names in mentions.values() for name in names)
     frequent = [name for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])) if n >= args.min_examples]
     labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else frequent

@@ -32,11 +32,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--labels", choices=("frequency", "original"), default="frequency", help="order of relations.json"
     )
+    parser.add_argument(
+        "--original_spans", action="store_true", help="keep examples whose mentions cross, for the recipe's flag"
+    )
     add_subset_flags(parser)
     add_worker_flags(parser)
     args = parser.parse_args(argv)
     labels = read_labels(ORIGINAL_LABELS) if args.labels == "original" else None
-    report = make_subset(args.input, args.output_dir, subset_options(args, labels), args.workers, args.cluster)
+    options = subset_options(args, labels, args.original_spans)
+    report = make_subset(args.input, args.output_dir, options, args.workers, args.cluster)
     print(f"{args.output_dir}: {summary(report)}")
     return report
 

@@ -27,7 +27,7 @@ def outside(record: dict[str, Any]) -> str:
 # --- from a treebank ---
 
 forms = st.text(st.characters(codec="utf-8", exclude_characters="\t\n"), min_size=1, max_size=6).filter(
-    lambda form: form == form.strip() and form.strip() != ""
+    lambda form: form == form.strip() and form.strip() not in ("", "_")  # which stands for a form that is withheld
 )
 
 
@@ -85,8 +85,8 @@ NLP = spacy.blank("en")
 NLP.add_pipe("chain")
 lines = st.lists(
     st.text(
-        st.characters(codec="utf-8", exclude_characters="\n\ufeff")
-        | st.sampled_from(" \t\r\x0b\x0c\x1c\x85\u00a0\u2028\u3000.!?,'-a1#_"),
+        st.characters(codec="utf-8", exclude_characters="\n\ufeff_")
+        | st.sampled_from(" \t\r\x0b\x0c\x1c\x85\u00a0\u2028\u3000.!?,'-a1#"),
         max_size=30,
     ),
     min_size=1,

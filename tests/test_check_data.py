@@ -53,6 +53,9 @@ def test_the_demo_data_of_every_task_are_sound(task, world, capsys):
     report = check_folder(TASKS[task].for_folder(world / FOLDERS[task]), world / FOLDERS[task])["train"]
     assert train.split()[:3] == ["train", f"{report.examples:,}", "0"]
     assert report.examples > (0 if task == "mlm" else 10)  # a group of lines is one
+    assert not report.doubt
+    shown = sum(line.startswith(("train, record ", "dev, record ", "test, record ")) for line in out.splitlines())
+    assert shown >= 3 * (task in ("fac", "openentity", "figer", "tacred", "semeval"))
 
 
 def test_every_bad_record_is_listed_and_the_good_ones_are_counted(typing_folder, capsys):
@@ -103,7 +106,10 @@ def test_tasks_of_glue_are_checked_too(tmp_path, capsys):
     assert code == 1
     assert "train         3    1       2         1" in out
     assert "train.tsv, line 2: the label '2' is not 0, 1; mend it" in out
-    for note in ("1 records of train are left out: columns are missing", "1 examples of dev stand in train too"):
+    for note in (
+        "1 records of train are left out: columns are missing (the first is record 4)",
+        "1 examples of dev stand in train too",
+    ):
         assert f"note: {note}" in out
     assert "note: 1 examples of train repeat an earlier input with another answer." in out
 

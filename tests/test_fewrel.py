@@ -61,8 +61,8 @@ def test_mentions_that_cannot_be_marked_are_dropped_and_counted(tmp_path, capsys
     some = [record(number=i) for i in range(40)]
     odd = [record(head=((0, 5),)), record(tail=((1,),)), record(tail=((1, 2),)), record(head=((1, 0),))]
     written = convert(tmp_path, {"P1": some + odd}, "--min_examples", 1, "--dev_fraction", 0.3)
-    assert "kept 41, dropped for mention with a gap 1, dropped for overlapping mentions 2" in capsys.readouterr().out
-    assert [row["docid"] for row in written["cleaned"][40:]] == ["fewrel/P1/44"]
+    assert "kept 42, dropped for mention with a gap 1, dropped for crossing mentions 1" in capsys.readouterr().out
+    assert [row["docid"] for row in written["cleaned"][40:]] == ["fewrel/P1/42", "fewrel/P1/44"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,7 @@ def test_mentions_that_cannot_be_marked_are_dropped_and_counted(tmp_path, capsys
         (record(h=None), "record 2: null is not"),
         (record(h=["x", 3, [[0]]]), "record 2: .* is not"),
         (record(tokens=["a", 1]), "record 2: tokens is missing or no list of words"),
+        (record(tokens=["\u200b", "", *WORDS[2:]]), "record 2: the mention .* is blank; mend it"),
         (7, "record 2: tokens is missing"),
     ],
 )

@@ -17,7 +17,7 @@ from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.data.encoding import encode_texts
 from kadapter.tasks.glue import GLUE as ALL
-from kadapter.tasks.glue import encode_glue, glue_scores, glue_task, read_glue
+from kadapter.tasks.glue import RTE, SST2, CoLA, encode_glue, glue_scores, glue_task, read_glue
 
 GLUE = load_script("examples/run_classifier.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
@@ -401,3 +401,28 @@ def test_mistakes_end_before_anything_is_written(classify, tmp_path, capsys):
         classify("RTE", "--freeze_bert", data=data)
     assert "give --bottleneck_size 0 to train the head alone" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", "\u00a0\ufeff"])
+def test_rows_with_an_empty_text_are_dropped_and_counted_but_kept_for_the_server(tmp_path, tokenizer, blank):
+    rows = ["index\tsentence1\tsentence2\tlabel", "0\ta\tb\tentailment", f"1\t{blank}\tb\tentailment"]
+    rows.append(f"2\ta\t{blank}\tentailment")
+    (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n")
+    examples = list(read_glue(tmp_path / "train.tsv", RTE))
+    assert [example["fault"] for example in examples] == ["", "a text is empty", "a text is empty"]
+    features = encode_glue(examples, tokenizer, 32, RTE.LABELS)
+    assert [feature["dropped"] for feature in features] == ["", "a text is empty", "a text is empty"]
+    tested = encode_glue(list(read_glue(tmp_path / "train.tsv", RTE, labelled=False)), tokenizer, 32, RTE.LABELS)
+    assert [(feature["dropped"], feature["note"]) for feature in tested[1:]] == [("", "a text is empty")] * 2
+    (tmp_path / "train.tsv").write_text(f"gj04\t1\t\t{blank}\ngj04\t1\t\ta\n")
+    assert [example["fault"] for example in read_glue(tmp_path / "train.tsv", CoLA)] == ["a text is empty", ""]
+
+
+def test_whole_floats_are_labels_and_indices_as_pandas_writes_them(tmp_path):
+    (tmp_path / "train.tsv").write_text("index\tsentence\tlabel\n7.0\ta\t1.0\n8\tb\t0\n")
+    examples = list(read_glue(tmp_path / "train.tsv", SST2, labelled=False))
+    assert [(example["index"], example["label"]) for example in examples] == [(7, "1"), (8, "0")]
+    for label in ("True", "1.5", "-1.0", ".0"):
+        (tmp_path / "train.tsv").write_text(f"index\tsentence\tlabel\n7\ta\t{label}\n")
+        with pytest.raises(ValueError, match=r"line 2: the label '.*' is not 0, 1"):
+            list(read_glue(tmp_path / "train.tsv", SST2))

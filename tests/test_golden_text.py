@@ -45,9 +45,10 @@ def test_pieces_tokenize_as_the_old_tokenizer_did(roberta, cases, expected):
     assert ids == [expected["tokenize"][text] for text in cases["strings"]]
 
 
-def test_relation_examples_are_encoded_as_in_the_original(roberta, cases, expected, tmp_path):
+def test_relation_examples_are_encoded_as_in_the_original_on_request(roberta, cases, expected, tmp_path):
     case = cases["trex"]
-    examples = list(read_relations(written(tmp_path, case["examples"]), case["labels"]))
+    # Of two mentions of the same word the original writes the word twice (docs/deviations.md, 34).
+    examples = list(read_relations(written(tmp_path, case["examples"]), case["labels"], original_spans=True))
     features = encode_relations(examples, roberta, case["max_seq_length"], case["labels"])
     found = [
         {"input_ids": f["input_ids"], "subj": f["positions"][0], "obj": f["positions"][1], "label": f["labels"]}

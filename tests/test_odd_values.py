@@ -9,14 +9,16 @@ from conftest import load_script
 
 from kadapter.configuration import IGNORE
 from kadapter.data.cleaned import read_cleaned
+from kadapter.data.encoding import Encoding
 from kadapter.data.jsonio import write_jsonl
-from kadapter.tasks.dependencies import read_dependencies
+from kadapter.tasks.check import check_folder, findings
+from kadapter.tasks.dependencies import DependencyHeads, read_dependencies
 from kadapter.tasks.entity_typing import read_entity_typing
 from kadapter.tasks.glue import SST2, CoLA, read_glue
 from kadapter.tasks.multiple_choice import read_cosmosqa
 from kadapter.tasks.relations import read_relations
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
-from kadapter.tasks.semeval import _entities, read_semeval
+from kadapter.tasks.semeval import Semeval, _spans, read_semeval
 
 COSMOSQA = load_script("scripts/convert_cosmosqa.py")
 FEWREL = load_script("scripts/convert_fewrel.py")
@@ -32,15 +34,40 @@ def test_the_tags_of_a_sentence_are_those_that_a_pattern_finds():
     rng = random.Random(0)
     found = 0
     for _ in range(4000):
-        parts = rng.choices(["<e1>", "</e1>", "<e2>", "</e2>", "a", "<e3>"], k=rng.randrange(4, 16))
-        sentence, tags = "".join(parts), _entities("".join(parts))
-        match = PAIRS.fullmatch(sentence)
-        found += match is not None
-        assert len(tags) == (4 if match else 0)
-        if match:
-            ends = [match.start(3), match.start(4) - len("</e1>"), match.start(6), match.start(7) - len("</e1>")]
-            assert [tags[0].end(), tags[1].start(), tags[2].end(), tags[3].start()] == ends
-    assert found > 400
+        parts = ["<e1>", "</e1>", "<e2>", "</e2>", *rng.choices(["a", "<e3>"], k=rng.randrange(8))]
+        parts += rng.choices(["<e1>", "</e2>"], k=rng.randrange(3) // 2)
+        rng.shuffle(parts)
+        sentence = "".join(parts)
+        match, once = (
+            PAIRS.fullmatch(sentence),
+            all(parts.count(f"<{side}e{i}>") == 1 for side in ("", "/") for i in (1, 2)),
+        )
+        if not once:
+            assert not _spans(sentence)
+        elif match and match[2] != match[5]:
+            found += 1
+            first, second = match.span(3), match.span(6)
+            spans = [(first[0] - 4, first[1] - 4), (second[0] - 13, second[1] - 13)]  # without the tags before
+            assert list(_spans(sentence)) == spans[:: 1 if match[2] == "1" else -1]
+    assert found > 100
+
+
+def test_tags_within_tags_nest_and_tags_that_cross_are_dropped_and_counted(tmp_path, tokenizer):
+    lines = [
+        "the <e1>Lord of <e2>York</e2></e1>",
+        "<e2>a <e1>b</e1> c</e2>",
+        "<e1>a <e2>b</e1> c</e2>",
+        "<e2><e1>a</e1></e2>",
+    ]
+    rows = [f'{i}\t"{line} ."\nOther\n' for i, line in enumerate(lines, 1)]
+    (tmp_path / "train.txt").write_text("\n".join(rows))
+    examples = list(read_semeval(tmp_path / "train.txt", SEMEVAL_LABELS))
+    task = Semeval(labels=SEMEVAL_LABELS)
+    shown = [task.marked(example) for example in examples]
+    assert shown[:2] == ["the @ Lord of ^ York ^ @ .", "^ a @ b @ c ^ ."]
+    assert shown[3] == "@ ^ a ^ @ ."  # around the same words the subject is the outer one
+    assert [example["fault"] for example in examples] == ["", "", "the mentions cross", ""]
+    assert [feature.get("dropped", "") for feature in task.encode(examples, Encoding(tokenizer, 32))][2] != ""
 
 
 def test_a_sentence_of_many_open_tags_is_refused_without_looking_for_pairs_forever(tmp_path):
@@ -74,6 +101,19 @@ def test_a_label_kept_back_and_a_label_do_not_go_together(tmp_path):
         list(read_cosmosqa(tmp_path / "a.jsonl", labelled=False))
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\u200b", "\ufeff\n"])
+def test_a_question_answer_or_context_that_nobody_sees_is_refused(tmp_path, blank):
+    good = {**QUESTION, "label": 1}
+    for key in QUESTION:
+        write_jsonl(tmp_path / "a.jsonl", [good, {**good, key: blank}])
+        with pytest.raises(ValueError, match=rf'record 2: {key} is ".*"; give a text'):
+            list(read_cosmosqa(tmp_path / "a.jsonl"))
+        row = ",".join(f'"{value}"' for value in {**good, key: blank, "id": "x"}.values())
+        (tmp_path / "test.csv").write_text(",".join([*good, "id"]) + f"\n{row}\n")
+        with pytest.raises(ValueError, match=rf"test\.csv, line 2: {key} is empty; give a text"):
+            list(COSMOSQA.read_questions(tmp_path / "test.csv", True))
+
+
 def test_a_whole_number_is_a_label_and_a_truth_value_is_none(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{**QUESTION, "label": label} for label in (1, "1", 1.0, 3.0)])
     assert [row["label"] for row in read_cosmosqa(tmp_path / "a.jsonl")] == [1, 1, 1, 3]
@@ -92,6 +132,46 @@ def test_a_csv_of_labels_kept_back_becomes_questions_without(tmp_path, label):
     assert row == {**QUESTION, "id": "x"}
     with pytest.raises(ValueError, match=r"test\.csv, line 2: label is '.*'; it must be 0 to 3"):
         list(COSMOSQA.read_questions(tmp_path / "test.csv", True))
+
+
+# -- dependencies -----------------------------------------------------------------------------------------------
+
+
+def tree(heads, spans=None):
+    """A record of as many one-letter words as heads, with those spans if they are given."""
+    spans = spans or [(i, i + 1) for i in range(len(heads))]
+    return {
+        "sent": "abcdefgh",
+        "tokens": [{str(i): {"start": start, "end": end}} for i, (start, end) in enumerate(spans, 1)],
+        "pairs": [{"dependent_index": i, "governor_index": head} for i, head in enumerate(heads, 1)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        (tree([2, 0, 2]), ""),
+        (tree([0, 0, 2.0]), ""),
+        (tree([0, 1, 1], [(0, 2), (0, 2), (2, 3)]), ""),  # "zum" is zu and dem
+        (tree([0, 2, 1]), "a word is its own governor"),
+        (tree([2, 1, 0]), "the governors run in a circle"),
+        (tree([2, 3, 4, 2, 0]), "the governors run in a circle"),
+        (tree([2, 0], [(0, 2), (1, 3)]), "words overlap or are not in order"),
+        (tree([2, 0], [(0, 3), (1, 2)]), "words overlap or are not in order"),
+        (tree([2, 0], [(2, 3), (0, 1)]), "words overlap or are not in order"),
+    ],
+)
+def test_words_and_governors_that_are_no_tree_are_dropped_and_counted(tmp_path, tokenizer, record, fault):
+    write_jsonl(tmp_path / "train.jsonl", [record, tree([0, 1])])
+    task = DependencyHeads()
+    examples = list(task.read(tmp_path / "train.jsonl", "train"))
+    assert [example["fault"] for example in examples] == [fault, ""]
+    features = task.encode(examples, Encoding(tokenizer, 32))
+    assert [feature.get("dropped", "") for feature in features] == [fault, ""]
+    write_jsonl(tmp_path / "dev.jsonl", [tree([0, 1])])
+    reports = check_folder(task, tmp_path)
+    said = findings(task, reports, 32)
+    assert (f"1 records of train are left out: {fault} (the first is record 1)." in said) == bool(fault)
 
 
 # -- any value in any field -------------------------------------------------------------------------------------
@@ -177,6 +257,13 @@ def test_a_list_is_read_on_behind_a_bad_value_that_crosses_a_block(tmp_path):
     assert len(faults) == 3
 
 
+def test_truth_values_are_no_ids(tmp_path):
+    for value in (True, False):
+        write_jsonl(tmp_path / "b.jsonl", [{**RELATION, "id": value}])
+        with pytest.raises(ValueError, match=r"record 1: the id is (true|false); give a text or a number"):
+            next(read_relations(tmp_path / "b.jsonl", ("P1",)))
+
+
 def test_whole_floats_are_numbers_and_lists_are_no_ids(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{**ENTITY, "start": 7.0, "end": 10.0}])
     assert repr(next(read_entity_typing(tmp_path / "a.jsonl", None))["end"]) == "10"
@@ -238,7 +325,10 @@ def test_names_of_a_cleaned_example_are_no_lists(tmp_path):
     names = {"docid": "d", "subj_label": "Q1", "obj_label": 2}
     write_jsonl(tmp_path / "a.jsonl", [{**RELATION, **names}])
     assert len(list(read_cleaned(tmp_path / "a.jsonl", "read"))) == 1
-    for key, value in ((key, value) for key in names for value in (["Q1"], None, True, {})):
+    write_jsonl(tmp_path / "a.jsonl", [{**RELATION, "docid": 7.0, "subj_label": 1.0, "obj_label": 2, "obj_end": 1.0}])
+    ((_, example),) = read_cleaned(tmp_path / "a.jsonl", "read")
+    assert repr([example[key] for key in ("docid", "subj_label", "obj_label", "obj_end")]) == "[7, 1, 2, 1]"
+    for key, value in ((key, value) for key in names for value in (["Q1"], None, True, 7.5, {})):
         write_jsonl(tmp_path / "a.jsonl", [{**RELATION, **names, key: value}])
         with pytest.raises(ValueError, match=rf"a\.jsonl, record 1: {key} is {re.escape(json.dumps(value))}; give"):
             list(read_cleaned(tmp_path / "a.jsonl", "read"))

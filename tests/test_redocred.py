@@ -21,7 +21,7 @@ def mention(sent_id: int, start: int, end: int) -> dict[str, Any]:
 
 
 def document(title: str, **changes: Any) -> dict[str, Any]:
-    """Two sentences; entity 0 is in both, 1 and 2 in the first, 3 in the second inside entity 0."""
+    """Two sentences; entity 0 is in both, 1 and 2 in the first, 3 in the second across entity 0."""
     return {
         "title": title,
         "sents": [["Ann", "Lee", "met", "Bo", "in", "Rome", title], ["Lee", "Ann", "left", title]],
@@ -29,7 +29,7 @@ def document(title: str, **changes: Any) -> dict[str, Any]:
             [mention(1, 0, 2), mention(0, 0, 2)],
             [mention(0, 3, 4)],
             [mention(0, 5, 6)],
-            [mention(1, 1, 2)],
+            [mention(1, 1, 3)],
         ],
         "labels": [
             {"r": "P1", "h": 0, "t": 1, "evidence": []},
@@ -77,7 +77,7 @@ def test_documents_become_examples_with_inclusive_ends(tmp_path: Path, capsys: p
         "documents 8",
         "facts 48",
         "facts without a shared sentence 8",
-        "sentences dropped for overlapping spans 8",
+        "sentences dropped for crossing spans 8",
         "exact duplicates dropped 8",
         "examples that share their spans with another relation 16",
         f"read 24, train {len(written['train'])}, dev {len(written['dev'])}, relations 2",
@@ -102,6 +102,15 @@ def test_a_later_mention_is_used_where_the_first_overlaps(tmp_path: Path) -> Non
     documents = [document(f"T{number}", **changes) for number in range(8)]
     example = convert_documents(tmp_path, documents, "--dev_fraction", "0.5")["cleaned"][0]
     assert (example["subj_start"], example["subj_end"], example["obj_start"]) == (5, 5, 0)
+
+
+def test_a_mention_within_the_other_is_kept_where_none_is_apart(tmp_path: Path) -> None:
+    entities = [[mention(0, 0, 2)], [mention(0, 1, 3), mention(0, 1, 2)]]  # the first crosses, the second is within
+    changes = {"vertexSet": entities, "labels": [{"r": "P1", "h": 1, "t": 0}]}
+    path, counts = write(tmp_path / "a.json", json.dumps([document("T", **changes)])), Counter[str]()
+    (example,) = redocred_script.read_examples(path, counts)
+    spans = [example[f"{role}_{side}"] for role in ("subj", "obj") for side in ("start", "end")]
+    assert (spans, counts["sentences dropped for crossing spans"]) == ([1, 1, 0, 1], 0)
 
 
 def test_the_split_is_by_document_and_the_bytes_are_the_same_again(tmp_path: Path) -> None:
@@ -148,6 +157,7 @@ def test_rare_relations_are_dropped_and_frequent_ones_capped(
             for pos in ([0, True], [0], [0, 1, 2], None, "ab", {"0": 1, "1": 2}, [[0], [1]])
         ),
         ({"vertexSet": [[{"sent_id": False, "pos": [0, 1]}]]}, "entity 0 has the mention"),
+        ({"sents": [["\u200b", " "]], "vertexSet": [[mention(0, 0, 2)]]}, "entity 0 has the mention .* which is blank"),
         ({"vertexSet": [["Ann"]]}, 'entity 0 has the mention "Ann"'),
         ({"labels": [{"r": "P1", "h": 0, "t": True}]}, "the label .* does not fit"),
         ({"labels": [{"r": "P1", "h": 0, "t": 4}]}, "the label .* does not fit; .* below 4"),

@@ -299,8 +299,10 @@ def test_a_test_split_that_is_asked_for_must_be_there(run, world, tmp_path):
         run(COSMOS, "--do_test", "--data_dir", tmp_path / "data")
 
 
-@pytest.mark.parametrize("ids", [{"a": 0, "b": True}, {"a": 0, "b": 1.0}, {"a": 0, "b": 2}, {"a": 0, "b": "1"}])
+@pytest.mark.parametrize("ids", [{"a": 0, "b": True}, {"a": 0, "b": 0.5}, {"a": 0, "b": 2}, {"a": 0, "b": "1"}])
 def test_ids_of_labels_are_whole_numbers_from_0(tmp_path, ids):
     write_json(tmp_path / "labels.json", ids)
     with pytest.raises(ValueError, match=r"labels\.json: the ids are not 0 to 1, each once"):
         read_labels(tmp_path / "labels.json")
+    write_json(tmp_path / "labels.json", {"b": 1.0, "a": 0.0})  # as pandas writes them
+    assert read_labels(tmp_path / "labels.json") == ["a", "b"]

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from kadapter.data.jsonio import check_keys, read_records, shorten, whole
 from kadapter.data.pieces import Piece
+from kadapter.data.spans import Span, is_blank
 
 KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
 Example = dict[str, Any]
@@ -44,24 +45,43 @@ def _checked(path: Path | Piece) -> Iterator[tuple[int, Example]]:
         if not is_list or not isinstance(example["relation"], str):
             raise ValueError(f"{path}, record {number}: give token as a list of words and relation as a name.")
         for key in ("docid", "subj_label", "obj_label"):
-            if not isinstance(example[key], str | int) or isinstance(example[key], bool):
+            name = example[key] if isinstance(example[key], str) else whole(example[key])
+            if name is None:
                 raise ValueError(f"{path}, record {number}: {key} is {shorten(example[key])}; give a name.")
+            example[key] = name
         check_spans(example, f"{path}, record {number}")
         yield number, example
 
 
-def check_spans(example: Example, where: str) -> None:
-    """Raise ValueError where subject or object do not lie in the words; whole floats become integers."""
+def check_spans(example: Example, where: str, exclusive: bool = False) -> None:
+    """Raise ValueError where subject or object are no words to be seen; their numbers become integers, ends inclusive.
+
+    Args:
+        exclusive: ends are given as the word behind the mention.
+    """
+    words = example["token"]
     for name in ("subj", "obj"):
         keys = (f"{name}_start", f"{name}_end")
         start, end = (whole(example[key]) for key in keys)
-        if start is None or end is None or not 0 <= start <= end < len(example["token"]):
-            shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
+        shown = " and ".join(f"{key} {shorten(example[key])}" for key in keys)
+        if start is None or end is None or not 0 <= start <= end - exclusive < len(words):
+            kind = "exclusive" if exclusive else "inclusive"
+            if exclusive and start == end:
+                kind += " (leave --spans exclusive out where ends are inclusive)"
+            elif not exclusive and end == len(words):
+                kind += " (--spans exclusive reads them as exclusive)"
             raise ValueError(
-                f"{where}: {shown} do not lie in the {len(example['token'])} words; both count from 0, the end is "
-                "inclusive."
+                f"{where}: {shown} do not lie in the {len(words)} words; both count from 0, the end is {kind}."
             )
-        example.update(zip(keys, (start, end), strict=True))
+        if is_blank("".join(words[start : end + 1 - exclusive])):
+            raise ValueError(f"{where}: the mention of {shown} is blank; mend its words or its place.")
+        example.update(zip(keys, (start, end - exclusive), strict=True))
+
+
+def mention_spans(example: Example) -> tuple[Span, Span]:
+    """Subject and object as [start, end) in words."""
+    subject, object_ = ((example[f"{name}_start"], example[f"{name}_end"] + 1) for name in ("subj", "obj"))
+    return subject, object_
 
 
 def pair(example: Example) -> str:

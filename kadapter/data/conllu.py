@@ -10,18 +10,28 @@ parts of CoNLL-U that have no counterpart there are treated:
 * Empty nodes ("5.1") belong to the enhanced graph, not to the tree, and are skipped.
 * `# text` gives the spacing where it is present; otherwise the text is rebuilt from the forms, with
   a space after each surface token that is not marked SpaceAfter=No.
+* Characters that cannot be seen (zero-width blanks, marks of direction) may stand in the text or in a
+  form alone, and one of both may be composed (NFC) and the other not. A text that still does not match
+  is rebuilt from the forms, for a sentence is not lost for a comment. Either is said in `note`.
+* Tokens of blanks are no words, and heads lead past them. Line breaks in odd places: `conllu_lines`.
+* A sentence all of whose forms are "_" is refused: its treebank is published without its text.
 * Several roots are kept, each with governor 0; a sentence whose heads run in a circle is refused.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kadapter.data.alignment import find_seen, find_words
+from kadapter.data.conllu_lines import COLUMNS, sentence_blocks
 from kadapter.data.jsonio import read_lines
+from kadapter.data.spans import Span
 
-_COLUMNS = 10
+ALIGNED = "text and words differ in invisible characters or in their composition"
+REBUILT = "the text does not match the words and was rebuilt from them"
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _EMPTY_NODE = re.compile(r"[0-9]+\.[0-9]+")
@@ -47,6 +57,8 @@ class Sentence:
     line: int
     text: str
     words: tuple[Word, ...]
+    note: str = ""
+    """What was done to have the words in the text; "" for nothing."""
 
 
 class SentenceError(ValueError):
@@ -74,7 +86,7 @@ class _Block:
         self.path = path
         self.line = lines[0][0]
         self.sent_id = ""
-        self.text = ""
+        self.text = self.note = ""
         self.rows: list[tuple[str, str, str, str]] = []  # (number, form, head, misc) of each syntactic word
         self.ranges: list[tuple[int, int, str, str]] = []  # (first, last, form, misc), last inclusive
         for number, line in lines:
@@ -98,17 +110,19 @@ class _Block:
     def _read_row(self, number: int, line: str) -> None:
         """File a line under words or multiword tokens; empty nodes are left out."""
         columns = line.split("\t")
-        if len(columns) != _COLUMNS:
+        if len(columns) != COLUMNS:
             raise self.error(
                 "broken line",
-                f"{len(columns)} tab-separated columns instead of {_COLUMNS}; mend the line.",
+                f"{len(columns)} tab-separated columns instead of {COLUMNS}; mend the line.",
                 number,
             )
         identifier, form, head, misc = columns[0], columns[1], columns[6], columns[9]
         if _EMPTY_NODE.fullmatch(identifier):
             return
-        if not form.strip():
+        if not form:
             raise self.error("broken line", f"word {identifier} has no form; fill column 2.", number)
+        if "\n" in form:  # of a row that was broken there
+            form = " ".join(form.split()) or " "
         span = _RANGE.fullmatch(identifier)
         if span is not None:
             self.ranges.append((int(span[1]), int(span[2]), form, misc))
@@ -143,42 +157,29 @@ class _Block:
         _, form, _, misc = self.rows[index]
         return _Surface(form, index, index + 1, _has_space_after(misc))
 
-    def locate(self, surface: list[_Surface]) -> list[int]:
-        """The offset of each surface token in the text, which is rebuilt where there is none."""
-        if not self.text:
-            return self._rebuild(surface)
-        starts: list[int] = []
-        position = 0
-        for token in surface:
-            while not (fits := self.text.startswith(token.form, position)):
-                if not self.text[position : position + 1].isspace():
-                    break
-                position += 1
-            if not fits:
-                seen = self.text[position : position + 20]
-                raise self.error(
-                    "text does not match the words",
-                    f"{token.form!r} (word {token.first + 1}) is due at character {position} of the text, "
-                    f"where {seen!r} stands; mend # text or the word.",
-                )
-            starts.append(position)
-            position += len(token.form)
-        if self.text[position:].strip():
-            raise self.error(
-                "text does not match the words",
-                f"{self.text[position:][:20]!r} follows the last word at character {position} of the text; "
-                "mend # text or add the missing words.",
-            )
-        return starts
+    def locate(self, surface: list[_Surface]) -> list[list[Span]]:
+        """The spans of the words of each surface token in the text, which is rebuilt where that gives none."""
+        pieces = [self._pieces(token) for token in surface]
+        forms = [form for token in pieces for form in token]
+        spans = find_words(forms, self.text)
+        if spans is None:
+            spans = find_seen(forms, self.text)
+            self.note = ALIGNED
+        if spans is None:
+            self.note = REBUILT if self.text else ""
+            self.text, spans = _rebuild(surface, pieces)
+        left = iter(spans)
+        found = [[next(left) for _ in token] for token in pieces]
+        return [
+            each if len(each) > 1 else each * (token.last - token.first)
+            for token, each in zip(surface, found, strict=True)
+        ]
 
-    def _rebuild(self, surface: list[_Surface]) -> list[int]:
-        starts: list[int] = []
-        for token in surface:
-            starts.append(len(self.text))
-            self.text += token.form + (" " if token.space_after else "")
-        if surface[-1].space_after:
-            self.text = self.text[:-1]
-        return starts
+    def _pieces(self, token: _Surface) -> list[str]:
+        """The forms of the words inside a surface token where they make it up, else its own form for all of them."""
+        forms = [row[1] for row in self.rows[token.first : token.last]]
+        composed = (unicodedata.normalize("NFC", form) for form in ("".join(forms), token.form))
+        return forms if next(composed) == next(composed) else [token.form]
 
     def heads(self) -> list[int]:
         """The head of each word, checked: a number, within the sentence, and leading to a root."""
@@ -196,7 +197,7 @@ class _Block:
                     "give the number of a word, or 0 for a root.",
                 )
             heads.append(int(head))
-        looping = _word_on_cycle(heads)
+        looping = word_on_cycle(heads)
         if looping is not None:
             raise self.error(
                 "cycle",
@@ -207,37 +208,60 @@ class _Block:
 
     def sentence(self) -> Sentence:
         """The checked sentence; raises SentenceError."""
+        heads = self._without_blanks(self.heads())
         if not self.rows:
-            raise self.error("no words", "there are only comments; remove them or add the words.")
+            raise self.error("no words", "it has no words but blanks; remove it or add the words.")
+        if all(form == "_" for _, form, _, _ in self.rows):
+            raise self.error("the text is withheld", "every form is '_'; get the treebank's text from its publisher.")
         surface = self.surface_tokens()
-        heads = self.heads()
-        starts = self.locate(surface)
         words: list[Word] = []
-        for token, start in zip(surface, starts, strict=True):
-            forms = [row[1] for row in self.rows[token.first : token.last]]
-            spans = _word_spans(token.form, forms, start)
+        for token, spans in zip(surface, self.locate(surface), strict=True):
             for index, (begin, end) in enumerate(spans, start=token.first):
                 _, form, _, misc = self.rows[index]
                 words.append(Word(form, heads[index], misc, begin, end))
-        return Sentence(self.sent_id, self.line, self.text, tuple(words))
+        return Sentence(self.sent_id, self.line, self.text, tuple(words), self.note)
+
+    def _without_blanks(self, heads: list[int]) -> list[int]:
+        """Take tokens of blanks out of rows and ranges; the heads of the other words, which lead past them."""
+        kept = [number for number, row in enumerate(self.rows, start=1) if row[1].strip()]
+        if len(kept) == len(self.rows):
+            return heads
+        new = {number: place for place, number in enumerate(kept, start=1)} | {0: 0}
+        self.ranges = [
+            (min(inside), max(inside), form, misc)
+            for first, last, form, misc in self.ranges
+            if (inside := [new[number] for number in kept if first <= number <= last])
+        ]
+        for number in range(1, len(self.rows)):
+            if number + 1 not in new and number in new:  # a blank follows, whatever the word says
+                identifier, form, head, _ = self.rows[number - 1]
+                self.rows[number - 1] = identifier, form, head, "_"
+        self.rows = [self.rows[number - 1] for number in kept]
+        found = []
+        for number in kept:
+            head = heads[number - 1]
+            while head not in new:
+                head = heads[head - 1]
+            found.append(new[head])
+        return found
 
 
 def _has_space_after(misc: str) -> bool:
     return "SpaceAfter=No" not in misc.split("|")
 
 
-def _word_spans(surface_form: str, forms: list[str], start: int) -> list[tuple[int, int]]:
-    """The spans of the words inside a surface token: split where the forms allow it, else all of it."""
-    if "".join(forms) != surface_form:
-        return [(start, start + len(surface_form))] * len(forms)
-    spans: list[tuple[int, int]] = []
-    for form in forms:
-        spans.append((start, start + len(form)))
-        start += len(form)
-    return spans
+def _rebuild(surface: list[_Surface], pieces: list[list[str]]) -> tuple[str, list[Span]]:
+    """A text of the surface tokens, and the spans of their pieces in it."""
+    text, spans = "", list[Span]()
+    for token, forms in zip(surface, pieces, strict=True):
+        for form in forms:
+            spans.append((len(text), len(text) + len(form)))
+            text += form
+        text += " " * token.space_after
+    return text.removesuffix(" ") if surface[-1].space_after else text, spans
 
 
-def _word_on_cycle(heads: list[int]) -> int | None:
+def word_on_cycle(heads: Sequence[int]) -> int | None:
     """A word (from 1) whose heads lead back to it, or None; each word is visited once."""
     reaches_root = {0}
     for word in range(1, len(heads) + 1):
@@ -253,19 +277,6 @@ def _word_on_cycle(heads: list[int]) -> int | None:
     return None
 
 
-def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    """Group the lines into sentences, which are parted by blank lines."""
-    block: list[tuple[int, str]] = []
-    for number, line in lines:
-        if line.strip():
-            block.append((number, line))
-        elif block:
-            yield block
-            block = []
-    if block:
-        yield block
-
-
 def read_conllu(path: str | Path, on_error: Callable[[SentenceError], None] | None = None) -> Iterator[Sentence]:
     """Stream the sentences of a CoNLL-U file.
 
@@ -273,7 +284,7 @@ def read_conllu(path: str | Path, on_error: Callable[[SentenceError], None] | No
     instead and reading goes on with the next sentence. A missing, empty or non-UTF-8 file always raises.
     """
     found = False
-    for lines in _blocks(read_lines(path)):
+    for lines in sentence_blocks(read_lines(path)):
         found = True
         try:
             sentence = _Block(path, lines).sentence()
@@ -284,7 +295,7 @@ def read_conllu(path: str | Path, on_error: Callable[[SentenceError], None] | No
             continue
         yield sentence
     if not found:
-        raise ValueError(f"{path} is empty; give a CoNLL-U file with at least one sentence.")
+        raise ValueError(f"{path} is empty or has only comments; give a CoNLL-U file with at least one sentence.")
 
 
 def to_find_head(sentence: Sentence) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.executors import executor, in_order
+from kadapter.data.spans import Signs
 from kadapter.storage.files import scratch_folder
 from kadapter.storage.locks import in_turn
 from kadapter.storage.manifest import find_fault, write_manifest
@@ -37,7 +38,9 @@ logger = logging.getLogger(__name__)
 
 DROPPED = "dropped"  # column of the reason why an example cannot be used; "" where it can
 NOTE = "note"  # column of what was done to an example that is used; "" for nothing
+DOUBT = "doubt"  # what looks wrong in the file as a whole; "" for nothing
 COUNTS = "counts.json"
+EXAMPLES_LOOKED_AT = 20_000  # of a file, spread over it, for signs that it is misread
 EXAMPLES_A_SHARD = 20_000  # some seconds of a cluster's worker
 EXAMPLES_A_WORKER = 5_000  # fewer are tokenized sooner than a further process starts
 OnError = Callable[[ValueError], None]
@@ -62,6 +65,10 @@ class Source(Protocol):
 
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         """Features of those examples, in their order."""
+        ...
+
+    def signs(self) -> Signs | None:
+        """What counts signs of a misread file over its examples; None where there are none to look for."""
         ...
 
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
@@ -116,7 +123,7 @@ def load_features(
     return store
 
 
-def _open(place: Path, tell: bool = True) -> tuple[datasets.Dataset, dict[str, dict[str, int]]] | None:
+def _open(place: Path, tell: bool = True) -> tuple[datasets.Dataset, dict[str, Any]] | None:
     """A store and its counts; None where there is none, or, said in the log, where it is damaged.
 
     Sizes alone are compared, for speed.
@@ -171,8 +178,10 @@ def _source_file(module: str) -> str | None:
     return file if file and os.path.isfile(file) else None
 
 
-def _report(path: Path, store: datasets.Dataset, counts: dict[str, dict[str, int]]) -> None:
+def _report(path: Path, store: datasets.Dataset, counts: dict[str, Any]) -> None:
     """Say what was dropped or changed; raise ValueError where nothing is left."""
+    if doubt := counts.get(DOUBT):
+        logger.warning("%s: %s (scripts/check_data.py shows some).", path, doubt)
     dropped = counts[DROPPED]
     for reason, count in dropped.items():
         logger.warning("%s: %d of %d examples dropped: %s.", path, count, len(store) + sum(dropped.values()), reason)
@@ -197,13 +206,14 @@ def _build(
             )
         except datasets.exceptions.DatasetGenerationError as error:
             raise (error.__cause__ or error) from None  # the reader's own words
+        doubt = _doubt(source, examples)
         encode = partial(_encode, source=source, encoding=encoding)
         features = _encoded(examples, encode, scratch, folder.name, num_workers, cluster, f"tokenizing {path.name}")
         counts = {name: _counts(features, name) for name in (DROPPED, NOTE)}
         usable = np.asarray(pc.equal(features.data[DROPPED], ""))
         kept = features.select(np.flatnonzero(usable)).remove_columns([DROPPED, NOTE])
         kept.save_to_disk(str(scratch / "store"))
-        (scratch / "store" / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
+        (scratch / "store" / COUNTS).write_text(json.dumps(counts | {DOUBT: doubt}), encoding="utf-8")
         write_manifest(scratch / "store")
         del features, kept, examples
         if not folder.is_dir():  # another process may have been faster
@@ -248,6 +258,18 @@ def _map(examples: datasets.Dataset, encode: Callable, place: Path, name: str, *
         new_fingerprint=name,  # the store's name says it all; hashing a tokenizer takes seconds
         **options,
     )
+
+
+def _doubt(source: Source, examples: datasets.Dataset) -> str:
+    """What the signs in a file's examples say of it as a whole; "" for nothing."""
+    signs = source.signs()
+    if signs is None:
+        return ""
+    step = max(1, len(examples) // EXAMPLES_LOOKED_AT)
+    for example in examples.select(range(0, len(examples), step)):
+        if not example.get("fault"):
+            signs.add(example)
+    return signs.finding()
 
 
 def _counts(features: datasets.Dataset, column: str) -> dict[str, int]:

@@ -267,7 +267,7 @@ def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> No
 
 def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> None:
     """Raise ValueError where an id is no text or number, or stands twice in a file; None is no id."""
-    if key is not None and not isinstance(key, str | int | float):
+    if isinstance(key, bool) or not isinstance(key, str | int | float | None):
         raise ValueError(f"{where}: the id is {shorten(key)}; give a text or a number.")
     if key is not None and seen.setdefault(key, number) != number:
         raise ValueError(f"{where}: the id {key!r:.60} stands at {seen[key]} already; make ids unique.")

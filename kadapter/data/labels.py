@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kadapter.data.jsonio import whole
 from kadapter.storage.reading import read_json
 
 
@@ -14,8 +15,9 @@ def read_labels(path: str | Path) -> list[str]:
         raise FileNotFoundError(f"{path} is missing; write the labels there as a JSON list or as {{name: id}}.")
     value = read_json(path, "give a list of labels or {name: id}.")
     if isinstance(value, dict):
-        ids = list(value.values())
-        if any(type(i) is not int for i in ids) or sorted(ids) != list(range(len(ids))):
+        ids = [whole(i) for i in value.values()]
+        known = [i for i in ids if i is not None]
+        if len(known) < len(ids) or sorted(known) != list(range(len(ids))):
             raise ValueError(f"{path}: the ids are not 0 to {len(value) - 1}, each once; number the labels anew.")
         value = sorted(value, key=value.__getitem__)
     if not isinstance(value, list) or not value or not all(isinstance(label, str) for label in value):

@@ -23,10 +23,11 @@ import numpy as np
 from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE
-from kadapter.data.cleaned import Example, fraction, pair, read_piece
+from kadapter.data.cleaned import Example, fraction, mention_spans, pair, read_piece
 from kadapter.data.executors import executor, in_order
 from kadapter.data.jsonio import to_json, write_json, write_jsonl
 from kadapter.data.pieces import Piece, pieces
+from kadapter.data.spans import CROSSING, cross
 from kadapter.storage.errors import final_name
 from kadapter.storage.files import atomic_files, atomic_writer
 
@@ -50,6 +51,8 @@ class SubsetOptions:
     seed: int = 42
     labels: tuple[str, ...] | None = None
     """All labels, in the order of their numbers; None: those that are found, the most frequent first, then by name."""
+    original_spans: bool = False
+    """Keep examples whose mentions cross, as the original; the recipe reads them with a flag of that name alone."""
 
     def __post_init__(self) -> None:
         for name in ("min_examples", "max_per_relation"):
@@ -61,7 +64,8 @@ class SubsetOptions:
 
 
 AHEAD = 3  # pieces a worker that are handed out at once
-_FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name != "labels"}
+_OWN = ("labels", "original_spans")  # which not every corpus has flags for
+_FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name not in _OWN}
 
 
 def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
@@ -81,14 +85,16 @@ def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     parser.set_defaults(**_FLAGS | defaults)
 
 
-def subset_options(args: argparse.Namespace, labels: Sequence[str] | None = None) -> SubsetOptions:
+def subset_options(
+    args: argparse.Namespace, labels: Sequence[str] | None = None, original_spans: bool = False
+) -> SubsetOptions:
     """Parsed flags as options.
 
     Raises:
         ValueError: a number out of its range.
     """
     chosen = {name: getattr(args, name) for name in _FLAGS} | {"drop": tuple(args.drop)}
-    return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels))
+    return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels), original_spans=original_spans)
 
 
 def make_subset(
@@ -122,12 +128,13 @@ def _write_subset(
     workers = min(workers, len(found_pieces))
     with executor(workers, cluster, [path, parts]) as pool:
         each = partial(_each_piece, pool, ahead=AHEAD * workers)
-        counts, found, decisive = _count(each, found_pieces, options.count)
+        counts, found, decisive = _count(each, found_pieces, options)
+        crossing = sum(counted.crossing for counted in counts)
         relations = _choose(path, found, decisive, options)
         shares = list(_shares(found_pieces, counts, _draw(found, relations, options), parts))
         report = _split(each, shares, targets, relations, options)
-    report |= {"read": found.total(), "relations": relations, "labels": list(options.labels or relations)}
-    report["dropped"] = _dropped(found, relations, options)
+    report |= {"read": found.total() + crossing, "relations": relations, "labels": list(options.labels or relations)}
+    report["dropped"] = _dropped(found, relations, options) + Counter({CROSSING: crossing})
     write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
     plot(report, aside("relations.png"), aside("lengths.png"))
     return report
@@ -168,31 +175,42 @@ class _Counts:
 
     found: Counter[str]
     pairs: dict[str, set[bytes]]
+    crossing: int
     lines: int
 
 
-def _count_piece(piece: Piece, by: str) -> _Counts:
+def _can_be_marked(example: Example, options: SubsetOptions) -> bool:
+    return options.original_spans or not cross(*mention_spans(example))
+
+
+def _count_piece(piece: Piece, options: SubsetOptions) -> _Counts:
     found: Counter[str] = Counter()
     pairs: dict[str, set[bytes]] = {}
+    crossing = 0
     for _, example in read_piece(piece):
+        if not _can_be_marked(example, options):
+            crossing += 1
+            continue
         found[example["relation"]] += 1
-        if by == "pairs":
+        if options.count == "pairs":
             digest = hashlib.blake2b(pair(example).encode(), digest_size=8).digest()
             pairs.setdefault(example["relation"], set()).add(digest)
-    return _Counts(found, pairs, piece.lines())
+    return _Counts(found, pairs, crossing, piece.lines())
 
 
-def _count(each: Callable, found_pieces: Sequence[Piece], by: str) -> tuple[list[_Counts], Counter[str], Counter[str]]:
+def _count(
+    each: Callable, found_pieces: Sequence[Piece], options: SubsetOptions
+) -> tuple[list[_Counts], Counter[str], Counter[str]]:
     """Of each piece; examples by relation; and what decides whether a relation is rare: these, or its entity pairs."""
     counts: list[_Counts] = []
     found: Counter[str] = Counter()
     pairs: dict[str, set[bytes]] = {}
-    for counted in each(partial(_count_piece, by=by), found_pieces, found_pieces, "count"):
+    for counted in each(partial(_count_piece, options=options), found_pieces, found_pieces, "count"):
         found += counted.found
         for relation, digests in counted.pairs.items():
             pairs.setdefault(relation, set()).update(digests)
         counts.append(replace(counted, pairs={}))
-    decisive = Counter({name: len(digests) for name, digests in pairs.items()}) if by == "pairs" else found
+    decisive = Counter({name: len(digests) for name, digests in pairs.items()}) if options.count == "pairs" else found
     return counts, found, decisive
 
 
@@ -244,6 +262,8 @@ def _split_piece(
     with ExitStack() as stack:
         files = {name: stack.enter_context(atomic_writer(target)) for name, target in share.targets.items()}
         for number, example in read_piece(share.piece):
+            if not _can_be_marked(example, options):
+                continue
             relation = example["relation"]
             place = seen[relation]
             seen[relation] += 1

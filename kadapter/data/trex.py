@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.data.jsonio import read_records, whole, write_json, write_jsonl
+from kadapter.data.spans import Span, is_blank
 
-Span = tuple[int, int]
 ROLES = (("subj", "subject"), ("obj", "object"))
 
 
@@ -78,6 +78,8 @@ def _clean(
         i, j = bisect_left(starts, span[0], low, high), bisect_left(starts, span[1], low, high) - 1
         if not low <= i <= j or starts[i] != span[0] or words[j][1] != span[1]:
             return f"the {role} does not begin and end with words of its sentence", None
+        if is_blank(text[slice(*span)]):
+            return f"the {role} is blank", None
         found |= {f"{name}_start": i - low, f"{name}_end": j - low}
     return "", {
         "docid": _name(document["docid"]),

@@ -18,13 +18,14 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Encoding, Feature
+from kadapter.data.encoding import Encoding
 from kadapter.data.features import sequences
 from kadapter.training.task import Task
 
 ANSWERS = ("relation", "labels", "label", "heads")  # what is asked for
 NAMES = ("record", "id", "index", "fault")  # neither that nor what is given
 UNLIMITED = 1 << 30  # tokens
+MARKED = 3  # examples of a split that are shown with their markers
 BATCH = 1000  # examples that are tokenized together
 
 
@@ -32,9 +33,11 @@ BATCH = 1000  # examples that are tokenized together
 class SplitReport:
     """What one file holds.
 
-    dropped: reason -> records that runs leave out.
+    dropped: reason -> records that runs leave out; first_dropped: the first of them.
     repeated: examples whose input stands in the file before; contradicting: those of them with another answer.
     shared: split read before -> examples whose input stands there too.
+    doubt: what looks wrong in the file as a whole, a sentence; "" where nothing does.
+    marked: some examples with their records as the model sees their mentions, those that look wrong among them.
     lengths: tokens of each example, its longest sequence; empty without a tokenizer.
     """
 
@@ -43,9 +46,12 @@ class SplitReport:
     faults: list[str] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    first_dropped: dict[str, int] = field(default_factory=dict)
     repeated: int = 0
     contradicting: int = 0
     shared: Counter[str] = field(default_factory=Counter)
+    doubt: str = ""
+    marked: list[tuple[int, str]] = field(default_factory=list)
     lengths: array = field(default_factory=lambda: array("I"))
 
     def share_longer(self, max_seq_length: int) -> float:
@@ -59,22 +65,23 @@ def check_folder(task: Task, folder: Path, tokenizer: PreTrainedTokenizerBase | 
     for split in task.splits:
         path = task.path(folder, split)
         if path.is_file():
-            read = partial(task.read, path, split)
-            encode = partial(task.encode, encoding=Encoding(tokenizer, UNLIMITED)) if tokenizer else None
-            reports[split], seen[split] = _check_split(path, read, seen, encode)
+            reports[split], seen[split] = _check_split(task, path, split, seen, tokenizer)
         elif split in task.required:
             reports[split] = SplitReport(path, faults=[f"{path} is missing; put the {split} split there."])
     return reports
 
 
 def _check_split(
+    task: Task,
     path: Path,
-    read: Callable[..., Iterator[dict[str, Any]]],
+    split: str,
     earlier: Mapping[str, Mapping[bytes, bytes]],
-    encode: Callable[..., list[Feature]] | None,
+    tokenizer: PreTrainedTokenizerBase | None,
 ) -> tuple[SplitReport, dict[bytes, bytes]]:
     """The file's report, and digests of its inputs with those of their answers."""
     report, found = SplitReport(path), dict[bytes, bytes]()
+    look = Look(task)
+    read = partial(task.read, path, split)
     records = tqdm(_tolerant(read, report), desc=path.name, unit=" examples", disable=None)
     examples = (example for example in records if not _is_dropped(example, report))
     while batch := list(islice(examples, BATCH)):
@@ -82,13 +89,38 @@ def _check_split(
             given = _digest(value for key, value in example.items() if key not in (*ANSWERS, *NAMES))
             answer = _digest(example.get(key) for key in ANSWERS)
             report.examples += 1
+            look.add(example)
             report.labels.update(_labels(example))
             report.repeated += given in found
             report.contradicting += found.setdefault(given, answer) != answer
             report.shared.update(split for split, digests in earlier.items() if given in digests)
-        if encode is not None:
-            report.lengths.extend(max(map(len, sequences(feature))) for feature in encode(batch))
+        if tokenizer is not None:
+            features = task.encode(batch, Encoding(tokenizer, UNLIMITED))
+            report.lengths.extend(max(map(len, sequences(feature))) for feature in features)
+    report.doubt, report.marked = look.finding(), look.marked
     return report, found
+
+
+class Look:
+    """A look at a file's mentions: signs that they are misread, and some of them to be shown."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.signs = task, task.signs()
+        self.first = list[tuple[int, str]]()
+        self.odd = list[tuple[int, str]]()
+
+    def add(self, example: dict[str, Any]) -> None:
+        is_odd = self.signs is not None and self.signs.add(example)
+        shown = self.odd if is_odd else self.first
+        if len(shown) < MARKED and (text := self.task.marked(example)):
+            shown.append((example["record"], text))
+
+    def finding(self) -> str:
+        return self.signs.finding() if self.signs is not None else ""
+
+    @property
+    def marked(self) -> list[tuple[int, str]]:
+        return sorted([*self.odd[: MARKED - 1], *self.first][:MARKED])
 
 
 def _tolerant(read: Callable[..., Iterator[dict[str, Any]]], report: SplitReport) -> Iterator[dict[str, Any]]:
@@ -103,6 +135,7 @@ def _is_dropped(example: Mapping[str, Any], report: SplitReport) -> bool:
     """Whether the reader gave it a fault, for which the encoder would leave it out."""
     fault = example.get("fault", "")
     report.dropped.update([fault] * bool(fault))
+    report.first_dropped.setdefault(fault, example["record"])
     return bool(fault)
 
 
@@ -126,8 +159,11 @@ def findings(task: Task, reports: Mapping[str, SplitReport], max_seq_length: int
         if sizes and in_file not in sizes.values() and not report.faults:
             expected = " or ".join(f"{size:,} ({release})" for release, size in sizes.items())
             found.append(f"{report.path.name} has {in_file:,} examples, not {expected}.")
+        if report.doubt:
+            found.append(f"of {split}, {report.doubt}.")
         for reason, number in report.dropped.items():
-            found.append(f"{number:,} records of {split} are left out: {reason}.")
+            first = report.first_dropped[reason]
+            found.append(f"{number:,} records of {split} are left out: {reason} (the first is record {first}).")
         for other, number in report.shared.items():
             found.append(f"{number:,} examples of {split} stand in {other} too: scores on {split} will flatter.")
         if report.contradicting:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,23 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
 from kadapter.data.columns import feature_column
+from kadapter.data.conllu import word_on_cycle
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole
+from kadapter.data.spans import Span
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers
 from kadapter.training.task import Predictions, Scores, Task
 
-DEPENDENCY_SCHEMA = Features({"words": List(Value("string")), "heads": List(Value("int32")), "record": Value("int64")})
+DEPENDENCY_SCHEMA = Features(
+    {
+        "words": List(Value("string")),
+        "heads": List(Value("int32")),
+        "fault": Value("string"),  # why the sentence cannot be used; "" where it can
+        "record": Value("int64"),
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +78,10 @@ class DependencyHeads(Task):
 def read_dependencies(
     path: str | Path, on_error: Callable[[ValueError], None] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Checked sentences as words and the number of each word's governor (0 = root); `on_error` as in `checked`."""
+    """Checked sentences as words and the number of each word's governor (0 = root); `on_error` as in `checked`.
+
+    Those whose words overlap or whose governors run in a circle have a `fault`.
+    """
     return checked(read_records(path, on_error), _check, path, on_error=on_error)
 
 
@@ -77,11 +90,23 @@ def _check(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:
     for key, kind in (("sent", str), ("tokens", list), ("pairs", list)):
         if not isinstance(record[key], kind):
             raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a {kind.__name__}.")
-    words = [_word(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
-    return {"words": words, "heads": _heads(record["pairs"], len(words), where), "record": number}
+    spans = [_span(record["sent"], token, i, where) for i, token in enumerate(record["tokens"], start=1)]
+    heads = _heads(record["pairs"], len(spans), where)
+    words = [record["sent"][slice(*span)] for span in spans]
+    return {"words": words, "heads": heads, "fault": _fault(spans, heads), "record": number}
 
 
-def _word(sentence: str, token: Any, number: int, where: str) -> str:
+def _fault(spans: Sequence[Span], heads: Sequence[int]) -> str:
+    """Why words and governors are no tree over a sentence, "" where they are one, or several."""
+    if any(later[0] < one[1] and later != one for one, later in pairwise(spans)):
+        return "words overlap or are not in order"  # those that share a token, as German "zum", have one span
+    looping = word_on_cycle(heads)
+    if looping is None:
+        return ""
+    return "a word is its own governor" if heads[looping - 1] == looping else "the governors run in a circle"
+
+
+def _span(sentence: str, token: Any, number: int, where: str) -> Span:
     span = token.get(str(number)) if isinstance(token, dict) else None
     if not isinstance(span, dict) or not {"start", "end"} <= set(span):
         raise ValueError(
@@ -93,7 +118,7 @@ def _word(sentence: str, token: Any, number: int, where: str) -> str:
             f"{where}: token {number} spans {shorten(span['start'])} to {shorten(span['end'])}, but the sentence has "
             f"{len(sentence)} characters; offsets count from 0, the end is exclusive."
         )
-    return sentence[start:end]
+    return start, end
 
 
 def _heads(pairs: Sequence[dict[str, Any]], count: int, where: str) -> list[int]:
@@ -154,7 +179,9 @@ def encode_dependencies(
             places.append(position + len(word) - 1 if causal and word else position)
             position += len(word)
         ids = template.join([token for word in words for token in word])["input_ids"]
-        if len(ids) > max_seq_length - original_labels:
+        if (fault := example.get("fault", "")) and not original_labels:  # the original takes any pairs
+            features.append(dropped(fault, [IGNORE], []))
+        elif len(ids) > max_seq_length - original_labels:
             features.append(dropped("longer than max_seq_length", [IGNORE], []))
         elif original_labels:
             features.append(_original(ids, places, example["heads"]))

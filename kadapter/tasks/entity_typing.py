@@ -19,6 +19,7 @@ from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole, write_json
 from kadapter.data.labels import read_labels
+from kadapter.data.spans import CharacterSigns, Signs, excerpt, is_blank
 from kadapter.storage.locks import in_turn
 from kadapter.tasks.scores import f1, numbers, rounded
 from kadapter.training.task import Predictions, Scores, Task
@@ -47,8 +48,22 @@ class EntityTyping(Task):
     schema = TYPING_SCHEMA
     labels_may_differ = True
 
+    spans: str = "exclusive"
+    """Whether the ends in the files belong to their mentions ("inclusive"), or not."""
+
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
-        return read_entity_typing(path, self.labels or None, on_error)
+        return read_entity_typing(path, self.labels or None, on_error, self.spans)
+
+    def signs(self) -> Signs | None:
+        given = self.spans == "inclusive"
+        return TypingSigns(
+            "count offsets in characters" if given else "look at some and give --spans inclusive",
+            "look at some and leave --spans inclusive out" if given else "make the end the place behind the mention",
+        )
+
+    def marked(self, example: dict[str, Any]) -> str:
+        text, start, end = example["sent"], example["start"], example["end"]
+        return excerpt(text[:start], f"{MARKER} {text[start:end].strip()} {MARKER}", text[end:])
 
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         return encode_entity_typing(examples, encoding.tokenizer, encoding.max_seq_length, self.labels, encoding.causal)
@@ -69,6 +84,13 @@ class EntityTyping(Task):
                 "predicted": [name for name, logit in zip(self.labels, logits, strict=True) if logit > 0],
                 "logits": rounded(logits),
             }
+
+
+class TypingSigns(CharacterSigns):
+    """Signs of offsets that are misread, in examples of entity typing."""
+
+    def add(self, example: dict[str, Any]) -> bool:
+        return self.add_mention(example["record"], example["sent"], example["start"], example["end"])
 
 
 class OpenEntity(EntityTyping):
@@ -104,7 +126,7 @@ class Figer(EntityTyping):
         return read_labels(path) if (path := folder / "labels.json").is_file() else ()
 
     @classmethod
-    def with_collected_labels(cls, folder: str | Path) -> Figer:
+    def with_collected_labels(cls, folder: str | Path, **options: Any) -> Figer:
         """The task with the labels of labels.json; where that is not there, it is collected and written.
 
         The order is that of first appearance in the files, training first, as in the original (utils_glue.py), which
@@ -113,7 +135,7 @@ class Figer(EntityTyping):
         Raises:
             FileNotFoundError, ValueError: a file is missing or broken; then no labels are written.
         """
-        task, path = cls.for_folder(folder), Path(folder) / "labels.json"
+        task, path = cls.for_folder(folder, **options), Path(folder) / "labels.json"
         if not task.labels and not task.path(folder, "train").is_file():
             raise FileNotFoundError(
                 f"{task.path(folder, 'train')} is missing; put the data there or give another --data_dir."
@@ -122,7 +144,7 @@ class Figer(EntityTyping):
             with in_turn(path):  # of the processes of a job one collects
                 if not path.is_file():
                     write_json(path, task._collected(folder))
-        return cls.for_folder(folder)
+        return cls.for_folder(folder, **options)
 
     def _collected(self, folder: str | Path) -> list[str]:
         labels: dict[str, None] = {}
@@ -140,29 +162,41 @@ class Figer(EntityTyping):
 
 
 def read_entity_typing(
-    path: str | Path, labels: Sequence[str] | None, on_error: Callable[[ValueError], None] | None = None
+    path: str | Path,
+    labels: Sequence[str] | None,
+    on_error: Callable[[ValueError], None] | None = None,
+    spans: str = "exclusive",
 ) -> Iterator[dict[str, Any]]:
-    """Checked examples; `labels` None takes any label; `on_error` as in `checked`.
+    """Checked examples.
+
+    Args:
+        labels: those that there are; None takes any label.
+        on_error: as in `checked`.
+        spans: whether ends belong to their mentions ("inclusive"), or not.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    check = partial(_check, labels=None if labels is None else frozenset(labels))
+    known = None if labels is None else frozenset(labels)
+    check = partial(_check, labels=known, inclusive=spans == "inclusive")
     return checked(read_records(path, on_error), check, path, on_error=on_error)
 
 
-def _check(record: dict[str, Any], where: str, number: int, labels: frozenset[str] | None) -> dict[str, Any]:
+def _check(
+    record: dict[str, Any], where: str, number: int, labels: frozenset[str] | None, inclusive: bool
+) -> dict[str, Any]:
     check_keys(record, ("sent", "start", "end", "labels"), where)
     sent, start, end = record["sent"], whole(record["start"]), whole(record["end"])
     if not isinstance(sent, str) or start is None or end is None:
         shown = ", ".join(shorten(record[key]) for key in ("sent", "start", "end"))
         raise ValueError(f"{where}: sent, start and end are {shown}; give a text and two numbers.")
-    if not 0 <= start <= end <= len(sent):
+    if not 0 <= start <= end + inclusive <= len(sent):
         raise ValueError(
             f"{where}: the mention spans {shorten(start)} to {shorten(end)}, but the sentence has {len(sent)} "
-            "characters; offsets count from 0, the end is exclusive."
+            f"characters; offsets count from 0, the end is {'inclusive' if inclusive else 'exclusive'}."
         )
-    if not sent[start:end].strip():
+    end += inclusive
+    if is_blank(sent[start:end]):
         raise ValueError(f"{where}: the mention from {start} to {end} is empty; mend start and end.")
     if not isinstance(record["labels"], list) or not all(isinstance(label, str) for label in record["labels"]):
         raise ValueError(f"{where}: labels is {shorten(record['labels'])}; give a list of names.")

@@ -2,7 +2,8 @@
 
 Quotes are text, columns go by the header's names, and CoLA's files without header by their known order. In train and
 dev a row that ends before its columns do (QQP has some) is dropped and counted; in a test file, of which the server
-wants every row, it is refused.
+wants every row, it is refused. A row with an empty text is dropped and counted too; in a test file it is kept, and
+counted.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature, encode_texts
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import checked, read_lines
+from kadapter.data.spans import is_blank
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded
@@ -42,6 +44,7 @@ GLUE_SCHEMA = Features(
         "record": Value("int64"),
     }
 )
+EMPTY = "a text is empty"
 _DIGITS = 18  # of an index that fits 64 bits
 MAX_SIMILARITY = 5.0  # STS-B's numbers are 0 to 5
 
@@ -257,21 +260,31 @@ def _check(
             raise ValueError(f"{where}: {len(cells)} columns are too few; complete the row, which the server wants.")
         fault = {"index": row, "fault": "columns are missing", "record": number}
         return {"texts": [""] * len(task.texts), "label": "", **fault}
-    label = cells[columns[task.label]].strip() if task.label in columns else ""
+    texts = [cells[columns[name]] for name in task.texts]
+    if labelled and any(map(is_blank, texts)):
+        fault = {"index": row, "fault": EMPTY, "record": number}
+        return {"texts": texts, "label": "", **fault}
+    label = _number(cells[columns[task.label]].strip()) if task.label in columns else ""
     if task.label in columns and not _is_label(task, label):
         wanted = ", ".join(task.LABELS) or f"a number from 0 to {MAX_SIMILARITY:g}"
         raise ValueError(f"{where}: the label {label[:60]!r} is not {wanted}; mend it or take the line out.")
-    index = cells[columns["index"]] if "index" in columns else cells[columns["id"]] if "id" in columns else str(row)
+    place = next((columns[name] for name in ("index", "id") if name in columns), None)
+    index = str(row) if place is None else _number(cells[place])
     is_number = index.isdecimal() and len(index) <= _DIGITS
     if not labelled and not is_number:
         raise ValueError(f"{where}: the index {index[:60]!r} is no number; number the rows as in GLUE's download.")
     return {
-        "texts": [cells[columns[name]] for name in task.texts],
+        "texts": texts,
         "label": label,
         "index": int(index) if is_number else row,
         "fault": "",
         "record": number,
     }
+
+
+def _number(cell: str) -> str:
+    """The cell, a whole number as such where pandas wrote it as 7.0."""
+    return cell[:-2] if cell.endswith(".0") and cell[:-2].isdecimal() else cell
 
 
 def _is_label(task: type[Glue], label: str) -> bool:
@@ -303,6 +316,8 @@ def encode_glue(
             known = labels.index(label) if labels else float(label)
         feature["labels"] = known if labels else float(known)
         feature |= {"index": example["index"], "dropped": example["fault"]}
+        if any(map(is_blank, example["texts"])):  # in a test file, of which the server wants every row
+            feature["note"] = EMPTY
     return features
 
 

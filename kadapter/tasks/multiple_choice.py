@@ -22,6 +22,7 @@ from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces, truncate_pair
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten, split_path, write_jsonl
+from kadapter.data.spans import is_blank
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded
@@ -147,7 +148,7 @@ def _check(
     check_keys(record, (*TEXT_KEYS, *(["label"] if labelled else [])), where)
     check_unique(seen, record.get("id"), number, where)
     for key in TEXT_KEYS:
-        if not isinstance(record[key], str):
+        if not isinstance(record[key], str) or is_blank(record[key]):
             raise ValueError(f"{where}: {key} is {shorten(record[key])}; give a text.")
     label = choice_label(record.get("label"))
     if label is None or (labelled and label == IGNORE):

@@ -2,6 +2,9 @@
 
 A record: {"token": [...], "relation": "P17", "subj_start", "subj_end", "obj_start", "obj_end", ...}; word
 numbers from 0, ends inclusive.
+
+A mention may lie within the other: their markers nest. Where they cross, no markers show which words are whose, and the
+example is left out; the original's text, in which the shared words stand twice, is `original_spans`.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +21,13 @@ from datasets import Dataset, Features, List, Value
 from sklearn.metrics import f1_score
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.cleaned import check_spans
+from kadapter.data.cleaned import check_spans, mention_spans
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten
 from kadapter.data.labels import read_labels
+from kadapter.data.spans import CROSSING, Signs, cross
+from kadapter.tasks.marking import RelationSigns, arranged, doubled, marked_text
 from kadapter.tasks.scores import f1, numbers, write_per_class
 from kadapter.training.task import Predictions, Scores, Task, report_option
 
@@ -29,9 +35,12 @@ MARKERS = ("@", "#")  # around the subject and around the object
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
 RELATION_SCHEMA = Features(
     {
-        "pieces": List(Value("string")),  # before, first mention, between, second mention, after
-        "subject_first": Value("bool"),
+        # before, first mention, between, second mention, after; nested: before, outer, inner, outer, after
+        "pieces": List(Value("string")),
+        "subject_first": Value("bool"),  # nested: the subject is the outer one
+        "nested": Value("bool"),
         "relation": Value("string"),
+        "fault": Value("string"),  # why the example cannot be used; "" where it can
         "record": Value("int64"),
     }
 )
@@ -103,8 +112,8 @@ class RelationClassification(Task):
     report_per_class: bool = report_option(False)
     """Print and write a table of scores by relation."""
 
-    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
-        return read_relations(path, self.labels, on_error=on_error)
+    def marked(self, example: dict[str, Any]) -> str:
+        return marked_text(example, *self.markers)
 
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         options = (self.labels, self.markers, self.bare, self.keep_markers)
@@ -127,7 +136,26 @@ class RelationClassification(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrexRelations(RelationClassification):
+class SpanRelations(RelationClassification):
+    """The same from files that give mentions by the numbers of their words."""
+
+    spans: str = "inclusive"
+    """Whether the ends in the files belong to their mentions, or are "exclusive"."""
+    original_spans: bool = False
+    """Where mentions overlap, write the shared words twice, as the original does (docs/deviations.md, 34)."""
+
+    def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
+        return read_relations(path, self.labels, on_error=on_error, **self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        return {"spans": self.spans, "original_spans": self.original_spans}
+
+    def signs(self) -> Signs | None:
+        return RelationSigns("look at some and give --spans exclusive") if self.spans == "inclusive" else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrexRelations(SpanRelations):
     """Relations of T-REx's entities, to pretrain an adapter on; an example that loses a marker is dropped."""
 
     name = "fac"
@@ -146,7 +174,7 @@ class TrexRelations(RelationClassification):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tacred(RelationClassification):
+class Tacred(SpanRelations):
     """TACRED and Re-TACRED, scored without the relation `negative`."""
 
     name = "tacred"
@@ -172,7 +200,7 @@ class Tacred(RelationClassification):
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         sample = self.negative_sample if split == "train" else 0
-        return read_relations(path, self.labels, self.negative, sample, on_error)
+        return read_relations(path, self.labels, self.negative, sample, on_error, **self._reading())
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         predicted = predictions["logits"].values.argmax(1)
@@ -185,18 +213,23 @@ def read_relations(
     negative: str = "",
     negative_sample: int = 0,
     on_error: Callable[[ValueError], None] | None = None,
+    spans: str = "inclusive",
+    original_spans: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Checked examples of a trex-rc or TACRED file.
+    """Checked examples of a trex-rc or TACRED file; those whose mentions cross have a `fault`.
 
     Args:
         negative, negative_sample: keep the first `negative_sample - 1` examples of the relation `negative`, as
             the original does (utils_glue.py); 0 keeps all.
         on_error: as in `checked`.
+        spans: whether ends belong to their mentions, "inclusive" or "exclusive".
+        original_spans: words that both mentions share stand in both pieces, as in the original.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    check, negatives = partial(_check, labels=frozenset(labels), seen={}), 0
+    options: dict[str, Any] = {"labels": frozenset(labels), "seen": {}, "exclusive": spans == "exclusive"}
+    check, negatives = partial(_check, **options, original=original_spans), 0
     for example in checked(read_records(path, on_error), check, path, on_error=on_error):
         negatives += example["relation"] == negative
         if not negative_sample or example["relation"] != negative or negatives < negative_sample:
@@ -204,7 +237,13 @@ def read_relations(
 
 
 def _check(
-    record: dict[str, Any], where: str, number: int, labels: frozenset[str], seen: dict[Any, int]
+    record: dict[str, Any],
+    where: str,
+    number: int,
+    labels: frozenset[str],
+    seen: dict[Any, int],
+    exclusive: bool,
+    original: bool,
 ) -> dict[str, Any]:
     check_keys(record, ("token", "relation", *SPAN_KEYS), where)
     check_unique(seen, record.get("id"), number, where)
@@ -217,26 +256,15 @@ def _check(
         raise ValueError(
             f"{where}: relation {relation!r} is not among the {len(labels)} labels; mend it or give the right --labels."
         )
-    check_spans(record, where)
+    check_spans(record, where, exclusive)
+    subject, object_ = mention_spans(record)
+    crossing = not original and cross(subject, object_)
     return {
-        "pieces": _pieces(record),
-        "subject_first": _subject_first(record),
+        **(doubled(words, subject, object_) if original or crossing else arranged(words, subject, object_)),
         "relation": relation,
+        "fault": CROSSING if crossing else "",
         "record": number,
     }
-
-
-def _subject_first(record: dict[str, Any]) -> bool:
-    return record["subj_start"] < record["obj_start"]
-
-
-def _pieces(record: dict[str, Any]) -> list[str]:
-    """The five texts around and inside the two mentions, in their order in the sentence."""
-    spans = [(record["subj_start"], record["subj_end"] + 1), (record["obj_start"], record["obj_end"] + 1)]
-    (start1, end1), (start2, end2) = spans if _subject_first(record) else spans[::-1]
-    words = record["token"]
-    cuts = [words[:start1], words[start1:end1], words[end1:start2], words[start2:end2], words[end2:]]
-    return [" ".join(cut) for cut in cuts]
 
 
 def encode_relations(
@@ -264,16 +292,17 @@ def encode_relations(
     size = max_seq_length - template.size
     features: list[Feature] = []
     for i, example in enumerate(examples):
-        before, first, between, second, after = pieces[5 * i : 5 * i + 5]
         mark, other = (subject, object_) if example["subject_first"] else (object_, subject)
-        ids = [*before, *mark, *first, *mark, *between, *other, *second, *other, *after]
-        starts = len(before), len(before) + 2 * len(mark) + len(first) + len(between)
-        ends = starts[0] + 2 * len(mark) + len(first) - 1, starts[1] + 2 * len(other) + len(second) - 1
+        ids, starts, ends = _insert(pieces[5 * i : 5 * i + 5], mark, other, example.get("nested", False))
         at = ends if causal else starts
         label = index[example["relation"]]
-        span = (starts[0], ends[1]) if ends[1] - starts[0] < size else at
+        first, last = starts[0], max(ends)
+        span = (first, last) if last - first < size else (min(at), max(at))
         begin = window(len(ids), *span, size) if keep_markers else 0
-        if at[1] - begin >= size:
+        if fault := example.get("fault", ""):
+            features.append(dropped(fault, label, [0, 0]))
+            continue
+        if max(at) - begin >= size:
             features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
             continue
         found = [template.before + position - begin for position in at]
@@ -286,6 +315,21 @@ def encode_relations(
             }
         )
     return features
+
+
+def _insert(
+    pieces: Sequence[list[int]], mark: list[int], other: list[int], is_nested: bool
+) -> tuple[list[int], list[int], list[int]]:
+    """Ids of the five pieces with markers, and where the opening and the closing ones of `mark` and `other` are."""
+    parts = [pieces[0], mark, pieces[1], mark, pieces[2], other, pieces[3], other, pieces[4]]
+    places = ((1, 5), (3, 7))
+    if is_nested:
+        parts = [pieces[0], mark, pieces[1], other, pieces[2], other, pieces[3], mark, pieces[4]]
+        places = ((1, 3), (7, 5))
+    ends = list(accumulate(map(len, parts)))
+    opening, closing = places
+    ids = [token for part in parts for token in part]
+    return ids, [ends[place - 1] for place in opening], [ends[place] - 1 for place in closing]
 
 
 def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -18,6 +18,8 @@ from datasets import Dataset
 
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import check_unique, checked, read_lines
+from kadapter.data.spans import CROSSING, Span, cross, is_blank
+from kadapter.tasks.marking import arranged
 from kadapter.tasks.relations import RelationClassification
 from kadapter.tasks.scores import f1, numbers
 from kadapter.training.task import Predictions, Scores
@@ -109,8 +111,8 @@ def read_semeval(
 def _check(lines: list[str], where: str, number: int, labels: frozenset[str], seen: dict[Any, int]) -> dict[str, Any]:
     name, tab, sentence = lines[0].partition("\t")
     sentence = re.sub(r'^\s*"(.*)"\s*$', r"\1", sentence)
-    tags = _entities(sentence)
-    if not (tab and name.strip().isdigit() and tags and tags[0][2] != tags[2][2]):
+    spans = _spans(sentence)
+    if not (tab and name.strip().isdigit() and spans):
         raise ValueError(
             f"{where}: {lines[0][:50]!r} is no example; write number, tab and the sentence with one "
             "<e1>...</e1> and one <e2>...</e2>."
@@ -122,33 +124,31 @@ def _check(lines: list[str], where: str, number: int, labels: frozenset[str], se
             f"{where}: the relation {relation[:60]!r} is not among the {len(labels)} labels; it stands on the line "
             "after the sentence (TEST_FILE_FULL.TXT has it, TEST_FILE.TXT has not)."
         )
-    cuts = [0, *(place for tag in tags for place in tag.span()), len(sentence)]
-    pieces = [sentence[begin:end] for begin, end in zip(cuts[::2], cuts[1::2], strict=True)]
-    if not pieces[1].strip() or not pieces[3].strip():
+    plain = _TAG.sub("", sentence)
+    if any(is_blank(plain[slice(*span)]) for span in spans):
         raise ValueError(f"{where}: an entity is empty; mend the sentence.")
+    crossing = cross(*spans)
+    pieces = {"pieces": [plain, "", "", "", ""], "subject_first": True, "nested": False}
     return {
-        "pieces": pieces,
-        "subject_first": tags[0][2] == "1",
+        **(pieces if crossing else arranged(plain, *spans)),
         "relation": relation,
+        "fault": CROSSING if crossing else "",
         "record": number,
     }
 
 
-def _entities(sentence: str) -> list[re.Match[str]]:
-    """The four tags of the first two entities, one behind the other; empty where there are no two.
-
-    One pass from the end, because a pattern that looks for pairs takes quadratic time where many tags stay open.
-    """
-    found, pair = list[re.Match[str]](), list[re.Match[str]]()
-    closing: dict[str, tuple[re.Match[str], list[re.Match[str]]]] = {}  # the next one, with the first pair behind it
-    for tag in reversed(list(_TAG.finditer(sentence))):
-        if tag[1]:
-            closing[tag[2]] = tag, pair
-        elif tag[2] in closing:
-            close, behind = closing[tag[2]]
-            pair = [tag, close]
-            found = [*pair, *behind] if behind else found
-    return found
+def _spans(sentence: str) -> tuple[Span, ...]:
+    """Where e1 and e2 are in the sentence without its four tags; () where it does not have these, each once."""
+    places: dict[str, int] = {}
+    removed = 0
+    for tag in _TAG.finditer(sentence):
+        if tag[0] in places:
+            return ()
+        places[tag[0]] = tag.start() - removed
+        removed += len(tag[0])
+    if len(places) < 4 or any(places[f"<e{i}>"] > places[f"</e{i}>"] for i in (1, 2)):
+        return ()
+    return tuple((places[f"<e{i}>"], places[f"</e{i}>"]) for i in (1, 2))
 
 
 def _blocks(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, list[str]]]:

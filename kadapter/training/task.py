@@ -21,6 +21,7 @@ from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.features import OnError
 from kadapter.data.jsonio import split_path
 from kadapter.data.labels import read_labels
+from kadapter.data.spans import Signs
 from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
@@ -106,6 +107,14 @@ class Task(ABC):
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
         """What reading and encoding depend on beside the file itself, tokenizer and length."""
         return {"labels": self.labels, **self.options()}
+
+    def signs(self) -> Signs | None:
+        """What counts signs of a misread file over its examples; None where there are none to look for."""
+        return None
+
+    def marked(self, example: dict[str, Any]) -> str:
+        """The text of an example with the markers that the model sees; "" where there are none."""
+        return ""
 
     def pad_token_id(self, tokenizer: PreTrainedTokenizerBase) -> int:
         """What fills up sequences; it is masked."""
