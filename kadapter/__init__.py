@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kadapter.configuration import KAdapterConfig
+    from kadapter.inference.predictor import Predictor
     from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
     from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
     from kadapter.models.multitask import MultiTaskModel
@@ -21,6 +22,7 @@ _MODULES = {
     "KAdapterModel": "models.modeling",
     "KnowledgeAdapter": "models.adapter",
     "MultiTaskModel": "models.multitask",
+    "Predictor": "inference.predictor",
     "RobertawithAdapter": "models.modeling",
     "TaskModel": "models.task_model",
     "TransformerAdapter": "models.adapter",
@@ -34,6 +36,7 @@ __all__ = [
     "KAdapterModel",
     "KnowledgeAdapter",
     "MultiTaskModel",
+    "Predictor",
     "RobertawithAdapter",
     "TaskModel",
     "TransformerAdapter",

@@ -239,10 +239,10 @@ class _Block:
         self.rows = [self.rows[number - 1] for number in kept]
         found = []
         for number in kept:
-            head = heads[number - 1]
-            while head not in new:
-                head = heads[head - 1]
-            found.append(new[head])
+            governor = heads[number - 1]
+            while governor not in new:
+                governor = heads[governor - 1]
+            found.append(new[governor])
         return found
 
 

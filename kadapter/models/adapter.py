@@ -101,7 +101,7 @@ class KnowledgeAdapter(nn.Module):
         Returns:
             The last layer's output, [B, S, H], in the type of the adapter's weights.
         """
-        dtype = self.adapter[0].down_project.weight.dtype  # float32 whatever the backbone's, unless it was asked for
+        dtype = next(self.parameters()).dtype  # float32 whatever the backbone's, unless it was asked for
         hidden_states = {tap: hidden_states[tap].to(dtype) for tap in self.taps}
         mask = self._mask(hidden_states[self.taps[0]], None if self.config.attend_padding else attention_mask)
         skip = self.config.adapter_skip_layers

@@ -91,7 +91,8 @@ class Head(nn.Module, ABC):
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         """The sum over all items with a label, and their count."""
 
-    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+    @staticmethod
+    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
         """What evaluation keeps of an output, by name."""
         assert output.logits is not None
         return {"logits": Kept(output.logits)}
@@ -195,7 +196,8 @@ class DependencyHead(Head):
         assert output.logits is not None
         return _cross_entropy(output.logits, labels)
 
-    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+    @staticmethod
+    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
         """For each token the governor's position, by the classifier and by the most attended."""
         assert output.logits is not None
         assert output.attention is not None
@@ -231,7 +233,8 @@ class MultipleChoiceHead(Head):
         assert output.logits is not None
         return _cross_entropy(output.logits, labels)
 
-    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+    @staticmethod
+    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
         assert output.logits is not None
         return {"logits": Kept(output.logits, batch["group_sizes"])}
 
@@ -266,7 +269,8 @@ class MaskedLMHead(Head):
         output.losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORE)
         return output.losses.sum(), (labels != IGNORE).sum()
 
-    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+    @staticmethod
+    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
         """For each hidden token the likeliest one and the loss."""
         assert output.logits is not None
         assert output.losses is not None

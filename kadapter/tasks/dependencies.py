@@ -6,7 +6,7 @@ A record: {"sent": str, "tokens": [{"1": {"start", "end"}}, {"2": ...}], "pairs"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole
 from kadapter.data.spans import Span
 from kadapter.shapes import HeadConfig
-from kadapter.tasks.scores import numbers
+from kadapter.tasks.scores import numbers, text_of
 from kadapter.training.task import Predictions, Scores, Task
 
 DEPENDENCY_SCHEMA = Features(
@@ -64,6 +64,50 @@ class DependencyHeads(Task):
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         gold = feature_column(features, "labels").values
         return head_scores(predictions["predicted"].values, predictions["attended"].values, gold)
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """A list of words, as it is or as `words`; a text, whose words are parted by blanks; or a find_head record."""
+        if self.original_labels:
+            raise ValueError(
+                f"{where}: this model was trained with --original_labels, whose labels do not stand at their words; "
+                "train it without, to ask it for governors."
+            )
+        if isinstance(given, Mapping) and "tokens" in given:
+            check_keys(given, ("sent", "tokens"), where)
+            pairs = [{"dependent_index": i, "governor_index": 0} for i, _ in enumerate(given["tokens"], start=1)]
+            return _check({**given, "pairs": pairs}, where, 0)
+        words = given.get("words") if isinstance(given, Mapping) and "words" in given else given
+        if not isinstance(words, list | tuple):
+            words = text_of(given, ("text", "sent"), where).split()
+        if not words or not all(isinstance(word, str) and word.strip() for word in words):
+            raise ValueError(f"{where}: words is {shorten(list(words))}; give a list of words.")
+        return {"words": list(words), "heads": [0] * len(words), "fault": "", "record": 0}
+
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """For each word its governor: the number of a word from 1, or 0 for the root, and that word.
+
+        A position within a word counts as that word. A word of which the tokenizer makes nothing has None.
+        """
+        words = example["words"]
+        known = [i for i, ids in enumerate(tokenize_pieces(encoding.tokenizer, words), start=1) if ids]
+        places = np.flatnonzero(np.asarray(feature["labels"]) != IGNORE)  # of the known words
+        predicted = found["predicted"][places]
+        # A word is read at its first sub-word, with a causal backbone at its last.
+        reached = (
+            np.searchsorted(places, predicted, "left") + 1
+            if encoding.causal
+            else np.searchsorted(places, predicted, "right")
+        )
+        heads: list[int | None] = [None] * len(words)
+        for word, at, number in zip(known, predicted.tolist(), reached.tolist(), strict=True):
+            heads[word - 1] = 0 if at == 0 or number == 0 else known[min(number, len(known)) - 1]
+        return {"words": words, "heads": heads, "governors": [words[head - 1] if head else None for head in heads]}
 
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase

@@ -5,7 +5,7 @@ A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
+from scipy.special import expit
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
@@ -67,6 +68,25 @@ class EntityTyping(Task):
 
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         return encode_entity_typing(examples, encoding.tokenizer, encoding.max_seq_length, self.labels, encoding.causal)
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """A record without labels; the text may also be called `text`. Offsets are characters, as in the data."""
+        record = dict(given) if isinstance(given, Mapping) else {}
+        if "text" in record:
+            record["sent"] = record.pop("text")
+        return _check({**record, "labels": []}, where, 0, labels=None, inclusive=self.spans == "inclusive")
+
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """All labels of a probability above one half, and the probabilities of all."""
+        shares = expit(found["logits"].astype(np.float64))
+        scores = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
+        return {"labels": [label for label, share in scores.items() if share > 0.5], "scores": scores}
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         return entity_typing_scores(predictions["logits"].values, numbers(features))

@@ -9,7 +9,7 @@ counted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -26,11 +26,11 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature, encode_texts
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import checked, read_lines
+from kadapter.data.jsonio import checked, read_lines, shorten
 from kadapter.data.spans import is_blank
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
-from kadapter.tasks.scores import numbers, rounded
+from kadapter.tasks.scores import best_label, numbers, rounded, text_of
 from kadapter.training.task import Predictions, Scores, Task
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,32 @@ class Glue(Task):
 
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         return encode_glue(examples, encoding.tokenizer, encoding.max_seq_length, self.labels, encoding.causal)
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """One text, or two: as they are, as a pair, by the columns' names, or as `text` and `text_pair`."""
+        parts = given
+        if isinstance(given, Mapping):
+            names = next((n for n in (self.texts, PAIR, ("text", "text_pair")) if n[0] in given), self.texts)
+            parts = [given.get(name) for name in names[: len(self.texts)]]
+        parts = [parts] if isinstance(parts, str) else parts
+        if not isinstance(parts, Sequence) or len(parts) != len(self.texts):
+            raise ValueError(f"{where}: {shorten(given)} is not what {self.name} is about; give {self._wanted()}.")
+        texts = [text_of(part, self.texts, where) for part in parts]
+        return {"texts": texts, "label": "", "index": 0, "fault": "", "record": 0}
+
+    def _wanted(self) -> str:
+        return "a text" if len(self.texts) == 1 else f"two texts, or a dictionary with {' and '.join(self.texts)}"
+
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """Label and probabilities, or, where answers are numbers, the number as score."""
+        logits = found["logits"]
+        return best_label(logits, self.labels) if self.labels else {"score": float(logits[0].clip(0, MAX_SIMILARITY))}
 
     def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:
         return HeadConfig(self.head, len(self.labels) or 1, self.labels or None)

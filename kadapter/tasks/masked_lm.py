@@ -7,7 +7,7 @@ so that it changes from epoch to epoch, and a resumed run or one with other work
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,11 +22,13 @@ from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Encoding, Feature, Template
 from kadapter.data.features import OnError, dropped
 from kadapter.data.jsonio import read_lines
+from kadapter.models.heads import Kept
 from kadapter.models.language_model import start_from_backbone
 from kadapter.shapes import HeadConfig
-from kadapter.tasks.scores import numbers
+from kadapter.tasks.scores import numbers, text_of
 from kadapter.training.task import Predictions, Scores, Task
 
+TOP = 5  # tokens that are named for a hidden one
 LINES_TOGETHER = 100  # that are joined and cut into blocks; only the last block of them is shorter
 TEXT_SCHEMA = Features(
     {
@@ -77,6 +79,43 @@ class MaskedLM(Task):
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         gold = feature_column(features, "labels").values
         return masked_lm_scores(predictions["predicted"].values, predictions["losses"].values, gold)
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """A text, as it is or as `text`, in which the tokenizer's mask token stands for what is hidden."""
+        return {"lines": [text_of(given, ("text",), where)], "numbers": [0], "masked": False, "record": 0}
+
+    def encode_unlabelled(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        tokenizer, template = encoding.tokenizer, Template.of(encoding.tokenizer)
+        size = encoding.max_seq_length - template.size
+        features: list[Feature] = []
+        for example in examples:
+            ids = tokenizer(example["lines"][0], add_special_tokens=False, verbose=False)["input_ids"]
+            feature = template.join(ids[:size])
+            hidden = [i for i, token in enumerate(feature["input_ids"]) if token == tokenizer.mask_token_id]
+            feature |= {"positions": hidden, "note": "the text was cut to max_seq_length" if len(ids) > size else ""}
+            lacking = f"no {tokenizer.mask_token} stands within {encoding.max_seq_length} tokens of the text"
+            features.append(feature if hidden else dropped(lacking, [], []))
+        return features
+
+    def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
+        """The likeliest tokens of each hidden one, and their probabilities."""
+        scores, tokens = output.logits.float().softmax(-1).topk(min(TOP, output.logits.shape[-1]))
+        return {"tokens": Kept(tokens), "scores": Kept(scores)}
+
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """For each hidden token, in order, the likeliest ones with their probabilities."""
+        count = len(feature["positions"])
+        named = [
+            {str(encoding.tokenizer.decode([token])).strip(): float(score) for token, score in zip(*row, strict=True)}
+            for row in zip(found["tokens"][:count].tolist(), found["scores"][:count].tolist(), strict=True)
+        ]
+        return {"tokens": [max(scores, key=scores.__getitem__) for scores in named], "scores": named}
 
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ The second form adds answerN_searched_evidence: {"basic": [{"text": str}]}.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
+from scipy.special import softmax
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
@@ -25,7 +26,7 @@ from kadapter.data.jsonio import check_keys, check_unique, checked, read_records
 from kadapter.data.spans import is_blank
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
-from kadapter.tasks.scores import numbers, rounded
+from kadapter.tasks.scores import numbers, rounded, text_of
 from kadapter.training.task import Predictions, Scores, Task, report_option
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,37 @@ class CosmosQA(Task):
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         return {"accuracy": float((_logits(predictions).argmax(1) == numbers(features)).mean())}
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """A record as in the data, without label; or {"context", "question", "answers": [text, ...]}, any number."""
+        record = dict(given) if isinstance(given, Mapping) else {}
+        if "answers" not in record:
+            record |= {"label": None, "id": None}
+            return _check(record, where, 0, evidence=self.evidence, labelled=False, seen={}, form={})
+        answers = record["answers"]
+        if not isinstance(answers, list | tuple) or not answers or self.evidence:
+            wanted = "the keys of CosmosQA with their evidence" if self.evidence else "a list of texts"
+            raise ValueError(f"{where}: answers is {shorten(answers)}; give {wanted}.")
+        context, question = (text_of(record.get(name), (name,), where) for name in ("context", "question"))
+        endings = [[question, text_of(answer, ("answer",), where)] for answer in answers]
+        return {"id": "", "context": context, "endings": endings, "label": IGNORE, "record": 0}
+
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """The number of the likeliest answer, its text and probability, and the probabilities of all."""
+        shares = softmax(found["logits"].astype(np.float64))
+        best = int(shares.argmax())
+        return {
+            "label": best,
+            "answer": example["endings"][best][1],
+            "score": float(shares[best]),
+            "scores": shares.tolist(),
+        }
 
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase

@@ -9,7 +9,7 @@ example is left out; the original's text, in which the shared words stand twice,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -24,11 +24,11 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.data.cleaned import check_spans, mention_spans
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten
+from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten, whole
 from kadapter.data.labels import read_labels
-from kadapter.data.spans import CROSSING, Signs, cross
+from kadapter.data.spans import CROSSING, Signs, Span, cross, is_blank
 from kadapter.tasks.marking import RelationSigns, arranged, doubled, marked_text
-from kadapter.tasks.scores import f1, numbers, write_per_class
+from kadapter.tasks.scores import best_label, f1, numbers, text_of, write_per_class
 from kadapter.training.task import Predictions, Scores, Task, report_option
 
 MARKERS = ("@", "#")  # around the subject and around the object
@@ -119,6 +119,16 @@ class RelationClassification(Task):
         options = (self.labels, self.markers, self.bare, self.keep_markers)
         return encode_relations(examples, encoding.tokenizer, encoding.max_seq_length, *options, encoding.causal)
 
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """The relation, its probability, and those of all relations."""
+        return best_label(found["logits"], self.labels)
+
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
     ) -> Iterator[dict[str, Any]]:
@@ -146,6 +156,18 @@ class SpanRelations(RelationClassification):
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_relations(path, self.labels, on_error=on_error, **self._reading())
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """A record of words and word numbers, as the data are; or a text and [start, end) in characters.
+
+        The second form is {"text", "subj": [start, end], "obj": [start, end]}.
+        """
+        record = dict(given) if isinstance(given, Mapping) else {}
+        if "text" in record:
+            return _from_text(record, where, self.labels[0])
+        options = {"exclusive": self.spans == "exclusive", "original": self.original_spans}
+        record |= {"relation": self.labels[0], "id": None}
+        return _check(record, where, 0, labels=frozenset(self.labels), seen={}, **options)
 
     def _reading(self) -> dict[str, Any]:
         return {"spans": self.spans, "original_spans": self.original_spans}
@@ -265,6 +287,23 @@ def _check(
         "fault": CROSSING if crossing else "",
         "record": number,
     }
+
+
+def _from_text(record: Mapping[str, Any], where: str, label: str) -> dict[str, Any]:
+    check_keys(record, ("text", "subj", "obj"), where)
+    text = text_of(record, ("text",), where)
+    spans: list[Span] = []
+    for name in ("subj", "obj"):
+        given = record[name]
+        start, end = map(whole, given) if isinstance(given, list | tuple) and len(given) == 2 else (None, None)
+        if start is None or end is None or not 0 <= start < end <= len(text) or is_blank(text[start:end]):
+            raise ValueError(
+                f"{where}: {name} is {shorten(given)}; give [start, end) of a mention in the {len(text)} characters."
+            )
+        spans.append((start, end))
+    if cross(*spans):
+        return {**doubled([text], (0, 1), (0, 1)), "relation": label, "fault": CROSSING, "record": 0}
+    return {**arranged(text, *spans), "relation": label, "fault": "", "record": 0}
 
 
 def encode_relations(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from scipy.special import softmax
 from sklearn.metrics import precision_recall_fscore_support
 
 from kadapter.data.columns import feature_column
-from kadapter.data.jsonio import write_json
+from kadapter.data.jsonio import shorten, write_json
+from kadapter.data.spans import is_blank
 from kadapter.training.task import Predictions
 
 logger = logging.getLogger(__name__)
@@ -58,3 +60,24 @@ def write_per_class(
         lines.append(f"{row['label']:<{width}}  {scores} {row['predicted']:>9} {row['gold']:>6}")
     logger.info("%s by relation:\n%s", split, "\n".join(lines))
     write_json(folder / f"per_class_{split}.json", table)
+
+
+# -- answers ----------------------------------------------------------------------------------------------------
+
+
+def text_of(given: Any, names: Sequence[str], where: str) -> str:
+    """A text that is given as such or under one of those names; raises ValueError where it is none, or blank."""
+    text = given
+    if isinstance(given, Mapping):
+        text = next((given[name] for name in names if name in given), None)
+    if not isinstance(text, str) or is_blank(text):
+        raise ValueError(f"{where}: {shorten(given)} holds no text; give one, or a dictionary with {names[0]!r}.")
+    return text
+
+
+def best_label(logits: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """The likeliest of labels that exclude each other, its probability, and those of all."""
+    shares = softmax(logits.astype(np.float64))
+    best = int(shares.argmax())
+    scores = {label: float(share) for label, share in zip(labels, shares, strict=True)}
+    return {"label": labels[best], "score": float(shares[best]), "scores": scores}

@@ -21,7 +21,7 @@ from kadapter.data.jsonio import check_unique, checked, read_lines
 from kadapter.data.spans import CROSSING, Span, cross, is_blank
 from kadapter.tasks.marking import arranged
 from kadapter.tasks.relations import RelationClassification
-from kadapter.tasks.scores import f1, numbers
+from kadapter.tasks.scores import f1, numbers, text_of
 from kadapter.training.task import Predictions, Scores
 
 RELATIONS = (
@@ -75,6 +75,11 @@ class Semeval(RelationClassification):
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_semeval(path, self.labels, self._part(path, split), self.dev_share, self.split_seed, on_error)
+
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """A sentence with one <e1>...</e1> and one <e2>...</e2>, as it is or as `text` or `sentence`."""
+        sentence = text_of(given, ("text", "sentence"), where)
+        return _check([f"0\t{sentence}", self.labels[0]], where, 0, labels=frozenset(self.labels), seen={})
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         return semeval_scores(predictions["logits"].values.argmax(1), numbers(features), self.labels)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from datasets import Dataset, Features
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +23,7 @@ from kadapter.data.features import OnError
 from kadapter.data.jsonio import split_path
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import Signs
+from kadapter.models.heads import HEADS, Kept
 from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
@@ -103,6 +105,44 @@ class Task(ABC):
     @abstractmethod
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         """Features of those examples, in their order."""
+
+    # -- prediction ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def example(self, given: Any, where: str) -> dict[str, Any]:
+        """What a user asks about, in the form that `encode` takes; a label is neither needed nor looked at.
+
+        Args:
+            given: a text, a pair, or a dictionary such as the data's own records are.
+            where: begins the message where something is wrong with it.
+
+        Raises:
+            ValueError: says what is wrong, and what to give.
+        """
+
+    def encode_unlabelled(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
+        """One feature for each of those examples."""
+        return self.encode(examples, encoding)
+
+    def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
+        """What `answer` needs of a head's output."""
+        return HEADS[self.head].kept(output, batch)
+
+    @abstractmethod
+    def answer(
+        self,
+        found: Mapping[str, np.ndarray],
+        feature: Feature,
+        example: Mapping[str, Any],
+        encoding: Encoding,
+    ) -> dict[str, Any]:
+        """The answer for people: labels, and scores as probabilities.
+
+        Args:
+            found: what was kept of the output for this example, by name.
+        """
+
+    # -- stores and batches -------------------------------------------------------------------------------------
 
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
         """What reading and encoding depend on beside the file itself, tokenizer and length."""

@@ -1,0 +1,99 @@
+"""From a folder to what predicts: model, task, tokenizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kadapter.configuration import KAdapterConfig, is_causal
+from kadapter.data.encoding import Encoding
+from kadapter.models.heads import HeadOutput
+from kadapter.models.modeling import KAdapterModel
+from kadapter.models.saved_task import TASK_CONFIG
+from kadapter.models.task_model import TaskModel
+from kadapter.storage.pretrained import read_tokenizer
+from kadapter.tasks import TASKS
+from kadapter.training.task import Task
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What predicts: `model(**batch)` gives a head's output, for batches that the task's encoding makes."""
+
+    model: Callable[..., HeadOutput]
+    task: Task
+    encoding: Encoding
+
+
+def load(
+    model: str | os.PathLike | TaskModel,
+    backbone: str | os.PathLike | None = None,
+    tokenizer: Any = None,
+    task: Task | None = None,
+    dtype: torch.dtype | None = None,
+    **encoder: Any,
+) -> Loaded:
+    """A saved task model; or the part that a task adds (`save_task`), with the backbone that it was trained on.
+
+    Args:
+        backbone: folder or hub name, for a folder of `save_task` alone.
+        tokenizer: a tokenizer, or where one is; by default the one beside the model, or beside its backbone.
+        task: for a model that does not say what it was trained for.
+        dtype: of the backbone.
+        encoder: for that backbone, as `KAdapterModel.from_pretrained` takes them: adapters, fusion_mode, ...
+
+    Raises:
+        OSError, ValueError: something is missing or damaged, or does not belong together.
+    """
+    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    if isinstance(model, TaskModel):
+        if dtype is not None or backbone is not None:
+            raise ValueError("dtype and backbone are for a folder; a model has its own already.")
+        found, place = model, getattr(model.config.backbone_config, "_name_or_path", "")
+    elif (Path(model) / TASK_CONFIG).is_file():
+        if backbone is None:
+            raise ValueError(f"{model} holds only what a task adds; give its backbone, backbone='roberta-large' or so.")
+        place = str(backbone)
+        found = TaskModel.load_task(model, KAdapterModel.from_pretrained(backbone, **options, **encoder))
+    else:
+        if backbone is not None or encoder:
+            raise ValueError(f"{model} is a whole model; leave {', '.join(['backbone', *encoder])} out.")
+        found, place = TaskModel.from_pretrained(model, **options), str(model)
+    chosen = task or task_of(found.config, place)
+    source = place if tokenizer is None else tokenizer
+    own = read_tokenizer(source) if isinstance(source, str | os.PathLike) else source
+    if own.pad_token is None:  # decoders' have none; what is padded with is masked anyway
+        own.pad_token = own.eos_token or own.bos_token
+    if len(own) > (known := found.get_input_embeddings().weight.shape[0]):
+        raise ValueError(
+            f"the tokenizer has {len(own)} tokens, but the model {known}; give the one that belongs to it."
+        )
+    size = found.config.task["max_seq_length"] if found.config.task else chosen.max_seq_length
+    return Loaded(found.eval(), chosen, Encoding(own, size, is_causal(found.config.backbone_config)))
+
+
+def task_of(config: KAdapterConfig, source: object) -> Task:
+    """The task that a configuration says its model was trained for.
+
+    Raises:
+        ValueError: it says nothing, or something that is not known here.
+    """
+    saved: Mapping[str, Any] | None = config.task
+    if saved is None:
+        raise ValueError(
+            f"{source} does not say what it was trained for; give task=, such as TASKS['SST-2'](labels=...)."
+        )
+    kind = TASKS.get(saved["name"])
+    if kind is None:
+        raise ValueError(f"{source} was trained for {saved['name']!r}, which is none of {', '.join(TASKS)}.")
+    options = saved["options"]
+    if unknown := sorted(set(options) - {field.name for field in fields(kind)}):
+        raise ValueError(
+            f"{source}: the task {saved['name']!r} has no options {unknown}; load it with its own version."
+        )
+    return kind(labels=tuple(config.head_config().labels or ()), **options)

@@ -1,0 +1,121 @@
+"""Prediction: what a user asks about in, answers for people out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from kadapter.data.collation import Collator
+from kadapter.data.encoding import Feature
+from kadapter.data.features import sequences
+from kadapter.inference.loading import Loaded, load
+from kadapter.models.task_model import TaskModel
+from kadapter.training.task import Task
+
+WINDOW = 64  # batches that are read ahead and sorted by length, so that little is padded
+
+
+class Predictor:
+    """Answers for texts, pairs, marked mentions, words, choices: whatever the model's task is about.
+
+    ```python
+    predict = Predictor("RUN/best")
+    predict("A fine film.")  # {"label": "1", "score": 0.93, "scores": {"0": 0.07, "1": 0.93}}
+    predict([{"sent": "Ann lives in Oslo.", "start": 13, "end": 17}])  # [{"labels": ["location"], "scores": {...}}]
+    ```
+    What each task takes is told by its `example`, what it answers by its `answer` (docs/models.md has a table). A
+    `note` says what was done to an input that was too long.
+
+    Args:
+        model: folder of a saved task model, or of `save_task` with `backbone`; or a `TaskModel`.
+        batch_size: inputs that are computed at once; batches are made of inputs of like length.
+        device: where it is computed; by default on a GPU where there is one. A given model stays where it is.
+        dtype: of the backbone, such as torch.bfloat16; adapters and head stay float32.
+        tokenizer, task, backbone, encoder: see `kadapter.inference.loading.load`.
+
+    Raises:
+        OSError, ValueError: as `load`.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike | TaskModel | Loaded,
+        *,
+        batch_size: int = 32,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        tokenizer: Any = None,
+        task: Task | None = None,
+        backbone: str | os.PathLike | None = None,
+        **encoder: Any,
+    ):
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be 1 or more.")
+        loaded = model
+        if not isinstance(model, Loaded):
+            loaded = load(model, backbone, tokenizer, task, dtype, **encoder)
+        assert isinstance(loaded, Loaded)
+        self.model, self.task, self.encoding = loaded.model, loaded.task, loaded.encoding
+        self.batch_size = batch_size
+        if isinstance(self.model, torch.nn.Module):
+            given = model if isinstance(model, torch.nn.Module) else None
+            default = next(given.parameters()).device if given else "cuda" if torch.cuda.is_available() else "cpu"
+            self.device = torch.device(default if device is None else device)
+            self.model.to(self.device)
+        else:  # an exported model reads tensors of the CPU
+            self.device = torch.device("cpu")
+        self._collate = Collator(self.task.pad_token_id(self.encoding.tokenizer))
+
+    def __call__(self, inputs: Any) -> Any:
+        """One answer for a text or a dictionary, a list of them for a list.
+
+        A list of two texts is two inputs; a pair of texts as one input is a tuple, or a dictionary.
+
+        Raises:
+            ValueError: names the input that cannot be used, and says why.
+        """
+        if isinstance(inputs, str | Mapping | tuple):
+            return next(self.stream([inputs]))
+        return list(self.stream(inputs))
+
+    def stream(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """Answers in the order of the inputs, which are read as they are needed, in constant memory."""
+        rest, number = iter(inputs), 0
+        while given := list(islice(rest, WINDOW * self.batch_size)):
+            yield from self._answers(given, number)
+            number += len(given)
+
+    def _answers(self, given: Sequence[Any], first: int) -> list[dict[str, Any]]:
+        examples = [self.task.example(one, f"input {first + i}") for i, one in enumerate(given)]
+        features = self.task.encode_unlabelled(examples, self.encoding)
+        for i, feature in enumerate(features):
+            if reason := feature.get("dropped"):
+                raise ValueError(f"input {first + i} cannot be used: {reason}.")
+        lengths = [max(map(len, sequences(feature))) for feature in features]
+        answers: dict[int, dict[str, Any]] = {}
+        order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
+        for begin in range(0, len(order), self.batch_size):
+            batch = order[begin : begin + self.batch_size]
+            for i, found in zip(batch, self._found([features[i] for i in batch]), strict=True):
+                answer = self.task.answer(found, features[i], examples[i], self.encoding)
+                note = features[i].get("note")
+                answers[i] = {**answer, "note": note} if note else answer
+        return [answers[i] for i in range(len(given))]
+
+    @torch.inference_mode()
+    def _found(self, features: Sequence[Feature]) -> list[dict[str, np.ndarray]]:
+        """What is kept of the output, for each of a batch's features."""
+        unlabelled: list[Any] = [{name: value for name, value in f.items() if name != "labels"} for f in features]
+        batch = {name: value.to(self.device) for name, value in self._collate(unlabelled).items()}
+        kept = self.task.kept(self.model(**batch), batch)
+        rows: list[dict[str, np.ndarray]] = [{} for _ in features]
+        for name, part in kept.items():
+            values = part.values.float() if part.values.is_floating_point() else part.values
+            for i, row in enumerate(values.cpu().numpy()):
+                rows[i][name] = row if part.sizes is None else row[: int(part.sizes[i])]
+        return rows
