@@ -19,7 +19,8 @@ from kadapter.configuration import IGNORE
 from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole
+from kadapter.data.jsonio import check_keys, checked_rows, shorten, whole
+from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers
 from kadapter.training.task import Predictions, Scores, Task
@@ -69,7 +70,7 @@ def read_dependencies(
     path: str | Path, on_error: Callable[[ValueError], None] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Checked sentences as words and the number of each word's governor (0 = root); `on_error` as in `checked`."""
-    return checked(read_records(path, on_error), _check, path, on_error=on_error)
+    return checked_rows(read_rows(path, on_error), _check, on_error)
 
 
 def _check(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:

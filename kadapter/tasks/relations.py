@@ -1,7 +1,7 @@
 """Relation classification: T-REx (trex-rc), to pretrain an adapter on, and TACRED (K-Adapter, sections 3.3, 4.3).
 
 A record: {"token": [...], "relation": "P17", "subj_start", "subj_end", "obj_start", "obj_end", ...}; word
-numbers from 0, ends inclusive.
+numbers from 0, ends inclusive. Or OpenNRE's, {"token" or "text", "relation", "h": {"pos": [start, end)}, "t": ...}.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten
+from kadapter.data.forms import converted, named_relation, relation_record
+from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten
 from kadapter.data.labels import read_labels
+from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.subset import check_spans
+from kadapter.data.tables import read_rows
 from kadapter.tasks.scores import f1, numbers, write_per_class
 from kadapter.training.task import Predictions, Scores, Task, report_option
 
 MARKERS = ("@", "#")  # around the subject and around the object
+LABEL_FILES = ("relations.json", "T_REx_pred2ic.json", "rel2id.json")  # ours, the original's, OpenNRE's
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
 RELATION_SCHEMA = Features(
     {
@@ -103,6 +107,9 @@ class RelationClassification(Task):
     report_per_class: bool = report_option(False)
     """Print and write a table of scores by relation."""
 
+    def path(self, folder: str | Path, split: str) -> Path:
+        return split_path(folder, split, also=(*TABLES, TEXT))  # OpenNRE's files are called .txt
+
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_relations(path, self.labels, on_error=on_error)
 
@@ -139,7 +146,11 @@ class TrexRelations(RelationClassification):
 
     @classmethod
     def own_labels(cls, folder: Path) -> Sequence[str]:
-        return read_labels(folder / "relations.json")
+        """Of relations.json, or of the file that the original or OpenNRE calls otherwise."""
+        found = {name: read_labels(folder / name) for name in LABEL_FILES if (folder / name).is_file()}
+        if len(set(map(tuple, found.values()))) > 1:
+            raise ValueError(f"{folder} holds {' and '.join(found)}, which differ; remove one, or give --labels.")
+        return next(iter(found.values())) if found else read_labels(folder / LABEL_FILES[0])
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         return relation_scores(predictions["logits"].values, numbers(features))
@@ -172,7 +183,8 @@ class Tacred(RelationClassification):
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         sample = self.negative_sample if split == "train" else 0
-        return read_relations(path, self.labels, self.negative, sample, on_error)
+        own = self.labels == TACRED_LABELS  # whose order is the original's: no file's numbers are its
+        return read_relations(path, self.labels, self.negative, sample, on_error, numbered=not own)
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         predicted = predictions["logits"].values.argmax(1)
@@ -185,19 +197,26 @@ def read_relations(
     negative: str = "",
     negative_sample: int = 0,
     on_error: Callable[[ValueError], None] | None = None,
+    numbered: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Checked examples of a trex-rc or TACRED file.
+    """Checked examples of a trex-rc, TACRED or OpenNRE file.
 
     Args:
         negative, negative_sample: keep the first `negative_sample - 1` examples of the relation `negative`, as
             the original does (utils_glue.py); 0 keeps all.
         on_error: as in `checked`.
+        numbered: a relation may be the number of a label.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
+
+    def convert(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
+        record = relation_record(record, where)
+        return [named_relation(record, where, tuple(labels)) if numbered else record]
+
     check, negatives = partial(_check, labels=frozenset(labels), seen={}), 0
-    for example in checked(read_records(path, on_error), check, path, on_error=on_error):
+    for example in checked_rows(converted(read_rows(path, on_error), convert, on_error), check, on_error):
         negatives += example["relation"] == negative
         if not negative_sample or example["relation"] != negative or negatives < negative_sample:
             yield example

@@ -19,8 +19,8 @@ from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
 from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import split_path
 from kadapter.data.labels import read_labels
+from kadapter.data.splits import split_path
 from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
@@ -88,7 +88,11 @@ class Task(ABC):
     # -- data ---------------------------------------------------------------------------------------------------
 
     def path(self, folder: str | Path, split: str) -> Path:
-        """The split's file, whether it is there or not."""
+        """The split's file, folder or pattern of shards (`kadapter.data.splits`), whether it is there or not.
+
+        Raises:
+            ValueError: it is there twice.
+        """
         return split_path(folder, split)
 
     @abstractmethod
