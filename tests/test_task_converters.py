@@ -111,9 +111,9 @@ def test_patches_relabel_leave_out_and_give_the_labels(tacred, tmp_path, capsys)
 
 
 def test_broken_tacred_is_refused(tacred, tmp_path):
-    write(tmp_path / "in" / "train.json", [{**tacred["train"][0], "relation": "per:identity"}])
+    write(tmp_path / "in" / "train.json", [{**tacred["train"][0], "relation": "per:sister"}])
     with pytest.raises(
-        (ValueError, OSError), match=r"train\.json, record 1: relation 'per:identity' is not among the 42 labels"
+        (ValueError, OSError), match=r"train\.json, record 1: relation 'per:sister' is not among the 46 labels"
     ):
         convert(TACRED, tmp_path)
     write(tmp_path / "in" / "train.json", [{key: value for key, value in tacred["train"][0].items() if key != "id"}])

@@ -1,20 +1,23 @@
 """Reading files that others may have cut off, changed or mistaken: every fault names the file and the mend.
 
-Ground for all readers: text lines, one JSON value, members of zip archives. Records are `kadapter.data.jsonio`'s,
+Ground for all readers: text lines, one JSON value, members of archives. Records are `kadapter.data.jsonio`'s,
 weights are `kadapter.storage.checkpoint`'s.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import re
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from kadapter.storage.packed import unpacked
 
@@ -71,6 +74,21 @@ def zip_members(path: Path) -> list[zipfile.ZipInfo]:
             return archive.infolist()
     except _BAD_ARCHIVE as error:
         raise ValueError(f"{path} is no whole zip archive ({_said(error)}); fetch it again.") from error
+
+
+def tar_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
+    """The files in a tar archive, compressed or not, each to be read before the next one is asked for.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            for info in archive:
+                if info.isreg() and (stream := archive.extractfile(info)):
+                    yield info, cast(BinaryIO, stream)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is no whole tar archive ({_said(error)}); fetch it again.") from error
 
 
 def _said(error: Exception) -> str:
