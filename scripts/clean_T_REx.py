@@ -59,6 +59,8 @@ def find_files(raw: Path) -> list[tuple[str, int, int]]:
         raise FileNotFoundError(
             f"{raw} is neither a folder nor a zip archive, nor a tar archive or a JSON file; give T-REx as downloaded."
         )
+    if twice := [name for name, count in Counter(name for name, _, _ in found).items() if count > 1]:
+        raise ValueError(f"{raw} holds {twice[0]} twice; unpack it and give the folder.")
     if not found:
         raise ValueError(f"{raw} holds no JSON file; give T-REx as downloaded.")
     return sorted(found)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kadapter.data.conll import as_conllu
 from kadapter.data.jsonio import read_lines
 
 _COLUMNS = 10
@@ -267,13 +268,13 @@ def _blocks(lines: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
 
 
 def read_conllu(path: str | Path, on_error: Callable[[SentenceError], None] | None = None) -> Iterator[Sentence]:
-    """Stream the sentences of a CoNLL-U file.
+    """Stream the sentences of a CoNLL-U file, or of another dialect (`kadapter.data.conll`).
 
     A sentence that cannot be used raises SentenceError; with `on_error` that function gets the error
     instead and reading goes on with the next sentence. A missing, empty or non-UTF-8 file always raises.
     """
     found = False
-    for lines in _blocks(read_lines(path)):
+    for lines in _blocks(as_conllu(path, read_lines(path))):
         found = True
         try:
             sentence = _Block(path, lines).sentence()

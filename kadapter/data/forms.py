@@ -126,9 +126,12 @@ def _tagged(text: str, spans: list[Span]) -> str:
 
 def _opennre(record: Record, where: str) -> tuple[str | list[str], list[Span]]:
     """Text or words, and the spans of h and t in them; where both are given, `pos` is of the text, as in OpenNRE."""
-    text = record["text"] if "text" in record else record.get("token")
-    if not isinstance(text, str) and not (isinstance(text, list) and all(isinstance(word, str) for word in text)):
-        raise ValueError(f"{where}: token is {shorten(text)}; give a list of words, or text as a text.")
+    text, words = record.get("text"), record.get("token")
+    if text is None and isinstance(words, list) and all(isinstance(word, str) for word in words):
+        text = words
+    elif not isinstance(text, str):
+        shown = f"{shorten(text)} and {shorten(words)}"
+        raise ValueError(f"{where}: text and token are {shown}; give text as a text, or token as a list of words.")
     spans = []
     for key in ("h", "t"):
         pos = record[key].get("pos")
