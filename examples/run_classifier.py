@@ -5,7 +5,8 @@
     ... --bottleneck_size 0 --learning_rate 2e-5                               # full fine-tuning
     ... --bottleneck_size 0 --freeze_bert                                      # the head alone
 
-Tasks: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI; data: <data_dir>/{train,dev,test}.tsv of GLUE's download.
+Tasks: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI; data: <data_dir>/{train,dev,test}.tsv of GLUE's download,
+or the task's folder as hubs have it (train-00000-of-00001.parquet, validation-...; docs/formats.md).
 `--init_checkpoint`, `--bert_config_file` and `--vocab_file` take a name or folder of transformers (or a file in one);
 scripts/convert_tf_bert.py makes such a folder of a TensorFlow checkpoint. Published for MRPC on bert-base-uncased: dev
 accuracy 85.78, within 2 (the original's README). Measured here: docs/results.md.
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kadapter.console import place, run
+from kadapter.data.splits import files_of, missing
 from kadapter.tasks.glue import glue_task
 from kadapter.training.arguments import TaskArguments, parse_recipe
 from kadapter.training.flags import flag
@@ -78,8 +80,10 @@ def main(argv=None):
     if args.own.do_predict:
         args = replace(args, training=replace(args.training, do_eval=True))
         for test in (task.path(args.data.data_dir, split) for split in splits if split.startswith("test")):
-            if not test.is_file():
-                raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_predict out.")
+            if not files_of(test):
+                raise FileNotFoundError(
+                    f"{test} is missing; put the test split there or leave --do_predict out. {missing(test)}"
+                )
     return finetune(task, args, splits)
 
 

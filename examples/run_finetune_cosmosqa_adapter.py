@@ -10,6 +10,7 @@ test 81.83 (the original's README; paper, table 3), about 8 hours on one 16 GB P
 from dataclasses import dataclass, replace
 
 from kadapter.console import run
+from kadapter.data.splits import files_of, missing
 from kadapter.tasks.multiple_choice import CosmosQA
 from kadapter.training.arguments import TaskArguments, parse_recipe
 from kadapter.training.flags import flag
@@ -45,8 +46,10 @@ def main(argv=None):
     )
     if args.own.do_test:
         training = replace(training, do_eval=True)
-        if not (test := task.path(folder, "test")).is_file():
-            raise FileNotFoundError(f"{test} is missing; put the test split there or leave --do_test out.")
+        if not files_of(test := task.path(folder, "test")):
+            raise FileNotFoundError(
+                f"{test} is missing; put the test split there or leave --do_test out. {missing(test)}"
+            )
     splits = [split for split in task.splits if split != "test" or args.own.do_test]
     return finetune(task, replace(args, training=training), splits)
 

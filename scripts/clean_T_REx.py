@@ -3,7 +3,8 @@
     python scripts/clean_T_REx.py --raw TREx_json_sample.zip --output data/trex-cleaned.jsonl
     python scripts/clean_T_REx.py --raw TREx/ --output data/trex-cleaned.json --format json --workers 16
 
---raw is a folder of JSON files or the archive as downloaded, which is read in place. Files are read as a stream, one
+--raw is a folder of JSON files (.json, .jsonl, also with .gz or .zst), one such file, or the zip archive as downloaded,
+which is read in place; a tar archive (.tgz) is unpacked beside the output first. Files are read as a stream, one
 a process, so memory does not depend on their size. A triple is kept when its subject and its object both begin and
 end with words of its sentence; what is dropped is counted by reason. A file that is broken or empty stops the run, or
 with --skip_broken_files is left out and listed at the end. Relations stay P-ids; their numbers, the most
@@ -17,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -28,10 +30,12 @@ from tqdm import tqdm
 from kadapter.console import Parser, absolute, run
 from kadapter.data.executors import add_worker_flags, as_finished, executor
 from kadapter.data.jsonio import read_lines, write_json
+from kadapter.data.splits import JSON, form_of
 from kadapter.data.trex import clean_file
+from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_files, atomic_writer
 from kadapter.storage.locks import exclusive
-from kadapter.storage.reading import read_object, zip_members
+from kadapter.storage.reading import read_object, tar_files, zip_members
 
 File = tuple[str, int, int]  # name, bytes, what changes with the content
 
@@ -43,23 +47,49 @@ def find_files(raw: Path) -> list[File]:
         FileNotFoundError, ValueError: nothing there, or no JSON file in it.
     """
     if raw.is_dir():
-        paths = [path for path in raw.rglob("*.json") if path.is_file() and _is_data(path.relative_to(raw))]
+        paths = [path for path in raw.rglob("*") if path.is_file() and _is_data(path.relative_to(raw))]
         found = [(str(path.relative_to(raw)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     elif raw.is_file() and zipfile.is_zipfile(raw):
-        members = [
-            info for info in zip_members(raw) if info.filename.endswith(".json") and _is_data(Path(info.filename))
-        ]
+        members = [info for info in zip_members(raw) if not info.is_dir() and _is_data(Path(info.filename))]
         found = [(info.filename, info.file_size, info.CRC) for info in members]
+    elif is_tar(raw):
+        found = [(info.name, info.size, int(info.mtime)) for info, _ in tar_files(raw) if _is_data(Path(info.name))]
+    elif raw.is_file() and _is_data(Path(raw.name)):
+        found = [(raw.name, raw.stat().st_size, raw.stat().st_mtime_ns)]
     else:
-        raise FileNotFoundError(f"{raw} is neither a folder nor a zip archive; give T-REx as downloaded.")
+        raise FileNotFoundError(
+            f"{raw} is neither a folder nor a zip archive, nor a tar archive or a JSON file; give T-REx as downloaded."
+        )
+    if twice := [name for name, count in Counter(name for name, _, _ in found).items() if count > 1]:
+        raise ValueError(f"{raw} holds {twice[0]} twice; unpack it and give the folder.")
     if not found:
         raise ValueError(f"{raw} holds no JSON file; give T-REx as downloaded.")
     return sorted(found)
 
 
 def _is_data(path: Path) -> bool:
-    """Whether it is none of the files that macOS adds to archives and foreign disks."""
-    return "__MACOSX" not in path.parts and not path.name.startswith("._")
+    """Whether it is JSON, compressed or not, and none of the files that macOS adds to archives and foreign disks."""
+    return form_of(path) in JSON and "__MACOSX" not in path.parts and not path.name.startswith("._")
+
+
+def is_tar(raw: Path) -> bool:
+    return raw.is_file() and not _is_data(Path(raw.name)) and tarfile.is_tarfile(raw)
+
+
+def unpack(raw: Path, names: Sequence[str], parts: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """Write the files of a tar archive, which can only be read in its order, to a folder: path -> name in the archive.
+
+    Those whose parts are done are left out.
+    """
+    numbers = {name: i for i, name in enumerate(names)}
+    targets = {name: folder / f"{i:05d}{''.join(Path(name).suffixes[-2:])}" for name, i in numbers.items()}
+    folder.mkdir(exist_ok=True)
+    for info, stream in tar_files(raw):
+        number = numbers.get(info.name)
+        if number is not None and not parts[number].with_suffix(".counts").is_file():
+            with writing(targets[info.name], "an unpacked file"), targets[info.name].open("wb") as file:
+                shutil.copyfileobj(stream, file, 1 << 20)
+    return {path: name for name, path in targets.items()}
 
 
 def clean(
@@ -82,7 +112,7 @@ def _clean(
     folder = output.with_name(f".{output.name}.{key}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     parts = [folder / f"{i:05d}.jsonl" for i in range(len(files))]
-    broken = _clean_files(raw, files, parts, workers, cluster, skip_broken)
+    broken = _clean_raw(raw, files, parts, workers, cluster, skip_broken)
     whole = [part for part in parts if part.with_suffix(".counts").is_file()]
     reports = [
         read_object(part.with_suffix(".counts"), "delete it and clean again.", ["counts", "relations"])
@@ -101,6 +131,27 @@ def _clean(
     shutil.rmtree(folder)
     skipped = {"files skipped as broken": len(broken)} if broken else {}
     return {"files": len(files), **skipped, **dict(sorted(counts.items())), "relations": len(relations)}, broken
+
+
+def _clean_raw(
+    raw: Path, files: Sequence[File], parts: Sequence[Path], workers: int, cluster: str, skip_broken: bool
+) -> list[str]:
+    """As `_clean_files`, of a tar archive too; messages name its files as they are called in it."""
+    if not is_tar(raw):
+        return _clean_files(raw, files, parts, workers, cluster, skip_broken)
+    folder = parts[0].parent / "unpacked"
+    unpacked = unpack(raw, [name for name, _, _ in files], parts, folder)
+    here = [(path.name, size, change) for path, (_, size, change) in zip(unpacked, files, strict=True)]
+
+    def as_in_archive(message: str) -> str:
+        for path, name in unpacked.items():
+            message = message.replace(str(path), f"{raw}/{name}")
+        return message
+
+    try:
+        return [*map(as_in_archive, _clean_files(folder, here, parts, workers, cluster, skip_broken))]
+    except ValueError as error:
+        raise ValueError(as_in_archive(str(error))) from error
 
 
 def _clean_files(
@@ -141,7 +192,7 @@ def write_together(parts: Sequence[Path], output: Path, form: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--raw", type=absolute, required=True, help="folder of JSON files, or the zip archive")
+    parser.add_argument("--raw", type=absolute, required=True, help="folder of JSON files, one file, or an archive")
     parser.add_argument("--output", type=absolute, required=True, help="file to write")
     parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="JSON lines, or one JSON list")
     add_worker_flags(parser)

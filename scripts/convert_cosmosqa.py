@@ -9,39 +9,20 @@ this form already.)
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kadapter.configuration import IGNORE
 from kadapter.console import Parser, absolute, run
-from kadapter.data.jsonio import check_unique, read_lines, write_jsonl
+from kadapter.data.jsonio import check_unique, write_jsonl
 from kadapter.data.spans import is_blank
+from kadapter.data.splits import files_of, missing, split_path
+from kadapter.data.tables import csv_rows
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS, choice_label
 
 SPLITS = ("train", "valid", "test")
-FIELD_LIMIT = 1 << 24  # characters; beyond it a quote was left open, Python's 131,072 might be a real text
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a csv file with the lines that they begin on; fields may hold quotes, commas and newlines.
-
-    Raises:
-        FileNotFoundError, ValueError: missing, not UTF-8 or broken csv.
-    """
-    rows = csv.reader((f"{line}\n" for _, line in read_lines(path)), strict=True)
-    while True:
-        begin = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {begin}: broken csv ({error}); mend the quotes of this row.") from error
-        if row:
-            yield begin, row
 
 
 def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]]:
@@ -53,7 +34,7 @@ def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]
     Raises:
         ValueError: names file, line, value and mend.
     """
-    rows = read_rows(path)
+    rows = csv_rows(path)
     wanted = ("id", *TEXT_KEYS, *["label"] * bool(labelled))
     _, header = next(rows, (1, []))
     missing = [key for key in wanted if key not in header]
@@ -84,16 +65,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--input", type=absolute, required=True, help="folder of the csv files")
     parser.add_argument("--output_dir", type=absolute, required=True)
     args = parser.parse_args(argv)
-    csv.field_size_limit(FIELD_LIMIT)
-    found = [split for split in SPLITS if (args.input / f"{split}.csv").is_file()]
+    sources = {split: split_path(args.input, split, ".csv", ()) for split in SPLITS}
+    found = [split for split, source in sources.items() if files_of(source)]
     if not found:
-        raise FileNotFoundError(f"{args.input} holds no train.csv, valid.csv or test.csv; give CosmosQA's data folder.")
+        raise FileNotFoundError(
+            f"{args.input} holds no train.csv, valid.csv or test.csv; give CosmosQA's data folder. "
+            f"{missing(sources['train'])}"
+        )
     report = []
     with atomic_files() as aside:
         for split in found:
-            questions = list(read_questions(args.input / f"{split}.csv", None if split == "test" else True))
+            questions = list(read_questions(sources[split], None if split == "test" else True))
             if not questions:
-                raise ValueError(f"{args.input / f'{split}.csv'} holds no question; fetch the file again.")
+                raise ValueError(f"{sources[split]} holds no question; fetch the file again.")
             target = args.output_dir / f"{split}.jsonl"
             write_jsonl(aside(target), questions)
             contexts = len({question["context"] for question in questions})

@@ -2,8 +2,11 @@
 
     python scripts/convert_fewrel.py --input train_wiki.json val_wiki.json --output_dir data/fewrel-rc
 
-A file is {relation: [{"tokens": [...], "h": [name, id, [[word numbers], ...]], "t": the same}, ...]}; the first mention
-of each entity is taken. All examples go into cleaned.jsonl; these are chosen and split as by
+A file is {relation: [{"tokens": [...], "h": [name, id, [[word numbers], ...]], "t": the same}, ...]}, or rows as hubs
+have them, in any form that is read (docs/formats.md): {"relation", "tokens", "head": {"text", "type", "indices"},
+"tail"}, also with columns such as head.indices. The first mention of each entity is taken.
+
+All examples go into cleaned.jsonl; these are chosen and split as by
 scripts/create_subdataset-relation-classification.py, with the same flags. FewRel names no documents, so each sentence
 is one: fewrel/<relation>/<number>.
 """
@@ -17,9 +20,12 @@ from typing import Any
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.cleaned import Example
-from kadapter.data.jsonio import read_json, shorten, whole
+from kadapter.data.jsonio import shorten, whole
+from kadapter.data.jsonobject import COLUMNS, KEYED, look
 from kadapter.data.spans import cross, is_blank
+from kadapter.data.splits import form_of
 from kadapter.data.subset import add_subset_flags, convert_corpus
+from kadapter.data.tables import read_rows
 
 
 def first_mention(entity: Any, words: Sequence[str]) -> tuple[str, list[int]]:
@@ -69,25 +75,48 @@ def read_examples(paths: Sequence[Path], counts: Counter[str]) -> Iterator[Examp
     Raises:
         ValueError: names file, relation, record and mend.
     """
-    seen: dict[str, Path] = {}
-    for path in paths:
-        relations = read_json(path)
-        if not isinstance(relations, dict) or not all(isinstance(records, list) for records in relations.values()):
-            raise ValueError(
-                f"{path} is not {{relation: [record, ...]}}; give FewRel's train_wiki.json or val_wiki.json."
-            )
+    source: dict[str, int] = {}  # relation -> which of the paths it is from
+    numbers: Counter[str] = Counter()
+    for i, path in enumerate(paths):
+        for relation, where, record in _records(path):
+            if source.setdefault(relation, i) != i:
+                first = paths[source[relation]]
+                raise ValueError(f"{path}: the relation {relation} is in {first} too; give each once.")
+            numbers[relation] += 1
+            try:
+                reason, example = clean(record)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}; mend it.") from None
+            counts[f"dropped for {reason}" if reason else "kept"] += 1
+            if not reason:
+                yield {"docid": f"fewrel/{relation}/{numbers[relation]}", "relation": relation, **example}
+
+
+def _records(path: Path) -> Iterator[tuple[str, str, Any]]:
+    """(relation, place, record) of FewRel's own files, or of rows with a relation each."""
+    form = "{relation: [record, ...]}, nor rows with a relation each; give FewRel's train_wiki.json or val_wiki.json."
+    kind, relations = look(path) if path.is_file() and form_of(path) == ".json" else ("", {})
+    if kind in (KEYED, COLUMNS) and not {"tokens", "relation"} & relations.keys():
         for relation, records in relations.items():
-            if relation in seen:
-                raise ValueError(f"{path}: the relation {relation} is in {seen[relation]} too; give each once.")
-            seen[relation] = path
+            if not isinstance(records, list):
+                raise ValueError(f"{path} is not {form}")
             for number, record in enumerate(records, start=1):
-                try:
-                    reason, example = clean(record)
-                except ValueError as error:
-                    raise ValueError(f"{path}, relation {relation}, record {number}: {error}; mend it.") from None
-                counts[f"dropped for {reason}" if reason else "kept"] += 1
-                if not reason:
-                    yield {"docid": f"fewrel/{relation}/{number}", "relation": relation, **example}
+                yield relation, f"{path}, relation {relation}, record {number}", record
+        return
+    for _, where, record in read_rows(path):
+        name = record.get("relation")
+        if not isinstance(name, str):
+            raise ValueError(f"{path} is not {form}")
+        mentions = {old: _mention(record, new) for old, new in (("h", "head"), ("t", "tail"))}
+        yield name, where, record | {key: value for key, value in mentions.items() if value}
+
+
+def _mention(record: dict[str, Any], key: str) -> list[Any] | None:
+    """An entity of the hubs' form, {"text", "type", "indices"} or columns such as head.indices, in FewRel's."""
+    entity = record.get(key)
+    if not isinstance(entity, dict):
+        entity = {name.removeprefix(f"{key}."): record[name] for name in record if name.startswith(f"{key}.")}
+    return [entity.get(name) for name in ("text", "type", "indices")] if entity else None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

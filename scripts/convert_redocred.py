@@ -3,9 +3,11 @@
     python scripts/convert_redocred.py --input dev_revised.json --output_dir data/redocred-rc
     python scripts/convert_redocred.py ... --min_examples 20 --max_per_relation 400 --dev_fraction 0.1 --seed 42
 
-Each fact gives one example for every sentence that mentions both entities; span ends are inclusive. All examples go
-into cleaned.jsonl; these are chosen and split as by scripts/create_subdataset-relation-classification.py, here by
-document, so that no sentence of dev.jsonl is seen in training: train.jsonl, dev.jsonl, relations.json, two plots.
+--input is a file, a folder of shards or a pattern, in any form that is read (docs/formats.md); labels may be columns
+({"head": [...], "tail": [...], "relation_id": [...]}), as hubs have them. Each fact gives one example for every
+sentence that mentions both entities; span ends are inclusive. All examples go into cleaned.jsonl; these are chosen and
+split as by scripts/create_subdataset-relation-classification.py, here by document, so that no sentence of dev.jsonl is
+seen in training: train.jsonl, dev.jsonl, relations.json, two plots.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ from tqdm import tqdm
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.cleaned import Example
-from kadapter.data.jsonio import read_records, shorten, whole
+from kadapter.data.jsonio import shorten, whole
 from kadapter.data.spans import Span, cross, is_blank, nested
 from kadapter.data.subset import add_subset_flags, convert_corpus
+from kadapter.data.tables import read_rows
 
 
 class Document:
@@ -30,8 +33,7 @@ class Document:
 
     def __init__(self, place: str, record: dict[str, Any]) -> None:
         self.place = place
-        if record.get("labels") is None:  # as in DocRED's test file
-            record = {**record, "labels": []}
+        record = {**record, "labels": self._labels(record.get("labels"))}
         for key, kind in (("title", str), ("sents", list), ("vertexSet", list), ("labels", list)):
             if not isinstance(record.get(key), kind):
                 raise self._error(f"{key!r} is missing or not a {kind.__name__}; give an annotated document")
@@ -45,6 +47,20 @@ class Document:
 
     def _error(self, detail: str) -> ValueError:
         return ValueError(f"{self.place}: {detail}.")
+
+    def _labels(self, labels: Any) -> Any:
+        """A list of facts; none in DocRED's test file, and columns in the hubs' form."""
+        if labels is None:
+            return []
+        if not isinstance(labels, dict):
+            return labels
+        columns = [labels.get(name) for name in ("relation_id", "head", "tail")]
+        if (
+            not all(isinstance(column, list) for column in columns)
+            or len({len(column) for column in columns if column is not None}) > 1
+        ):
+            raise self._error(f"labels is {shorten(labels)}; give relation_id, head and tail as lists of one length")
+        return [dict(zip(("r", "h", "t"), values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _mentions(self, index: int, entity: Any) -> dict[int, list[Span]]:
         """The spans of an entity by sentence number, in the order of the text."""
@@ -137,14 +153,13 @@ def read_examples(path: Path, counts: Counter[str]) -> Iterator[Example]:
     """The examples of all documents of a file."""
     titles: dict[str, int] = {}
     # disable=None: a bar on a terminal only, so that logs stay readable.
-    for number, record in tqdm(read_records(path), unit=" documents", disable=None):
-        document = Document(f"{path}, record {number}", record)
+    for number, where, record in tqdm(read_rows(path), unit=" documents", disable=None):
+        document = Document(where, record)
         first = titles.setdefault(document.title, number)
         if first != number:
             # Entities are named by title and number, which two documents must not share.
             raise ValueError(
-                f"{path}, record {number}: the title {document.title!r:.60} is used before, by record {first}; "
-                "remove or rename one."
+                f"{where}: the title {document.title!r:.60} is used before, by record {first}; remove or rename one."
             )
         counts["documents"] += 1
         counts["documents without labels"] += not document.facts

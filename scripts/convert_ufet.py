@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
-from kadapter.data.jsonio import check_keys, read_records, shorten, write_json_list
+from kadapter.data.jsonio import check_keys, shorten, write_json_list
 from kadapter.data.spans import is_blank
+from kadapter.data.splits import files_of, missing, split_path
+from kadapter.data.tables import read_rows
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.entity_typing import OPENENTITY_LABELS
 
@@ -29,8 +31,7 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: names file, record, value and mend.
     """
-    for number, record in read_records(path):
-        where = f"{path}, record {number}"
+    for _, where, record in read_rows(path):
         check_keys(record, ("mention_span", *LISTS), where)
         for key in LISTS:
             if not isinstance(record[key], list) or not all(isinstance(word, str) for word in record[key]):
@@ -54,13 +55,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.input.resolve() == args.output_dir.resolve():
         raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, UFET's files stay.")
-    found = [split for split in SPLITS if (args.input / f"{split}.json").is_file()]
+    sources = {split: split_path(args.input, split) for split in SPLITS}
+    found = [split for split, source in sources.items() if files_of(source)]
     if not found:
-        raise FileNotFoundError(f"{args.input} holds no train.json, dev.json or test.json; give UFET's crowd folder.")
+        raise FileNotFoundError(
+            f"{args.input} holds no train.json, dev.json or test.json; give UFET's crowd folder. "
+            f"{missing(sources['train'])}"
+        )
     report = []
     with atomic_files() as aside:
         for split in found:
-            examples = list(read_examples(args.input / f"{split}.json"))
+            examples = list(read_examples(sources[split]))
             target = args.output_dir / f"{split}.json"
             write_json_list(aside(target), examples)
             bare = sum(not example["labels"] for example in examples)

@@ -5,6 +5,9 @@
     python scripts/create_dependency_dataset.py --input books.txt [more.txt ...] --parser spacy|stanza \
         --output data/find_head/train.json --dev_output data/find_head/dev.json [--dev_fraction 0.1]
 
+Treebanks are CoNLL-U, CoNLL-X, CoNLL-2009, CoreNLP's seven columns, or CoNLL-U Plus such as .cupt, also with .gz or
+.zst; the number of columns, or the names in # global.columns, tell which.
+
 Raw text is one sentence or paragraph a line. It is parsed into data/find_head/train.conllu first; killed and started
 again, parsing goes on with the batch that is due, and what is parsed already is not parsed again. The parsers' models
 come by python -m spacy download en_core_web_sm or python -c "import stanza; stanza.download('en')": nothing is
@@ -67,7 +70,8 @@ class Conversion:
         if not self.kept:
             raise ValueError(
                 f"no sentence could be used, so nothing is written ({self.summary()}); "
-                "raw text needs --parser, a small file a larger --dev_fraction."
+                "treebanks have 10 columns parted by tabs (CoreNLP's 7, CoNLL-2009 at least 14), raw text needs "
+                "--parser, a small file a larger --dev_fraction."
             )
 
     def _is_too_long(self, path: Path, sentence: Sentence) -> bool:
@@ -96,7 +100,7 @@ class Conversion:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--input", type=absolute, nargs="+", required=True, help="CoNLL-U files, or text with --parser")
+    parser.add_argument("--input", type=absolute, nargs="+", required=True, help="treebanks, or text with --parser")
     parser.add_argument("--output", type=absolute, required=True, help="file to write")
     parser.add_argument(
         "--format", choices=("json", "jsonl"), default="json", help="one JSON list, or one record a line"

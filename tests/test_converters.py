@@ -1,5 +1,6 @@
 """CoNLL-U: the reader, and scripts/create_dependency_dataset.py that makes find_head of it."""
 
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,69 @@ def test_a_treebank_that_is_empty_or_not_utf8_is_refused(tmp_path: Path) -> None
         list(read_conllu(write(tmp_path / "void.conllu", "\n\n")))
     with pytest.raises(ValueError, match="line 1: the byte at offset 2 is not UTF-8"):
         list(read_conllu(write(tmp_path / "latin.conllu", b"# \xe9\n"), on_error=lambda error: None))
+
+
+# --- other dialects of CoNLL ---
+
+TREE = [(1, "Dogs", 2), (2, "bark", 0), (3, "loudly", 2)]
+DIALECTS = {
+    "conllu": [f"{n}\t{form}\t_\tX\t_\t_\t{head}\tdep\t_\t_" for n, form, head in TREE],
+    "conllx": [f"{n}\t{form}\t_\tNN\tNN\t_\t{head}\tdep\t{3 - n}\tother" for n, form, head in TREE],
+    "corenlp": [f"{n}\t{form}\tlemma\tNN\tO\t{head}\tdep" for n, form, head in TREE],
+    "conll2009": [
+        f"{n}\t{form}\tl\tl\tNN\tNN\t_\t_\t{head}\t{3 - n}\tdep\tdep\t_\t_" + "\tA0" * (n - 1) for n, form, head in TREE
+    ],
+    "cupt": [
+        "# global.columns = ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC PARSEME:MWE",
+        *(f"{n}\t{form}\t_\tX\t_\t_\t{head}\tdep\t_\t_\t{n}:VID" for n, form, head in TREE),
+    ],
+    "conllup": ["#global.columns=HEAD ID FORM", *(f"{head}\t{n}\t{form}" for n, form, head in TREE)],
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_gives_the_same_tree(tmp_path: Path, dialect: str) -> None:
+    text = "\n".join(DIALECTS[dialect]) + "\n\n" + "\n".join(DIALECTS[dialect][-3:]) + "\n"
+    sentences = [to_find_head(sentence) for sentence in read_conllu(write(tmp_path / f"a.{dialect}", text))]
+    assert len(sentences) == 2
+    expected = convert_one(tmp_path, "\n".join(DIALECTS["conllu"]))
+    assert sentences == [expected] * 2
+    write(tmp_path / f"a.{dialect}.gz", gzip.compress(text.encode()))
+    assert len(list(read_conllu(tmp_path / f"a.{dialect}.gz"))) == 2
+
+
+def test_named_columns_keep_spacing_ranges_and_empty_nodes(tmp_path: Path) -> None:
+    rows = ["1-2 SpaceAfter=No don't _", "1 _ do 0", "2 _ n't 1", "2.1 _ x _", "3 _ . 1"]
+    text = "\n".join(["# global.columns = ID MISC FORM HEAD", *(row.replace(" ", "\t") for row in rows)])
+    record = convert_one(tmp_path, text)
+    assert record["sent"] == "don't."
+    assert slices(record) == ["do", "n't", "."]
+
+
+@pytest.mark.parametrize("dialect", ["corenlp", "conll2009", "cupt"])
+def test_a_row_of_another_width_is_refused_even_if_conllu_would_take_it(tmp_path: Path, dialect: str) -> None:
+    rows = DIALECTS[dialect]
+    for bad in (
+        rows[-1] + "\tx" if dialect != "conll2009" else "3\tx",
+        row(3, "c", 2).strip(),
+        rows[-1].rsplit("\t", 4)[0],
+    ):
+        text = "\n".join([*rows[:-1], bad, "", *rows[-3:]])
+        errors: list[SentenceError] = []
+        sentences = list(read_conllu(write(tmp_path / "a", text), errors.append))
+        assert [error.reason for error in errors] == ["broken line"]
+        assert len(sentences) == 1
+
+
+def test_columns_without_heads_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.conllup", "# global.columns = ID FORM UPOS\n1\ta\tX\n")
+    with pytest.raises(
+        ValueError, match=r"a\.conllup, line 1: the columns ID FORM UPOS lack HEAD; give a treebank with"
+    ):
+        list(read_conllu(path))
+    path = write(tmp_path / "ner.conll", "EU\tNNP\tB-NP\tB-ORG\n")
+    with pytest.raises(ValueError, match="no sentence could be used, .*broken line 1.*10 columns parted by tabs"):
+        dependency_script.main(["--input", str(path), "--output", str(tmp_path / "out.json")])
 
 
 # --- scripts/create_dependency_dataset.py ---

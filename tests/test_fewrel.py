@@ -2,6 +2,8 @@
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import load_script
 
@@ -115,3 +117,46 @@ def test_a_choice_that_leaves_nothing_leaves_all_files_as_they_were(tmp_path):
     with pytest.raises(ValueError, match=r"cleaned\.jsonl: no relation has 50 examples; lower --min_examples"):
         convert(tmp_path, {"P1": relations["P1"][1:]}, "--min_examples", 50)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def hub(relation, number):
+    """FewRel as hubs have it."""
+    own = record(number=number)
+    entities = {
+        new: dict(zip(("text", "type", "indices"), own[old], strict=True))
+        for old, new in (("h", "head"), ("t", "tail"))
+    }
+    return {"relation": relation, "tokens": WORDS, **entities, "names": ["a", "b"]}
+
+
+def test_rows_of_hubs_give_what_fewrels_own_files_give(tmp_path):
+    relations = {name: [record(number=i) for i in range(20)] for name in ("P1", "P2")}
+    expected = convert(tmp_path, relations)
+    rows = [hub(name, i) for name in relations for i in range(20)]
+    flat = [
+        {key: value for key, value in row.items() if not isinstance(value, dict)}
+        | {f"{role}.{key}": value for role in ("head", "tail") for key, value in row[role].items()}
+        for row in rows
+    ]
+    own = [{"relation": name, **one} for name, records in relations.items() for one in records]
+    forms = {
+        "a.json": rows,
+        "flat.json": flat,
+        "own.json": own,
+        "columns.json": {k: [r[k] for r in rows] for k in rows[0]},
+    }
+    for name, value in forms.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    (tmp_path / "shards").mkdir()
+    for i, part in enumerate((rows[:30], rows[30:])):
+        pq.write_table(pa.Table.from_pylist(part), tmp_path / "shards" / f"train_wiki-0000{i}-of-00002.parquet")
+    for source in (*(tmp_path / name for name in forms), tmp_path / "shards"):
+        FEWREL.main(["--input", str(source), "--output_dir", str(tmp_path / "other")])
+        for name, examples in expected.items():
+            written = (tmp_path / "other" / f"{name}.jsonl").read_text().splitlines()
+            assert [json.loads(line) for line in written] == examples
+    (tmp_path / "a.json").write_text(json.dumps([rows[0], {**rows[1], "head": {"text": "a", "type": "Q1"}}]))
+    with pytest.raises(
+        ValueError, match=r"a\.json, record 2: \[\"a\", \"Q1\", null\] is not .* within 8 words; mend it"
+    ):
+        FEWREL.main(["--input", str(tmp_path / "a.json"), "--output_dir", str(tmp_path / "other")])

@@ -3,7 +3,10 @@
 import json
 import shutil
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import load_script
@@ -16,6 +19,7 @@ from kadapter import KAdapterModel, TaskModel
 from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.data.encoding import encode_texts
+from kadapter.data.jsonio import write_jsonl
 from kadapter.tasks.glue import GLUE as ALL
 from kadapter.tasks.glue import RTE, SST2, CoLA, encode_glue, glue_scores, glue_task, read_glue
 
@@ -265,6 +269,94 @@ def test_labels_and_token_types_reach_the_batch(bert_tokenizer):
     assert batch["token_type_ids"].tolist() == [[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]]
     assert batch["labels"].tolist() == [1.5, IGNORE]
     assert batch["positions"].tolist() == [[0], [0]]
+
+
+# -- as hubs have it ----------------------------------------------------------------------------------------------
+
+# The names of the hubs' columns and the order of their label numbers, by task.
+HUB = {
+    "CoLA": (("sentence",), ("unacceptable", "acceptable"), ("0", "1")),
+    "SST-2": (("sentence",), ("negative", "positive"), ("0", "1")),
+    "MRPC": (("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("0", "1")),
+    "QQP": (("question1", "question2"), ("not_duplicate", "duplicate"), ("0", "1")),
+    "MNLI": (("premise", "hypothesis"), MNLI_ORDER := ("entailment", "neutral", "contradiction"), MNLI_ORDER),
+    "QNLI": (("question", "sentence"), TWO := ("entailment", "not_entailment"), TWO),
+    "RTE": (("sentence1", "sentence2"), TWO, TWO),
+    "WNLI": (("sentence1", "sentence2"), ("not_entailment", "entailment"), ("0", "1")),
+}
+
+
+def hub_rows(task, count=6, labelled=True):
+    texts, names, _ = HUB[task]
+    return [
+        {**{name: f"the {name} cat {i}" for name in texts}, "label": i % len(names) if labelled else -1, "idx": 10 + i}
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("task", HUB)
+def test_numbers_and_names_of_the_hubs_are_the_downloads_labels(tmp_path, task):
+    texts, names, expected = HUB[task]
+    rows, known = hub_rows(task), glue_task(task)
+    features = datasets.Features(
+        {**{name: datasets.Value("string") for name in texts}, "label": datasets.ClassLabel(names=list(names))}
+        | {"idx": datasets.Value("int32")}
+    )
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    datasets.Dataset.from_list(rows, features).to_parquet(str(tmp_path / "named.parquet"))
+    datasets.Dataset.from_list(rows).to_csv(str(tmp_path / "train.csv"))
+    write_jsonl(tmp_path / "names.json", [{**row, "label": names[row["label"]]} for row in rows])
+    for name in ("train.jsonl", "named.parquet", "train.csv", "names.json"):
+        found = list(read_glue(tmp_path / name, known))
+        assert [example["label"] for example in found] == [expected[i % len(names)] for i in range(6)]
+        assert [example["texts"] for example in found] == [[row[key] for key in texts] for row in rows]
+        assert [example["index"] for example in found] == [10, 11, 12, 13, 14, 15]
+    write_jsonl(tmp_path / "test.jsonl", hub_rows(task, labelled=False))
+    assert {example["label"] for example in read_glue(tmp_path / "test.jsonl", known, labelled=False)} == {""}
+    with pytest.raises(ValueError, match=r"test\.jsonl, record 1: the label -1 is not "):
+        next(read_glue(tmp_path / "test.jsonl", known))
+    for wrong in (3, "yes", True, 0.5, None, [1]):
+        write_jsonl(tmp_path / "wrong.jsonl", [{**rows[0], "label": wrong}])
+        with pytest.raises(ValueError, match=r"wrong\.jsonl, record 1: the label .* is not .*, or its number; mend it"):
+            next(read_glue(tmp_path / "wrong.jsonl", known))
+
+
+def test_stsb_of_the_hubs_has_numbers_and_minus_one_for_none(tmp_path):
+    pair = {"sentence1": "a", "sentence2": "b"}
+    write_jsonl(tmp_path / "a.jsonl", [{**pair, "label": label, "idx": i} for i, label in enumerate((2.5, 5, 0.0))])
+    found = list(read_glue(tmp_path / "a.jsonl", glue_task("STS-B")))
+    assert [float(example["label"]) for example in found] == [2.5, 5.0, 0.0]
+    write_jsonl(tmp_path / "a.jsonl", [{**pair, "label": -1.0}])
+    assert next(read_glue(tmp_path / "a.jsonl", glue_task("STS-B"), labelled=False))["label"] == ""
+    for wrong in (5.1, -2.0, "x", True):
+        write_jsonl(tmp_path / "a.jsonl", [{**pair, "label": wrong}])
+        with pytest.raises(ValueError, match="record 1: the label .* is not a number from 0 to 5"):
+            next(read_glue(tmp_path / "a.jsonl", glue_task("STS-B")))
+
+
+def test_columns_of_another_task_are_refused(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", hub_rows("MNLI"))
+    with pytest.raises(ValueError, match=r"record 1: the columns \['sentence1', 'sentence2'\] of RTE are not among"):
+        next(read_glue(tmp_path / "a.jsonl", glue_task("RTE")))
+    write_jsonl(tmp_path / "a.jsonl", [{**hub_rows("RTE")[0], "sentence2": None}])
+    with pytest.raises(ValueError, match="record 1: .* and null should be texts; mend them"):
+        next(read_glue(tmp_path / "a.jsonl", glue_task("RTE")))
+
+
+def test_the_recipe_trains_and_predicts_on_the_hubs_shards(classify, tmp_path):
+    folder = tmp_path / "mnli"
+    folder.mkdir()
+    for split in ("train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched"):
+        records = hub_rows("MNLI", 12, not split.startswith("test"))
+        for i, part in enumerate((records[:7], records[7:])):
+            pq.write_table(pa.Table.from_pylist(part), folder / f"{split}-0000{i}-of-00002.parquet")
+    report, output = classify("MNLI", "--do_predict", data=folder)
+    assert {"dev", "dev_mismatched"} <= set(report)
+    for name in glue_task("MNLI").for_folder("").server_files().values():
+        assert [int(index) for index, _ in rows(output / name)[1:]] == [*range(10, 22)]
+    (folder / "test_matched-00001-of-00002.parquet").unlink()
+    with pytest.raises(ValueError, match="holds 1 shards of 2: test_matched-00000-of-00002.parquet"):
+        classify("MNLI", "--do_predict", "--comment", "again", data=folder)
 
 
 # -- scores -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import load_script
 
@@ -176,3 +178,24 @@ def test_documents_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
         (ValueError, OSError), match="3 examples split by document leave (train|dev) empty; give more of them"
     ):
         convert_documents(tmp_path, [document("A"), document("B", labels=[])])
+
+
+def test_labels_as_columns_and_rows_of_parquet_give_the_same(tmp_path: Path) -> None:
+    documents = [document(title) for title in "ABCDEFGHIJ"]
+    expected = convert_documents(tmp_path, documents)
+    names = {"head": "h", "tail": "t", "relation_id": "r"}
+    columns = [
+        one | {"labels": {new: [fact[old] for fact in one["labels"]] for new, old in names.items()}}
+        for one in documents
+    ]
+    assert convert_documents(tmp_path, columns) == expected
+    pq.write_table(pa.Table.from_pylist(columns), tmp_path / "train.parquet")
+    redocred_script.main(["--input", str(tmp_path / "train.parquet"), "--output_dir", str(tmp_path / "parquet")])
+    assert lines(tmp_path / "parquet" / "cleaned.jsonl") == expected["cleaned"]
+    for labels in ({"head": [0], "tail": [1]}, {"head": [0], "tail": [1], "relation_id": []}, {"relation_id": "P1"}):
+        with pytest.raises(
+            ValueError, match=r"record 1: labels is .*; give relation_id, head and tail as lists of one"
+        ):
+            convert_documents(tmp_path, [document("A", labels=labels)])
+    with pytest.raises(ValueError, match=r"record 1: the label .* does not fit"):
+        convert_documents(tmp_path, [document("A", labels={"head": [0], "tail": [9], "relation_id": ["P1"]})])

@@ -1,6 +1,7 @@
 """The feature store: what makes a new one, and what finds the old one again."""
 
 import dataclasses
+import gzip
 import importlib.util
 import json
 import shutil
@@ -13,8 +14,8 @@ from transformers import AutoTokenizer
 from kadapter.data import features
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features, store_name
-from kadapter.data.jsonio import write_json
-from kadapter.tasks.relations import RelationClassification, TrexRelations
+from kadapter.data.jsonio import read_records, write_json
+from kadapter.tasks.relations import SpanRelations, TrexRelations
 from kadapter.tasks.semeval import Semeval
 from kadapter.training.task import Task
 
@@ -58,6 +59,38 @@ def test_another_version_of_a_library_or_another_schema_makes_another_store(fold
     assert len({*names, name(task, folder, own_tokenizer)}) == 5
 
 
+def test_every_shard_and_its_compression_names_the_store(folder, own_tokenizer):
+    task = TrexRelations.for_folder(folder)
+    records = [record for _, record in read_records(task.path(folder, "train"))]
+    task.path(folder, "train").unlink()
+
+    def store(parts, ending):
+        for path in folder.glob("train*"):
+            path.unlink()
+        for i, part in enumerate(parts):
+            text = "".join(json.dumps(record) + "\n" for record in part).encode()
+            text = gzip.compress(text) if ".gz" in ending else text
+            (folder / f"train-{i}-of-{len(parts)}{ending}").write_bytes(text)
+        return name(task, folder, own_tokenizer)
+
+    first, rest = records[:5], records[5:]
+    names = {
+        store([records], ".jsonl"),
+        store([records], ".jsonl.gz"),
+        store([first, rest], ".jsonl"),
+        store([first, rest], ".json"),  # the form too
+        store([first, rest[:-1]], ".jsonl"),
+        store([rest, first], ".jsonl"),
+    }
+    assert len(names) == 6
+    assert store([first, rest], ".jsonl") in names
+    store([first, rest], ".jsonl.gz")
+    assert len(load_features(task, folder, "train", Encoding(own_tokenizer, 64))) == len(records)
+    (folder / "train-1-of-2.jsonl.gz").unlink()
+    with pytest.raises(ValueError, match="holds 1 shards of 2"):
+        load_features(task, folder, "train", Encoding(own_tokenizer, 64))
+
+
 def test_two_splits_of_one_content_have_stores_of_their_own(folder, own_tokenizer):
     """A task may read both from one file, as SemEval's dev part, which is held out of train."""
     shutil.copy(folder / "train.json", folder / "dev.json")
@@ -81,7 +114,7 @@ def test_another_tokenizer_makes_another_store_and_a_padded_call_of_the_same_one
 
 
 def test_a_reader_of_the_same_name_elsewhere_makes_another_store(folder, own_tokenizer, tmp_path):
-    class TrexRelations2(RelationClassification):  # the same code under another qualified name
+    class TrexRelations2(SpanRelations):  # the same code under another qualified name
         read = TrexRelations.read
         score = TrexRelations.score
 

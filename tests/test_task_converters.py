@@ -111,9 +111,9 @@ def test_patches_relabel_leave_out_and_give_the_labels(tacred, tmp_path, capsys)
 
 
 def test_broken_tacred_is_refused(tacred, tmp_path):
-    write(tmp_path / "in" / "train.json", [{**tacred["train"][0], "relation": "per:identity"}])
+    write(tmp_path / "in" / "train.json", [{**tacred["train"][0], "relation": "per:sister"}])
     with pytest.raises(
-        (ValueError, OSError), match=r"train\.json, record 1: relation 'per:identity' is not among the 42 labels"
+        (ValueError, OSError), match=r"train\.json, record 1: relation 'per:sister' is not among the 46 labels"
     ):
         convert(TACRED, tmp_path)
     write(tmp_path / "in" / "train.json", [{key: value for key, value in tacred["train"][0].items() if key != "id"}])
@@ -123,6 +123,69 @@ def test_broken_tacred_is_refused(tacred, tmp_path):
     with pytest.raises((ValueError, OSError), match=r"train_id2label\.json is not {id: relation}"):
         convert(TACRED, tmp_path, "--patch", tmp_path / "patch")
     assert not (tmp_path / "out" / "train.json").exists()
+
+
+def test_tacrevs_patches_relabel_some_and_leave_the_rest(tacred, tmp_path, capsys):
+    for split in ("dev", "test"):
+        patch = [{"id": f"{split}{i}", "relation": "no_relation" if i else "org:parents"} for i in range(3)]
+        write(tmp_path / "patch" / f"{split}_patch.json", [*patch, {"id": "gone", "relation": "per:age"}])
+    convert(TACRED, tmp_path, "--patch", tmp_path / "patch")
+    shown = capsys.readouterr().out
+    assert "1 ids of the patch are not in" in shown
+    for split, rows in tacred.items():
+        written = json.loads((tmp_path / "out" / f"{split}.json").read_text())
+        given = ["org:parents", "no_relation", "no_relation"] if split != "train" else []
+        assert [row["relation"] for row in written] == given + [row["relation"] for row in rows[len(given) :]]
+    assert not (tmp_path / "out" / "labels.json").exists()  # TACRED's own labels
+    write(tmp_path / "patch" / "dev_patch.json", [{"id": "a"}])
+    with pytest.raises(ValueError, match=r"dev_patch\.json, record 1: .* is no id, given once, with a relation"):
+        convert(TACRED, tmp_path, "--patch", tmp_path / "patch")
+
+
+def test_files_that_are_patched_already_are_taken(tacred, tmp_path, capsys):
+    for split, rows in tacred.items():
+        write(
+            tmp_path / "in" / f"{split}.json",
+            [{**rows[0], "relation": "per:identity"}, {**rows[1], "relation": "per:age"}],
+        )
+    convert(TACRED, tmp_path)
+    labels = read_labels(tmp_path / "out" / "labels.json")
+    assert len(labels) == 40
+    assert labels[0] == "no_relation"
+    assert "org:city_of_branch" in labels
+    assert "org:parents" not in labels
+    assert [e["relation"] for e in read_relations(tmp_path / "out" / "dev.json", labels)] == ["per:identity", "per:age"]
+    assert "dev.json: 2 examples, officially 19,584 examples" in capsys.readouterr().out
+    write(tmp_path / "in" / "test.json", [{**tacred["test"][0], "relation": "org:parents"}])
+    with pytest.raises(
+        ValueError, match=r"holds relations of Re-TACRED \(per:identity\) and of TACRED alone \(org:par"
+    ):
+        convert(TACRED, tmp_path)
+
+
+def test_a_patch_on_files_that_are_patched_already_changes_nothing(tacred, tmp_path):
+    for split, rows in tacred.items():
+        write(tmp_path / "patch" / f"{split}_id2label.json", {row["id"]: "per:identity" for row in rows[1:]})
+    convert(TACRED, tmp_path, "--patch", tmp_path / "patch")
+    once = files_in(tmp_path / "out")
+    (tmp_path / "in").rename(tmp_path / "before")
+    (tmp_path / "out").rename(tmp_path / "in")
+    (tmp_path / "in" / "labels.json").unlink()
+    convert(TACRED, tmp_path, "--patch", tmp_path / "patch")
+    assert files_in(tmp_path / "out") == once
+
+
+def test_tacreds_splits_are_taken_in_other_forms_and_under_tacrevs_names(tacred, tmp_path):
+    convert(TACRED, tmp_path)
+    expected = files_in(tmp_path / "out")
+    (tmp_path / "in" / "dev.json").rename(tmp_path / "in" / "dev_rev.json")
+    (tmp_path / "in" / "test.json").unlink()
+    write(tmp_path / "in" / "test.jsonl", "".join(json.dumps(row) + "\n" for row in tacred["test"]))
+    convert(TACRED, tmp_path)
+    assert files_in(tmp_path / "out") == expected
+    write(tmp_path / "in" / "test.json", tacred["test"])
+    with pytest.raises(ValueError, match=r"holds the test split more than once: test\.json and test\.jsonl"):
+        convert(TACRED, tmp_path)
 
 
 @pytest.mark.parametrize("script", [TACRED, UFET])

@@ -1,5 +1,7 @@
 """Raw T-REx to trex-rc: cleaning and the choice of relations, with archives, kills and bad input."""
 
+import gzip
+import io
 import json
 import os
 import re
@@ -8,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from collections import Counter
@@ -16,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, load_script
 
+from kadapter.data.jsonio import write_jsonl
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import SubsetOptions, make_subset
 from kadapter.data.trex import clean_document, clean_file
@@ -240,6 +244,57 @@ def test_archive_folder_and_number_of_workers_give_the_same_bytes(cleaned, world
     )
     assert json.loads((tmp_path / "cleaned.json").read_text()) == lines(cleaned)
     assert not list(tmp_path.glob(".*"))
+
+
+def as_tar(path, names_and_bytes, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in names_and_bytes:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def test_one_file_lines_compressed_files_and_tar_archives_give_the_same_bytes(cleaned, world, tmp_path):
+    files = sorted((world / "trex-raw").iterdir())
+    documents = [document for path in files for document in json.loads(path.read_text())]
+    (tmp_path / "one.json").write_text(json.dumps(documents))
+    write_jsonl(tmp_path / "one.jsonl", documents)
+    (tmp_path / "one.json.gz").write_bytes(gzip.compress((tmp_path / "one.json").read_bytes()))
+    members = [(f"trex/{path.name}", path.read_bytes()) for path in files]
+    as_tar(tmp_path / "trex.tgz", [("trex/README.txt", b"x"), *reversed(members), ("trex/._a.json", b"x")])
+    as_tar(tmp_path / "trex.tar", [(f"{name}.gz", gzip.compress(content)) for name, content in members], "w")
+    (tmp_path / "packed").mkdir()
+    for name, content in members:
+        (tmp_path / "packed" / f"{Path(name).name}.gz").write_bytes(gzip.compress(content))
+    for name in ("one.json", "one.jsonl", "one.json.gz", "trex.tgz", "trex.tar", "packed"):
+        output = tmp_path / "out" / "cleaned.jsonl"
+        CLEAN.main(["--raw", str(tmp_path / name), "--output", str(output), "--workers", "1"])
+        assert output.read_bytes() == cleaned.read_bytes()
+        assert not list(output.parent.glob(".*"))
+    assert [size for _, size, _ in CLEAN.find_files(tmp_path / "trex.tgz")] == [len(content) for _, content in members]
+
+
+def test_faults_in_a_tar_archive_are_named_as_in_the_archive(tmp_path, capsys):
+    good = json.dumps([document()]).encode()
+    as_tar(tmp_path / "raw.tgz", [("in/a.json", good), ("in/b.json", good[:-9])])
+    command = ["--output", str(tmp_path / "out.jsonl"), "--workers", "1", "--raw"]
+    with pytest.raises(ValueError, match=r"raw\.tgz/in/b\.json, line 1.* With --skip_broken_files"):
+        CLEAN.main([*command, str(tmp_path / "raw.tgz")])
+    CLEAN.main([*command, str(tmp_path / "raw.tgz"), "--skip_broken_files"])
+    assert f"skipped: {tmp_path / 'raw.tgz'}/in/b.json, line 1" in capsys.readouterr().out
+    assert len(lines(tmp_path / "out.jsonl")) == 1
+    (tmp_path / "cut.tgz").write_bytes((tmp_path / "raw.tgz").read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"cut\.tgz is no whole tar archive .*; fetch it again"):
+        CLEAN.main([*command, str(tmp_path / "cut.tgz")])
+    as_tar(tmp_path / "twice.tar", [("a.json", good), ("a.json", good)], "w")
+    with pytest.raises(ValueError, match=r"twice\.tar holds a\.json twice; unpack it"):
+        CLEAN.main([*command, str(tmp_path / "twice.tar")])
+    as_tar(tmp_path / "none.tar", [("../a.txt", good)], "w")
+    with pytest.raises(ValueError, match=r"none\.tar holds no JSON file"):
+        CLEAN.main([*command, str(tmp_path / "none.tar")])
+    as_tar(tmp_path / "out.tar", [("../../evil.json", good)], "w")
+    CLEAN.main([*command, str(tmp_path / "out.tar")])
+    assert not list(tmp_path.parent.glob("**/evil.json"))
 
 
 def test_a_killed_cleaning_goes_on_with_the_files_that_are_left(world, tmp_path):

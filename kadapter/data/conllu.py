@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.data.alignment import find_seen, find_words
+from kadapter.data.conll import as_conllu
 from kadapter.data.conllu_lines import COLUMNS, sentence_blocks
 from kadapter.data.jsonio import read_lines
 from kadapter.data.spans import Span
@@ -278,13 +279,13 @@ def word_on_cycle(heads: Sequence[int]) -> int | None:
 
 
 def read_conllu(path: str | Path, on_error: Callable[[SentenceError], None] | None = None) -> Iterator[Sentence]:
-    """Stream the sentences of a CoNLL-U file.
+    """Stream the sentences of a CoNLL-U file, or of another dialect (`kadapter.data.conll`).
 
     A sentence that cannot be used raises SentenceError; with `on_error` that function gets the error
     instead and reading goes on with the next sentence. A missing, empty or non-UTF-8 file always raises.
     """
     found = False
-    for lines in sentence_blocks(read_lines(path)):
+    for lines in sentence_blocks(as_conllu(path, read_lines(path))):
         found = True
         try:
             sentence = _Block(path, lines).sentence()

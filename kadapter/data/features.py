@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.executors import executor, in_order
 from kadapter.data.spans import Signs
+from kadapter.data.splits import files_of, form_of, missing
 from kadapter.storage.files import scratch_folder
 from kadapter.storage.locks import in_turn
 from kadapter.storage.manifest import find_fault, write_manifest
@@ -56,7 +57,7 @@ class Source(Protocol):
     def schema(self) -> datasets.Features: ...
 
     def path(self, folder: str | Path, split: str) -> Path:
-        """The split's file, whether it is there or not."""
+        """The split's file, folder or pattern of shards (`kadapter.data.splits`), whether it is there or not."""
         ...
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
@@ -105,8 +106,8 @@ def load_features(
         FileNotFoundError, ValueError: from the reader, naming file and record; or nothing is left to use.
     """
     path = source.path(folder, split)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir.")
+    if not files_of(path):
+        raise FileNotFoundError(f"{path} is missing; put the data there or give another --data_dir. {missing(path)}")
     place = Path(cache_dir or default_cache()) / store_name(source, path, split, encoding)
     found = None if overwrite else _open(place, tell=False)
     if found is None:
@@ -151,7 +152,8 @@ def store_name(source: Source, path: Path, split: str, encoding: Encoding) -> st
         "options": source.key(path, split),
         "schema": str(source.schema),
         "split": split,
-        "file": file_digest(path),
+        "file": data_digest(path),
+        "form": [form_of(file) for file in files_of(path)],
         "tokenizer": tokenizer_digest(encoding.tokenizer),
         "max_seq_length": encoding.max_seq_length,
         "causal": encoding.causal,
@@ -318,6 +320,12 @@ def sequences(feature: Feature) -> list[list[int]]:
 def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:
     """Stands for an example that cannot be used; labels and positions only give the columns their types."""
     return {"input_ids": [0], "positions": positions, "labels": labels, "dropped": reason}
+
+
+def data_digest(path: Path) -> str:
+    """Of the files of a split: that of a single one, else of all in their order; of their bytes as they are packed."""
+    digests = [file_digest(file) for file in files_of(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

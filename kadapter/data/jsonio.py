@@ -4,20 +4,20 @@ Every reader and script goes through this module, so that a bad file is always r
 same kind of message: one sentence with the file, the record and the mend.
 """
 
-import codecs
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kadapter.data.jsonobject import COLUMNS, KEYED, PRETTY, WRAPPED, WRAPPERS, look, rows_of
+from kadapter.data.jsontext import JsonText, PassedError
 from kadapter.storage.files import atomic_writer
 from kadapter.storage.reading import (
+    MEND,
     SURROGATE,
     broken,
     check_surrogates,
     disguise,
-    not_utf8,
     opened,
     read_json,  # noqa: F401  # for readers, who import all of it from here
     read_lines,
@@ -25,62 +25,32 @@ from kadapter.storage.reading import (
     unreadable,
 )
 
-_BLANK = re.compile(r"[ \t\n\r]*")
-# What matters to find the end of a value: whole strings, the quote of one that does not end, brackets and commas.
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{},]', re.DOTALL)
-_DECODER = json.JSONDecoder()
 to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps makes an encoder for every call
 _BLOCK = 1 << 20  # bytes read at a time
-_LONGEST = 64 << 20  # characters of one element of a list, beyond which it counts as broken
-
-
-def split_path(data_dir: str | Path, split: str) -> Path:
-    """The split's JSON lines where they are there, else its JSON list (whether that is there or not)."""
-    if "." in split:
-        return Path(data_dir) / split
-    lines = Path(data_dir) / f"{split}.jsonl"
-    return lines if lines.is_file() else lines.with_suffix(".json")
-
-
-def _blocks(path: str | Path) -> Iterator[str]:
-    """The text of a UTF-8 file, a block at a time."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    with opened(path) as stream:
-        line, raw = 1, b"-"
-        while raw:
-            offset = stream.tell() - len(decoder.getstate()[0])
-            raw = stream.read(_BLOCK)
-            try:
-                text = decoder.decode(raw, final=not raw)
-            except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
-                raise not_utf8(path, line, offset + error.start) from error
-            line += text.count("\n")
-            yield text
 
 
 OnError = Callable[[ValueError], None]
 
 
-class _PassedError(ValueError):
-    """A value that cannot be used, but behind which reading can go on."""
-
-
 def read_records(path: str | Path, on_error: OnError | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (number, record) from one JSON list or from JSON lines, told apart by the first character.
 
-    Both are streamed. A list is numbered by element from 1; lines are numbered by line, blank ones skipped, so
+    Both are streamed, and so is a list that one object wraps ({"version": ..., "data": [...]}); an object of columns
+    ({name: [value, ...]}) is held in memory, up to a size.
+
+    A list is numbered by element from 1; lines are numbered by line, blank ones skipped, so
     that the number in a message is the one an editor shows. Raises FileNotFoundError or ValueError as soon as a
     fault is met; with `on_error` that is called with the fault, and the record left out, wherever it is clear where
     the next one begins.
     """
     if _first_byte(path) == b"{":
-        yield from _line_records(path, on_error)
+        yield from _object_records(path, on_error)
         return
-    text = _Text(path)
+    text = JsonText(path)
     first = text.peek()
     if first == "[":
         yield from _list_records(text, on_error)
+        _expect_end(text)
     elif first and (instead := disguise(path)):
         raise ValueError(f"{path} is {instead}.")
     elif first:
@@ -101,80 +71,60 @@ def _first_byte(path: str | Path) -> bytes:
     return b""
 
 
-class _Text:
-    """A JSON text that is read as far as it is decoded."""
-
-    def __init__(self, path: str | Path):
-        self.path, self.blocks = path, _blocks(path)
-        self.text, self.at = "", 0
-        self.line, self.column = 1, 1  # of text[0]
-
-    def peek(self) -> str:
-        """The next character that is not blank, "" at the end."""
-        while True:
-            self.at = _BLANK.match(self.text, self.at).end()  # type: ignore[union-attr]
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if not self._more():
-                return ""
-
-    def expect(self, character: str) -> None:
-        if self.peek() != character:
-            raise self._broken(f"Expecting {character!r}", self.at)
-        self.at += 1
-
-    def value(self, what: str) -> Any:
-        """The next value, which messages call `what`."""
-        self.peek()
-        while True:
-            try:
-                value, end = _DECODER.raw_decode(self.text, self.at)
-            except json.JSONDecodeError as error:
-                if len(self.text) - self.at < _LONGEST and self._more():
-                    continue  # the block ended within the value
-                raise self._broken(error.msg, error.pos) from error
-            except (ValueError, RecursionError) as error:
-                line = self._place(self.at)[0]
-                raise _PassedError(str(unreadable(f"{self.path}, {what}", line, error, self._skipped()))) from error
-            begin, self.at = self.at, end
-            if SURROGATE.search(self.text, begin, end):  # a place is found by counting lines, so only if need be
-                try:
-                    check_surrogates(f"{self.path}, {what}", self._place(begin)[0], value)
-                except ValueError as error:
-                    raise _PassedError(str(error)) from error
-            return value
-
-    def _skipped(self) -> str:
-        """The next value as it stands there, without decoding it."""
-        while True:
-            depth = 0
-            for token in _TOKEN.finditer(self.text, self.at):
-                if token[0] == '"':
-                    break  # the block ended within a string
-                closes = token[0] in ("]", "}")
-                depth += (token[0] in ("[", "{")) - closes
-                if depth < 0 or (depth == 0 and (closes or token[0] == ",")):
-                    begin, self.at = self.at, token.end() if closes and depth == 0 else token.start()
-                    return self.text[begin : self.at]
-            if len(self.text) - self.at >= _LONGEST or not self._more():
-                raise self._broken("a value does not end", self.at)
-
-    def _more(self) -> bool:
-        self.line, self.column = self._place(self.at)
-        self.text, self.at = self.text[self.at :], 0
-        block = next(self.blocks, None)
-        self.text += block or ""
-        return block is not None
-
-    def _place(self, at: int) -> tuple[int, int]:
-        last = self.text.rfind("\n", 0, at)
-        return self.line + self.text.count("\n", 0, at), at - last if last >= 0 else self.column + at
-
-    def _broken(self, reason: str, at: int) -> ValueError:
-        return broken(self.path, *self._place(at), reason)
+def _object_records(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the records of a file that begins with an object: JSON lines, or one object for all."""
+    kind, found = look(path)
+    if kind == WRAPPED:
+        yield from _wrapped_records(JsonText(path), on_error)
+    elif kind == COLUMNS:
+        yield from rows_of(found)
+    elif kind == KEYED:
+        raise ValueError(
+            f"{path} holds lists of records under {', '.join(map(shorten, [*found][:3]))}; give one list, or, where it "
+            "is FewRel's, run scripts/convert_fewrel.py."
+        )
+    elif kind == PRETTY:
+        raise ValueError(
+            f"{path}, line 1: an object over several lines (pretty-printed JSON); write one complete object a line: "
+            f"jq -c . {path} > NEW"
+        )
+    else:
+        yield from _line_records(path, on_error)
 
 
-def _list_records(text: _Text, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
+def _wrapped_records(text: JsonText, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the records of the one list in an object; what else it holds is passed over."""
+    text.expect("{")
+    done = ""
+    while True:
+        key = text.value("a key")
+        text.expect(":")
+        if not (key in WRAPPERS and text.opens()):
+            text.value(shorten(key))
+        elif done:
+            raise ValueError(f"{text.path} holds the lists {done!r} and {key!r}; give a file of its own for each.")
+        else:
+            yield from _list_records(text, on_error)
+            done = key
+        if text.peek() != ",":
+            break
+        text.expect(",")
+    text.expect("}")
+    _expect_end(text)
+
+
+def _expect_end(text: JsonText) -> None:
+    following = text.peek()
+    if following == "[":
+        raise ValueError(
+            f"{text.path}, line {text.place(text.at)[0]}: broken JSON (Extra data): a second list follows; write one "
+            f"list, or one object a line: jq -c '.[]' {text.path} > NEW"
+        )
+    if following:
+        raise text.broken("Extra data", text.at)
+
+
+def _list_records(text: JsonText, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the numbered elements of a JSON list."""
     text.expect("[")
     if text.peek() == "]":
@@ -187,18 +137,16 @@ def _list_records(text: _Text, on_error: OnError | None) -> Iterator[tuple[int, 
         try:
             record = text.value(f"record {number}")
             if not isinstance(record, dict):
-                raise _PassedError(
+                raise PassedError(
                     f"{text.path}, record {number}: {shorten(record)} is not a JSON object; make each element one."
                 )
-        except _PassedError as error:
+        except PassedError as error:
             if on_error is None:
                 raise
             on_error(error)
         else:
             yield number, record
     text.expect("]")
-    if text.peek():
-        raise text._broken("Extra data", text.at)
 
 
 def _line_records(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -220,7 +168,9 @@ def _line_record(path: str | Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
-        raise broken(path, number, error.colno, error.msg) from error
+        several = error.msg == "Extra data" and line[error.pos] == "{"
+        mend = f"several objects stand on the line; write one a line: jq -c . {path} > NEW" if several else MEND
+        raise broken(path, number, error.colno, error.msg, mend) from error
     except (ValueError, RecursionError) as error:
         raise unreadable(path, number, error, line) from error
     if SURROGATE.search(line):
@@ -235,7 +185,7 @@ def checked(
     check: Callable[[Any, str, int], Any],
     path: str | Path,
     what: str = "record",
-    on_error: Callable[[ValueError], None] | None = None,
+    on_error: OnError | None = None,
 ) -> Iterator[Any]:
     """`check(record, where, number)` of each numbered record.
 
@@ -243,8 +193,14 @@ def checked(
         what: what the numbers count in messages.
         on_error: called with what a bad record raises, which is left out then; None lets it raise.
     """
-    for number, record in records:
-        where = f"{path}, {what} {number}"
+    return checked_rows(((number, f"{path}, {what} {number}", record) for number, record in records), check, on_error)
+
+
+def checked_rows(
+    rows: Iterable[tuple[int, str, Any]], check: Callable[[Any, str, int], Any], on_error: OnError | None = None
+) -> Iterator[Any]:
+    """`check(record, where, number)` of each row (`kadapter.data.tables`); as `checked` otherwise."""
+    for number, where, record in rows:
         try:
             try:
                 example = check(record, where, number)
@@ -258,11 +214,22 @@ def checked(
         yield example
 
 
+# Keys of a corpus's records -> what they look like, and what turns them into something that is taken.
+_LOOKS: tuple[tuple[set[str], str], ...] = (
+    ({"mention_span", "y_str"}, "it looks like UFET's: scripts/convert_ufet.py turns it into OpenEntity's form."),
+    ({"vertexSet", "sents"}, "it looks like DocRED's: scripts/convert_redocred.py turns it into trex-rc."),
+    ({"tokens", "h", "t"}, "it looks like FewRel's: scripts/convert_fewrel.py turns it into trex-rc."),
+    ({"tokens", "head", "tail"}, "it looks like FewRel's: scripts/convert_fewrel.py turns it into trex-rc."),
+    ({"words_boundaries", "triples"}, "it looks like raw T-REx: scripts/clean_T_REx.py cleans it."),
+)
+
+
 def check_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
     """Raise ValueError where a record lacks keys."""
     missing = [key for key in keys if key not in record]
     if missing:
-        raise ValueError(f"{where}: the keys {missing} are missing; give every record {', '.join(keys)}.")
+        hint = next((hint for own, hint in _LOOKS if own <= record.keys()), f"give every record {', '.join(keys)}.")
+        raise ValueError(f"{where}: the keys {missing} are missing; {hint}")
 
 
 def check_unique(seen: dict[Any, int], key: Any, number: int, where: str) -> None:

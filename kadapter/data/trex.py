@@ -16,6 +16,7 @@ from typing import Any
 
 from kadapter.data.jsonio import read_records, whole, write_json, write_jsonl
 from kadapter.data.spans import Span, is_blank
+from kadapter.data.splits import JSON, form_of
 
 ROLES = (("subj", "subject"), ("obj", "object"))
 
@@ -132,13 +133,19 @@ def clean_file(file: tuple[str, Path], raw: Path, skip_broken: bool = False) -> 
         raise ValueError(f"{error} With --skip_broken_files the other files are cleaned without it.") from error
 
 
+def _source(raw: Path, name: str) -> Any:
+    """The path of a file in a folder, in a zip archive, or of the one file that `raw` is."""
+    if raw.is_dir():
+        return raw / name
+    return raw if form_of(raw) in JSON else zipfile.Path(raw, name)
+
+
 def _clean_file(raw: Path, name: str, part: Path) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     relations: Counter[str] = Counter()
 
     def examples() -> Iterator[dict[str, Any]]:
-        source: Any = raw / name if raw.is_dir() else zipfile.Path(raw, name)
-        for _, document in read_records(source):
+        for _, document in read_records(_source(raw, name)):
             counts["documents"] += 1
             for reason, example in clean_document(document):
                 counts[f"dropped: {reason}" if example is None else "kept"] += 1

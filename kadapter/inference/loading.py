@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -69,7 +69,7 @@ def load(
     own = read_tokenizer(source) if isinstance(source, str | os.PathLike) else source
     if own.pad_token is None:  # decoders' have none; what is padded with is masked anyway
         own.pad_token = own.eos_token or own.bos_token
-    if len(own) > (known := found.get_input_embeddings().weight.shape[0]):
+    if len(own) > (known := len(cast(torch.Tensor, found.get_input_embeddings().weight))):
         raise ValueError(
             f"the tokenizer has {len(own)} tokens, but the model {known}; give the one that belongs to it."
         )

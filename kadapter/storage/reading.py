@@ -1,20 +1,28 @@
 """Reading files that others may have cut off, changed or mistaken: every fault names the file and the mend.
 
-Ground for all readers: text lines, one JSON value, members of zip archives. Records are `kadapter.data.jsonio`'s,
+Ground for all readers: text lines, one JSON value, members of archives. Records are `kadapter.data.jsonio`'s,
 weights are `kadapter.storage.checkpoint`'s.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import re
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+from kadapter.storage.packed import unpacked
+
+LONGEST = 64 << 20  # bytes of a line; beyond it a file is broken, or made to fill the memory
+_WHOLE = 256 << 20  # bytes of a file that is held whole in memory
 MEND = "mend it there: one JSON list, or one complete object a line."
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r'(?:"[^"\\]*"\s*:\s*)?-?\d{4301}')  # more digits than Python takes, with its key
@@ -36,17 +44,19 @@ def disguise(path: str | Path) -> str:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
-    """A file, also one in an archive (`zipfile.Path`), open for reading behind its byte-order mark if it has one."""
+    """A file, also one in an archive (`zipfile.Path`), open for reading behind its byte-order mark if it has one.
+
+    What is compressed is unpacked (`kadapter.storage.packed`).
+    """
     path = Path(path) if isinstance(path, str) else path
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; check the path.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the path of a file.")
     try:
-        with path.open("rb") as stream:
-            begin = stream.tell()  # of a piece of a file not 0
-            if stream.read(len(_BOM)) != _BOM:
-                stream.seek(begin)
+        with path.open("rb") as packed, unpacked(path, packed) as stream:
+            if stream.peek(len(_BOM)).startswith(_BOM):  # type: ignore[attr-defined]
+                stream.read(len(_BOM))
             yield stream
     except _BAD_ARCHIVE as error:
         mend = "unpack it with its password" if "encrypted" in str(error) else "fetch the archive again"
@@ -66,6 +76,21 @@ def zip_members(path: Path) -> list[zipfile.ZipInfo]:
         raise ValueError(f"{path} is no whole zip archive ({_said(error)}); fetch it again.") from error
 
 
+def tar_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
+    """The files in a tar archive, compressed or not, each to be read before the next one is asked for.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            for info in archive:
+                if info.isreg() and (stream := archive.extractfile(info)):
+                    yield info, cast(BinaryIO, stream)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} is no whole tar archive ({_said(error)}); fetch it again.") from error
+
+
 def _said(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
@@ -79,22 +104,46 @@ def read_lines(path: str | Path, on_error: Callable[[ValueError], None] | None =
 
     Lines end at a newline only: other Unicode line separators may stand inside a JSON string or
     a word. A byte-order mark is skipped. Raises FileNotFoundError where there is no such file and
-    ValueError with the byte offset where the bytes are not UTF-8, with which `on_error` is called instead if it is
-    given; the line is left out then.
+    ValueError where the bytes are not UTF-8, with their offset, or a line is too long, with which `on_error` is called
+    instead if it is given; the line is left out then.
     """
     with opened(path) as stream:
         offset = stream.tell()
-        for number, raw in enumerate(stream, start=getattr(path, "first_line", 1)):  # of a `Piece` another
+        first = getattr(path, "first_line", 1)  # of a `Piece` another
+        for number, raw in enumerate(iter(partial(stream.readline, LONGEST), b""), start=first):
             try:
-                line = raw.decode("utf-8")
-            except UnicodeDecodeError as error:
-                fault = not_utf8(path, number, offset + error.start)
+                if len(raw) == LONGEST and not raw.endswith(b"\n"):
+                    offset += _skip_line(stream)
+                    raise ValueError(
+                        f"{path}, line {number}: longer than {LONGEST >> 20} MiB; write one record a line."
+                    )
+                line = _decoded(path, number, offset, raw)
+            except ValueError as fault:
                 if on_error is None:
-                    raise fault from error
+                    raise
                 on_error(fault)
             else:
                 yield number, line.rstrip("\r\n")
             offset += len(raw)
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Read to the end of a line, keeping nothing; gives the number of bytes."""
+    skipped = 0
+    for part in iter(partial(stream.readline, LONGEST), b""):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _decoded(path: str | Path, line: int, offset: int, raw: bytes) -> str:
+    """The text of bytes that begin in that line, at that offset."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line += raw.count(b"\n", 0, error.start)
+        raise not_utf8(path, line, offset + error.start) from error
 
 
 def read_json(path: str | Path, mend: str = MEND) -> Any:
@@ -104,14 +153,20 @@ def read_json(path: str | Path, mend: str = MEND) -> Any:
         mend: ends the message about broken JSON.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, not UTF-8, or broken JSON, with the line.
+        FileNotFoundError, ValueError: no such file, too large, not UTF-8, or broken JSON, with the line.
     """
-    text = "\n".join(line for _, line in read_lines(path))
+    with opened(path) as stream:
+        offset, raw = stream.tell(), stream.read(_WHOLE + 1)
+    if len(raw) > _WHOLE:
+        raise ValueError(f"{path} holds more than {_WHOLE >> 20} MiB in one JSON value; {mend}")
+    text = _decoded(path, 1, offset, raw)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         if instead := disguise(path):
             raise ValueError(f"{path} is {instead}.") from error
+        if error.msg == "Extra data" and text[: error.pos].rstrip(" \t\r").endswith("\n"):
+            mend = f"it seems to hold JSON lines, and one value is wanted here: jq -s . {path} > NEW"
         raise broken(path, error.lineno, error.colno, error.msg, mend) from error
     except (ValueError, RecursionError) as error:
         raise unreadable(path, 1, error, text) from error
@@ -137,7 +192,7 @@ def read_object(path: str | Path, mend: str, keys: Sequence[str] = ()) -> dict[s
 def shorten(value: Any) -> str:
     """The value as JSON, cut to a length that fits a message."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, default=str)  # of Parquet also dates and bytes
     except RecursionError:
         return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

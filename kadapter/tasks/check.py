@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import sequences
+from kadapter.data.splits import files_of, missing
 from kadapter.training.task import Task
 
 ANSWERS = ("relation", "labels", "label", "heads")  # what is asked for
@@ -63,11 +64,18 @@ def check_folder(task: Task, folder: Path, tokenizer: PreTrainedTokenizerBase | 
     reports: dict[str, SplitReport] = {}
     seen: dict[str, dict[bytes, bytes]] = {}
     for split in task.splits:
-        path = task.path(folder, split)
-        if path.is_file():
+        try:
+            path = task.path(folder, split)
+            is_there = bool(files_of(path))
+        except ValueError as error:  # it is there twice, or not whole
+            reports[split] = SplitReport(folder / split, faults=[str(error)])
+            continue
+        if is_there:
             reports[split], seen[split] = _check_split(task, path, split, seen, tokenizer)
         elif split in task.required:
-            reports[split] = SplitReport(path, faults=[f"{path} is missing; put the {split} split there."])
+            reports[split] = SplitReport(
+                path, faults=[f"{path} is missing; put the {split} split there. {missing(path)}"]
+            )
     return reports
 
 

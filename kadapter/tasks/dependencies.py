@@ -21,8 +21,9 @@ from kadapter.data.columns import feature_column
 from kadapter.data.conllu import word_on_cycle
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole
+from kadapter.data.jsonio import check_keys, checked_rows, shorten, whole
 from kadapter.data.spans import Span
+from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of
 from kadapter.training.task import Predictions, Scores, Task
@@ -126,7 +127,7 @@ def read_dependencies(
 
     Those whose words overlap or whose governors run in a circle have a `fault`.
     """
-    return checked(read_records(path, on_error), _check, path, on_error=on_error)
+    return checked_rows(read_rows(path, on_error), _check, on_error)
 
 
 def _check(record: dict[str, Any], where: str, number: int) -> dict[str, Any]:

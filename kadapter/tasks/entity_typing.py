@@ -1,6 +1,7 @@
 """Entity typing: a marked mention and any number of types for it (K-Adapter, section 4.1).
 
-A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end exclusive.
+A record: {"sent": str, "start", "end", "labels": [...]}; character offsets, end exclusive. Or {"tokens": [...],
+"mentions": [{"start", "end", "labels"}]}, word numbers with exclusive ends, which makes an example a mention.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import check_keys, checked, read_records, shorten, whole, write_json
+from kadapter.data.forms import converted, typing_records
+from kadapter.data.jsonio import check_keys, checked_rows, shorten, whole, write_json
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import CharacterSigns, Signs, excerpt, is_blank
+from kadapter.data.splits import files_of, missing
+from kadapter.data.tables import read_rows
 from kadapter.storage.locks import in_turn
 from kadapter.tasks.scores import f1, numbers, rounded
 from kadapter.training.task import Predictions, Scores, Task
@@ -156,9 +160,9 @@ class Figer(EntityTyping):
             FileNotFoundError, ValueError: a file is missing or broken; then no labels are written.
         """
         task, path = cls.for_folder(folder, **options), Path(folder) / "labels.json"
-        if not task.labels and not task.path(folder, "train").is_file():
+        if not task.labels and not files_of(train := task.path(folder, "train")):
             raise FileNotFoundError(
-                f"{task.path(folder, 'train')} is missing; put the data there or give another --data_dir."
+                f"{train} is missing; put the data there or give another --data_dir. {missing(train)}"
             )
         if not task.labels:
             with in_turn(path):  # of the processes of a job one collects
@@ -169,7 +173,7 @@ class Figer(EntityTyping):
     def _collected(self, folder: str | Path) -> list[str]:
         labels: dict[str, None] = {}
         paths = {split: self.path(folder, split) for split in self.splits}
-        for split in [split for split, path in paths.items() if path.is_file()]:
+        for split in [split for split, path in paths.items() if files_of(path)]:
             for example in self.read(paths[split], split):
                 labels.update(dict.fromkeys(example["labels"]))
         return list(labels)
@@ -199,7 +203,7 @@ def read_entity_typing(
     """
     known = None if labels is None else frozenset(labels)
     check = partial(_check, labels=known, inclusive=spans == "inclusive")
-    return checked(read_records(path, on_error), check, path, on_error=on_error)
+    return checked_rows(converted(read_rows(path, on_error), typing_records, on_error), check, on_error)
 
 
 def _check(

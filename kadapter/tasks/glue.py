@@ -1,4 +1,4 @@
-"""GLUE: its nine tasks, from the download's tab-separated files.
+"""GLUE: its nine tasks, from the download's tab-separated files, or as hubs have them (`kadapter.tasks.glue_hub`).
 
 Quotes are text, columns go by the header's names, and CoLA's files without header by their known order. In train and
 dev a row that ends before its columns do (QQP has some) is dropped and counted; in a test file, of which the server
@@ -26,10 +26,13 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature, encode_texts
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import checked, read_lines, shorten
+from kadapter.data.jsonio import checked, checked_rows, read_lines, shorten
 from kadapter.data.spans import is_blank
+from kadapter.data.splits import files_of, form_of, split_path
+from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
+from kadapter.tasks.glue_hub import hub_example
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
 from kadapter.training.task import Predictions, Scores, Task
 
@@ -73,7 +76,7 @@ class Glue(Task):
         return cls.LABELS
 
     def path(self, folder: str | Path, split: str) -> Path:
-        return Path(folder) / f"{split}.tsv"
+        return split_path(folder, split, ".tsv")
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_glue(path, type(self), labelled=not split.startswith("test"), on_error=on_error)
@@ -171,7 +174,7 @@ class MRPC(Glue):
     def path(self, folder: str | Path, split: str) -> Path:
         """GLUE's own file, or Microsoft's, which has all its columns."""
         own, raw = super().path(folder, split), Path(folder) / f"msr_paraphrase_{split}.txt"
-        return raw if split != "dev" and raw.is_file() and not own.is_file() else own
+        return raw if split != "dev" and raw.is_file() and not files_of(own) else own
 
 
 class STSB(Glue):
@@ -248,6 +251,23 @@ def read_glue(
     Raises:
         ValueError: names file, line, value and mend.
     """
+    empty = True
+    if form_of(path) in (".tsv", ".txt") and files_of(path) == [Path(path)]:
+        examples = _read_download(path, task, labelled, on_error)
+    else:
+        check_row = partial(hub_example, task=task, labelled=labelled, is_label=partial(_is_label, task))
+        examples = checked_rows(read_rows(path, on_error), check_row, on_error)
+    for example in examples:
+        empty = False
+        yield example
+    if empty and on_error is None:
+        raise ValueError(f"{path} holds no rows; fetch the file of {task.name} again.")
+
+
+def _read_download(
+    path: str | Path, task: type[Glue], labelled: bool, on_error: OnError | None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a file of GLUE's download."""
     lines = ((number, line) for number, line in read_lines(path, on_error) if line.strip())
     first = next(lines, None)
     if first is None:
@@ -256,12 +276,7 @@ def read_glue(
     rows = enumerate(lines if is_header else chain([first], lines))
     numbered = ((number, (row, line.split("\t"))) for row, (number, line) in rows)
     check = partial(_check, task=task, columns=columns, labelled=labelled)
-    empty = True
-    for example in checked(numbered, check, path, "line", on_error):
-        empty = False
-        yield example
-    if empty and on_error is None:
-        raise ValueError(f"{path} holds no rows; fetch the file of {task.name} again.")
+    yield from checked(numbered, check, path, "line", on_error)
 
 
 def _columns(task: type[Glue], cells: list[str], path: str | Path, labelled: bool) -> tuple[dict[str, int], bool]:

@@ -21,7 +21,8 @@ from kadapter.data.collation import Augment
 from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Encoding, Feature, Template
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import read_lines
+from kadapter.data.splits import TABLES, TEXT, split_path
+from kadapter.data.tables import read_texts
 from kadapter.models.heads import Kept
 from kadapter.models.language_model import start_from_backbone
 from kadapter.shapes import HeadConfig
@@ -57,7 +58,7 @@ class MaskedLM(Task):
     """Share of the tokens that are hidden."""
 
     def path(self, folder: str | Path, split: str) -> Path:
-        return Path(folder) / f"{split}.txt"
+        return split_path(folder, split, TEXT, TABLES)
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_text(path, self.line_by_line, masked=split != "train")
@@ -137,7 +138,7 @@ def read_text(path: str | Path, line_by_line: bool = False, masked: bool = False
     Raises:
         ValueError: not UTF-8, or nothing but blank lines.
     """
-    lines = ((number, line.strip()) for number, line in read_lines(path) if line.strip())
+    lines = ((number, line.strip()) for number, line in read_texts(path) if line.strip())
     numbers: tuple[int, ...] = ()
     while group := list(islice(lines, 1 if line_by_line else LINES_TOGETHER)):
         numbers, texts = zip(*group, strict=True)

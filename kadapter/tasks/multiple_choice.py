@@ -22,8 +22,10 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.configuration import IGNORE
 from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces, truncate_pair
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten, split_path, write_jsonl
+from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten, write_jsonl
 from kadapter.data.spans import is_blank
+from kadapter.data.splits import split_path
+from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded, text_of
@@ -135,7 +137,7 @@ class CosmosQA(Task):
             found = {int(records[i]): logits[i] for i in np.flatnonzero(is_wrong)}
             wrong = [
                 {**record, "predicted": int(found[number].argmax()), "logits": rounded(found[number])}
-                for number, record in read_records(self.path(self.errors_of, "dev"))
+                for number, _, record in read_rows(self.path(self.errors_of, "dev"))
                 if number in found
             ]
             logger.info("%d of %d answers are wrong: %s", len(wrong), len(logits), folder / "errors_dev.jsonl")
@@ -165,7 +167,7 @@ def read_cosmosqa(
         ValueError: names file, record, value and mend.
     """
     check = partial(_check, evidence=evidence, labelled=labelled, seen={}, form={})
-    return checked(read_records(path, on_error), check, path, on_error=on_error)
+    return checked_rows(read_rows(path, on_error), check, on_error)
 
 
 def _check(

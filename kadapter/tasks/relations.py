@@ -1,7 +1,7 @@
 """Relation classification: T-REx (trex-rc), to pretrain an adapter on, and TACRED (K-Adapter, sections 3.3, 4.3).
 
 A record: {"token": [...], "relation": "P17", "subj_start", "subj_end", "obj_start", "obj_end", ...}; word
-numbers from 0, ends inclusive.
+numbers from 0, ends inclusive. Or OpenNRE's, {"token" or "text", "relation", "h": {"pos": [start, end)}, "t": ...}.
 
 A mention may lie within the other: their markers nest. Where they cross, no markers show which words are whose, and the
 example is left out; the original's text, in which the shared words stand twice, is `original_spans`.
@@ -24,14 +24,18 @@ from transformers import PreTrainedTokenizerBase
 from kadapter.data.cleaned import check_spans, mention_spans
 from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
 from kadapter.data.features import OnError, dropped
-from kadapter.data.jsonio import check_keys, check_unique, checked, read_records, shorten, whole
+from kadapter.data.forms import converted, named_relation, relation_record
+from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten, whole
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import CROSSING, Signs, Span, cross, is_blank
+from kadapter.data.splits import TABLES, TEXT, split_path
+from kadapter.data.tables import read_rows
 from kadapter.tasks.marking import RelationSigns, arranged, doubled, marked_text
 from kadapter.tasks.scores import best_label, f1, numbers, text_of, write_per_class
 from kadapter.training.task import Predictions, Scores, Task, report_option
 
 MARKERS = ("@", "#")  # around the subject and around the object
+LABEL_FILES = ("relations.json", "T_REx_pred2ic.json", "rel2id.json")  # ours, the original's, OpenNRE's
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
 RELATION_SCHEMA = Features(
     {
@@ -112,6 +116,9 @@ class RelationClassification(Task):
     report_per_class: bool = report_option(False)
     """Print and write a table of scores by relation."""
 
+    def path(self, folder: str | Path, split: str) -> Path:
+        return split_path(folder, split, also=(*TABLES, TEXT))  # OpenNRE's files are called .txt
+
     def marked(self, example: dict[str, Any]) -> str:
         return marked_text(example, *self.markers)
 
@@ -189,7 +196,11 @@ class TrexRelations(SpanRelations):
 
     @classmethod
     def own_labels(cls, folder: Path) -> Sequence[str]:
-        return read_labels(folder / "relations.json")
+        """Of relations.json, or of the file that the original or OpenNRE calls otherwise."""
+        found = {name: read_labels(folder / name) for name in LABEL_FILES if (folder / name).is_file()}
+        if len(set(map(tuple, found.values()))) > 1:
+            raise ValueError(f"{folder} holds {' and '.join(found)}, which differ; remove one, or give --labels.")
+        return next(iter(found.values())) if found else read_labels(folder / LABEL_FILES[0])
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         return relation_scores(predictions["logits"].values, numbers(features))
@@ -222,7 +233,9 @@ class Tacred(SpanRelations):
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         sample = self.negative_sample if split == "train" else 0
-        return read_relations(path, self.labels, self.negative, sample, on_error, **self._reading())
+        own = self.labels == TACRED_LABELS  # whose order is the original's: no file's numbers are its
+        options = {**self._reading(), "numbered": not own}
+        return read_relations(path, self.labels, self.negative, sample, on_error, **options)
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         predicted = predictions["logits"].values.argmax(1)
@@ -237,22 +250,32 @@ def read_relations(
     on_error: Callable[[ValueError], None] | None = None,
     spans: str = "inclusive",
     original_spans: bool = False,
+    numbered: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Checked examples of a trex-rc or TACRED file; those whose mentions cross have a `fault`.
+    """Checked examples of a trex-rc, TACRED or OpenNRE file; those whose mentions cross have a `fault`.
 
     Args:
         negative, negative_sample: keep the first `negative_sample - 1` examples of the relation `negative`, as
             the original does (utils_glue.py); 0 keeps all.
         on_error: as in `checked`.
-        spans: whether ends belong to their mentions, "inclusive" or "exclusive".
+        spans: whether ends belong to their mentions, "inclusive" or "exclusive"; OpenNRE's are exclusive by definition.
         original_spans: words that both mentions share stand in both pieces, as in the original.
+        numbered: a relation may be the number of a label.
 
     Raises:
         ValueError: names file, record, value and mend.
     """
-    options: dict[str, Any] = {"labels": frozenset(labels), "seen": {}, "exclusive": spans == "exclusive"}
+    exclusive = spans == "exclusive"
+
+    def convert(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
+        found = relation_record(record, where)
+        if exclusive and found is not record:  # OpenNRE's form, whose ends are inclusive now
+            found = {**found, **{f"{name}_end": found[f"{name}_end"] + 1 for name in ("subj", "obj")}}
+        return [named_relation(found, where, tuple(labels)) if numbered else found]
+
+    options: dict[str, Any] = {"labels": frozenset(labels), "seen": {}, "exclusive": exclusive}
     check, negatives = partial(_check, **options, original=original_spans), 0
-    for example in checked(read_records(path, on_error), check, path, on_error=on_error):
+    for example in checked_rows(converted(read_rows(path, on_error), convert, on_error), check, on_error):
         negatives += example["relation"] == negative
         if not negative_sample or example["relation"] != negative or negatives < negative_sample:
             yield example

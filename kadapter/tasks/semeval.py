@@ -1,12 +1,14 @@
 """SemEval-2010 Task 8: relations of two nominals, from the official files.
 
 Four lines an example, ended by LF or CRLF: `id<TAB>"sentence with <e1>..</e1> and <e2>..</e2>"`, the relation,
-a comment, a blank line. TRAIN_FILE.TXT and TEST_FILE_FULL.TXT have this form.
+a comment, a blank line. TRAIN_FILE.TXT and TEST_FILE_FULL.TXT have this form. Records of OpenNRE's form, h being e1,
+are read too.
 """
 
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +19,11 @@ import numpy as np
 from datasets import Dataset
 
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import check_unique, checked, read_lines
+from kadapter.data.forms import semeval_lines
+from kadapter.data.jsonio import check_unique, checked_rows, read_lines
 from kadapter.data.spans import CROSSING, Span, cross, is_blank
+from kadapter.data.splits import TABLES, TEXT, files_of, form_of, split_path
+from kadapter.data.tables import begins_with_object, read_rows
 from kadapter.tasks.marking import arranged
 from kadapter.tasks.relations import RelationClassification
 from kadapter.tasks.scores import f1, numbers, text_of
@@ -62,16 +67,16 @@ class Semeval(RelationClassification):
         return LABELS
 
     def path(self, folder: str | Path, split: str) -> Path:
-        own = Path(folder) / f"{split}.txt"
-        return own if split != "dev" or own.is_file() else Path(folder) / "train.txt"
+        own = split_path(folder, split, TEXT, TABLES)
+        return own if split != "dev" or files_of(own) else self.path(folder, "train")
 
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
         return {**super().key(path, split), "part": self._part(path, split)}
 
-    @staticmethod
-    def _part(path: Path, split: str) -> str:
-        shared = path.name == "train.txt" and not path.with_name("dev.txt").is_file()
-        return split if shared else "all"
+    def _part(self, path: Path, split: str) -> str:
+        """Which part of the file the split is: train and dev share one where there is no dev file beside it."""
+        is_shared = path == self.path(path.parent, "train") == self.path(path.parent, "dev")
+        return split if is_shared else "all"
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
         return read_semeval(path, self.labels, self._part(path, split), self.dev_share, self.split_seed, on_error)
@@ -104,13 +109,34 @@ def read_semeval(
         ValueError: names file, line, value and mend.
     """
     check = partial(_check, labels=frozenset(labels), seen={})
-    examples = list(checked(_blocks(path, on_error), check, path, "line", on_error))
+    examples = list(checked_rows(_read(path, on_error), check, on_error))
     if not examples and on_error is None:
         raise ValueError(f"{path} is empty; give the task's TRAIN_FILE.TXT or TEST_FILE_FULL.TXT.")
     held_out = set(np.random.default_rng(seed).permutation(len(examples))[: round(dev_share * len(examples))].tolist())
     for i, example in enumerate(examples):
         if part == "all" or (i in held_out) == (part == "dev"):
             yield example
+
+
+def _read(path: Any, on_error: OnError | None) -> Iterator[tuple[int, str, list[str]]]:
+    """The lines of each example, with its number and place: of the official files, or of records of another form."""
+    if isinstance(path, zipfile.Path) or not _is_table(Path(path)):
+        yield from ((number, f"{path}, line {number}", lines) for number, lines in _blocks(path, on_error))
+        return
+    for number, where, record in read_rows(path, on_error):
+        try:
+            lines = semeval_lines(record, where, number)
+        except ValueError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+        else:
+            yield number, where, lines
+
+
+def _is_table(path: Path) -> bool:
+    """Whether it is no single file of the official form."""
+    return form_of(path) in TABLES or files_of(path) != [path] or (form_of(path) == TEXT and begins_with_object(path))
 
 
 def _check(lines: list[str], where: str, number: int, labels: frozenset[str], seen: dict[Any, int]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from kadapter.data.encoding import Encoding
-from kadapter.data.features import file_digest, tokenizer_digest
+from kadapter.data.features import data_digest, file_digest, tokenizer_digest
+from kadapter.data.splits import files_of
 from kadapter.models.modeling import KAdapterModel
 from kadapter.training.task import Task
 
@@ -33,7 +34,7 @@ def run_content(
         encoder: the encoder, whose adapters `loaded` came from files; `model` is where it came from itself.
     """
     paths = {split: task.path(folder, split) for split in DECISIVE}
-    content = {f"the {split} data": file_digest(path) for split, path in paths.items() if path.is_file()}
+    content = {f"the {split} data": data_digest(path) for split, path in paths.items() if files_of(path)}
     content["the labels"] = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     content["the tokenizer"] = tokenizer_digest(encoding.tokenizer)
     content[f"the model {model}"] = model_digest(model, encoder)

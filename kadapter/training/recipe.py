@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from kadapter.configuration import KAdapterConfig, is_causal
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
+from kadapter.data.splits import files_of
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.shapes import AdapterConfig
@@ -114,13 +115,13 @@ def prepare_data(task: Task, splits: Sequence[str], encoding: Encoding, args: Ar
     its store, without a limit that the network sets.
     """
     folder, flags = args.data.data_dir, args.training
-    wanted = {split: flags.do_eval and task.path(folder, split).is_file() for split in splits}
+    wanted = {split: flags.do_eval and bool(files_of(task.path(folder, split))) for split in splits}
     if flags.do_eval and (missing := [split for split in splits[2:] if not wanted[split]]):
         logger.warning("%s has no %s split: it is not reported.", folder, " and no ".join(missing))
     wanted["train"] = flags.do_train
     wanted["dev"] = flags.do_eval or (flags.do_train and flags.evaluate_during_training)
     if args.data.prepare_only:
-        wanted = {split: split in task.required or task.path(folder, split).is_file() for split in splits}
+        wanted = {split: split in task.required or bool(files_of(task.path(folder, split))) for split in splits}
     return {
         split: load_features(
             task,

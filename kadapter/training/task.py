@@ -20,9 +20,9 @@ from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
 from kadapter.data.encoding import Encoding, Feature
 from kadapter.data.features import OnError
-from kadapter.data.jsonio import split_path
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import Signs
+from kadapter.data.splits import split_path
 from kadapter.models.heads import HEADS, Kept
 from kadapter.shapes import HeadConfig
 
@@ -91,7 +91,11 @@ class Task(ABC):
     # -- data ---------------------------------------------------------------------------------------------------
 
     def path(self, folder: str | Path, split: str) -> Path:
-        """The split's file, whether it is there or not."""
+        """The split's file, folder or pattern of shards (`kadapter.data.splits`), whether it is there or not.
+
+        Raises:
+            ValueError: it is there twice.
+        """
         return split_path(folder, split)
 
     @abstractmethod
