@@ -1,13 +1,21 @@
 """kadapter: infuse knowledge into pretrained encoders with adapters (K-Adapter, Wang et al., 2021)."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from kadapter.auto import register as _register
 
 if TYPE_CHECKING:
     from kadapter.configuration import KAdapterConfig
     from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
     from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
-    from kadapter.models.task_model import TaskModel
+    from kadapter.models.task_model import (
+        TaskModel,
+        TaskModelForMaskedLM,
+        TaskModelForMultipleChoice,
+        TaskModelForSequenceClassification,
+    )
     from kadapter.shapes import AdapterConfig, BottleneckConfig, HeadConfig
     from kadapter.storage.original import load_original
 
@@ -21,6 +29,9 @@ _MODULES = {
     "KnowledgeAdapter": "models.adapter",
     "RobertawithAdapter": "models.modeling",
     "TaskModel": "models.task_model",
+    "TaskModelForMaskedLM": "models.task_model",
+    "TaskModelForMultipleChoice": "models.task_model",
+    "TaskModelForSequenceClassification": "models.task_model",
     "TransformerAdapter": "models.adapter",
     "load_original": "storage.original",
 }
@@ -33,16 +44,20 @@ __all__ = [
     "KnowledgeAdapter",
     "RobertawithAdapter",
     "TaskModel",
+    "TaskModelForMaskedLM",
+    "TaskModelForMultipleChoice",
+    "TaskModelForSequenceClassification",
     "TransformerAdapter",
     "load_original",
 ]
+
+_register(sys.modules[__name__])
 
 
 def __getattr__(name: str) -> Any:
     """The public names on first use: scripts that only prepare data do not wait seconds for torch and transformers."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import_module(f"{__name__}.models.modeling")  # always, so that AutoModel knows ours
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

@@ -7,6 +7,7 @@ weights are `kadapter.storage.checkpoint`'s.
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 import zlib
@@ -34,11 +35,20 @@ def disguise(path: str | Path) -> str:
     return ""
 
 
+def check_link(path: str | os.PathLike | zipfile.Path) -> None:
+    """Raise FileNotFoundError for a symbolic link to nothing, which most libraries take for a file that nobody made."""
+    if isinstance(path, str | os.PathLike) and os.path.islink(path) and not os.path.exists(path):
+        raise FileNotFoundError(
+            f"{path} is a symbolic link to {os.readlink(path)}, which is not there; bring it back or remove the link."
+        )
+
+
 @contextmanager
 def opened(path: str | Path) -> Iterator[BinaryIO]:
     """A file, also one in an archive (`zipfile.Path`), open for reading behind its byte-order mark if it has one."""
     path = Path(path) if isinstance(path, str) else path
     if not path.exists():
+        check_link(path)
         raise FileNotFoundError(f"{path}: there is no such file; check the path.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the path of a file.")
