@@ -76,11 +76,12 @@ class TaskModel(KAdapterPreTrainedModel):
         self.__dict__["_config"] = value
 
     @classmethod
-    def _check_kind(cls, head: HeadConfig) -> None:
+    def _check_kind(cls, head: HeadConfig, source: object = "this configuration") -> None:
         """Refuse a head that the Auto class does not stand for through which it was asked for."""
         if head.kind not in cls.head_kinds:
+            auto_class = cls.__name__.replace("TaskModel", "AutoModel")
             raise ValueError(
-                f"the head is of the kind {head.kind!r}, but {cls.__name__.replace('TaskModel', 'AutoModel')} takes "
+                f"{source} has a head of the kind {head.kind!r}, but {auto_class} takes "
                 f"{' or '.join(map(repr, cls.head_kinds))}; load it with kadapter.TaskModel."
             )
 
@@ -141,7 +142,7 @@ class TaskModel(KAdapterPreTrainedModel):
                 f"{source} was saved with {saved}, not with {asked}; leave head out, or put this one on its encoder: "
                 "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
             )
-        cls._check_kind(saved or asked)  # type: ignore[arg-type]
+        cls._check_kind(saved or asked, source)  # type: ignore[arg-type]
         parts = {"adapters": adapters or {}, "adapter_config": adapter_config, "bottleneck": bottleneck}
         if saved is None:
             encoder, info = KAdapterModel.from_pretrained(
