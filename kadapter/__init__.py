@@ -9,13 +9,13 @@ from kadapter.auto import register as _register
 if TYPE_CHECKING:
     from kadapter.configuration import KAdapterConfig
     from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
-    from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
-    from kadapter.models.task_model import (
-        TaskModel,
+    from kadapter.models.auto_classes import (
         TaskModelForMaskedLM,
         TaskModelForMultipleChoice,
         TaskModelForSequenceClassification,
     )
+    from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
+    from kadapter.models.task_model import TaskModel
     from kadapter.shapes import AdapterConfig, BottleneckConfig, HeadConfig
     from kadapter.storage.original import load_original
 
@@ -29,9 +29,9 @@ _MODULES = {
     "KnowledgeAdapter": "models.adapter",
     "RobertawithAdapter": "models.modeling",
     "TaskModel": "models.task_model",
-    "TaskModelForMaskedLM": "models.task_model",
-    "TaskModelForMultipleChoice": "models.task_model",
-    "TaskModelForSequenceClassification": "models.task_model",
+    "TaskModelForMaskedLM": "models.auto_classes",
+    "TaskModelForMultipleChoice": "models.auto_classes",
+    "TaskModelForSequenceClassification": "models.auto_classes",
     "TransformerAdapter": "models.adapter",
     "load_original": "storage.original",
 }

@@ -166,7 +166,7 @@ class KAdapterConfig(PreTrainedConfig):
                 values |= _checked_parts(values, parts)
             values["backbone_config"] = _backbone_config(values["backbone_config"])
             kwargs = _override_backbone(cls, values["backbone_config"], kwargs)
-            found = super().from_dict(values, **kwargs)
+            found: Any = super().from_dict(values, **kwargs)
             return (found[0], {**found[1], **parts}) if for_model else found
         except Exception as error:  # a broken backbone_config makes the families' classes raise anything
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"

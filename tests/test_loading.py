@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY_ADAPTER
+from conftest import TINY_ADAPTER, load_script
 from safetensors.torch import load_file, save_file
 from tiny import MASK, SIZES, TEXT, assert_same, build, features, weights
 from transformers import (
@@ -25,6 +25,7 @@ from kadapter import (
     RobertawithAdapter,
     TaskModel,
 )
+from kadapter.models.language_model import start_from_backbone
 from kadapter.storage.checkpoint import save_adapter
 from kadapter.storage.pretrained import read_config, read_tokenizer
 from kadapter.storage.reading import read_json
@@ -225,6 +226,17 @@ def test_an_adapter_saved_over_a_pretrained_one_has_not_its_head(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
+def test_a_converted_checkpoint_leaves_no_weights_of_an_earlier_one(tmp_path):
+    convert = load_script("scripts/convert_checkpoint.py")
+    state = {"a": torch.ones(2)}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"earlier")
+    convert._write(tmp_path / "out", dict.fromkeys(("pytorch_model.bin", "pytorch_pretrained_model.bin"), state))
+    assert sorted(os.listdir(tmp_path / "out")) == ["pytorch_model.bin", "pytorch_pretrained_model.bin"]
+    convert._write(tmp_path / "out", {"pytorch_model.bin": state})
+    assert os.listdir(tmp_path / "out") == ["pytorch_model.bin"]
+
+
 # -- heads ------------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +319,12 @@ def test_a_configuration_keeps_its_form_however_a_head_is_given():
     read = KAdapterConfig.from_dict(config.to_dict(), head=CLASSES)
     assert json.loads(read.to_json_string(use_diff=False))["head"]["kind"] == "classification"
     assert read.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_a_masked_language_model_on_a_saved_encoder_starts_fresh(saved, caplog):
+    model = TaskModel.from_pretrained(saved / "encoder", head=HEADS["masked_lm"])
+    start_from_backbone(model, saved / "encoder")
+    assert "has no masked-language-model head of BERT's form: it starts fresh" in caplog.text
 
 
 # -- two heads on one encoder -----------------------------------------------------------------------------------

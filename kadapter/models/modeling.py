@@ -25,7 +25,7 @@ from kadapter.models.bottleneck import insert_bottlenecks
 from kadapter.models.fusion import Fusion
 from kadapter.models.parts import NamedParts
 from kadapter.shapes import AdapterConfig, BottleneckConfig
-from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
+from kadapter.storage.card import CARD, MODEL_FILES, MODEL_WEIGHTS, push, write_card
 from kadapter.storage.checkpoint import weights_names
 from kadapter.storage.files import atomic_folder
 from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved, read_overridden
@@ -97,14 +97,15 @@ class KAdapterPreTrainedModel(PreTrainedModel):
             write_card(place, place.name, self.config)
         if push_to_hub:
             hub = {name: kwargs[name] for name in PUSH_ARGUMENTS if name in kwargs}
-            push(place, kwargs.get("repo_id", place.name), MODEL_FILES, **hub)
+            gone = MODEL_WEIGHTS if kwargs.get("variant") is None else ()
+            push(place, kwargs.get("repo_id", place.name), MODEL_FILES, replaced=gone, **hub)
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **hub: Any) -> None:  # type: ignore[override]
         """Upload the model and a card of its own; `hub`: private, token, commit_message, revision, create_pr."""
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / repo_id.rpartition("/")[2]
             self.save_pretrained(place, max_shard_size=max_shard_size)
-            push(place, repo_id, MODEL_FILES, **hub)
+            push(place, repo_id, MODEL_FILES, replaced=MODEL_WEIGHTS, **hub)
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:  # type: ignore[override]
         super().set_attn_implementation(attn_implementation, **kwargs)

@@ -14,12 +14,7 @@ from weakref import WeakSet
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoModelForMultipleChoice,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-)
+from transformers import PreTrainedConfig
 
 from kadapter.configuration import ENCODER_FIELDS, KAdapterConfig, checked_task
 from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead, build_head
@@ -66,9 +61,10 @@ class TaskModel(KAdapterPreTrainedModel):
         Adapters and bottlenecks may be added through the encoder alone, on which several task models may stand.
         """
         config, encoder = self.__dict__["_config"], self._modules.get("encoder")
-        for name in ENCODER_FIELDS if encoder is not None else ():
-            if getattr(config, name) is not (value := getattr(encoder.config, name)):
-                setattr(config, name, value)
+        if isinstance(encoder, KAdapterModel):
+            for name in ENCODER_FIELDS:
+                if getattr(config, name) is not (value := getattr(encoder.config, name)):
+                    setattr(config, name, value)
         return config
 
     @config.setter
@@ -95,13 +91,12 @@ class TaskModel(KAdapterPreTrainedModel):
         there, it stays so, as in Adapter-BERT (optimization.py trains the last layer alone).
         """
         pooler = _pretrained_pooler(encoder)
-        trained = pooler is not None and (pooler.weight.requires_grad or pooler in _TAKEN_OVER)
-        model = cls(encoder.config.with_head(head), encoder=encoder)
-        if trained:
+        if pooler is not None and pooler.weight.requires_grad:
             _TAKEN_OVER.add(pooler)
+        model = cls(encoder.config.with_head(head), encoder=encoder)
         if pooler is not None and isinstance(model.head, ClassificationHead):
             model.head.dense.load_state_dict(pooler.state_dict())
-            model.head.dense.requires_grad_(trained)
+            model.head.dense.requires_grad_(pooler in _TAKEN_OVER)
         return model
 
     @classmethod
@@ -133,6 +128,7 @@ class TaskModel(KAdapterPreTrainedModel):
         if source is None:
             return super().from_pretrained(None, config=config, output_loading_info=output_loading_info, **kwargs)
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found: Any
         found, kwargs = read_overridden(source, config, kwargs)
         saved = found.head_config() if isinstance(found, KAdapterConfig) and found.head is not None else None
         if saved is None and asked is None:
@@ -143,7 +139,7 @@ class TaskModel(KAdapterPreTrainedModel):
                 "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
             )
         cls._check_kind(saved or asked, source)  # type: ignore[arg-type]
-        parts = {"adapters": adapters or {}, "adapter_config": adapter_config, "bottleneck": bottleneck}
+        parts: Any = {"adapters": adapters or {}, "adapter_config": adapter_config, "bottleneck": bottleneck}
         if saved is None:
             encoder, info = KAdapterModel.from_pretrained(
                 source, **parts, fusion_mode=fusion_mode, config=found, output_loading_info=True, **kwargs
@@ -152,7 +148,7 @@ class TaskModel(KAdapterPreTrainedModel):
             info["missing_keys"] = _under_head(info["missing_keys"]) | model._fresh_names()
         else:
             model, info = cls._load_saved(source, found, fusion_mode, **kwargs)
-            added = {"missing_keys": ()}
+            added: dict[str, Any] = {"missing_keys": ()}
             model.encoder._extend(**parts, hub=hub, info=added)
             info["missing_keys"] = {*info["missing_keys"], *_under_head(added["missing_keys"])}
         return (model.eval(), info) if output_loading_info else model.eval()
@@ -283,24 +279,6 @@ class TaskModel(KAdapterPreTrainedModel):
         return self.head(features, labels, num_items, **inputs)
 
 
-class TaskModelForSequenceClassification(TaskModel):
-    """What `AutoModelForSequenceClassification` loads: a head that reads the first token."""
-
-    head_kinds = ("classification",)
-
-
-class TaskModelForMultipleChoice(TaskModel):
-    """What `AutoModelForMultipleChoice` loads."""
-
-    head_kinds = ("multiple_choice",)
-
-
-class TaskModelForMaskedLM(TaskModel):
-    """What `AutoModelForMaskedLM` loads."""
-
-    head_kinds = ("masked_lm",)
-
-
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:
     return head if head is None or isinstance(head, HeadConfig) else HeadConfig.from_dict(head)
 
@@ -356,8 +334,3 @@ def _saved_parts(
     if wrong:
         raise ValueError(f"{source} does not describe {TASK_WEIGHTS} ({'; '.join(wrong[:3])}); save the task again.")
     return bottleneck, head
-
-
-AutoModelForSequenceClassification.register(KAdapterConfig, TaskModelForSequenceClassification, exist_ok=True)
-AutoModelForMultipleChoice.register(KAdapterConfig, TaskModelForMultipleChoice, exist_ok=True)
-AutoModelForMaskedLM.register(KAdapterConfig, TaskModelForMaskedLM, exist_ok=True)

@@ -78,7 +78,8 @@ def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
     except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise  # no fault of the files
     except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
-        if isinstance(error, TypeError) and (unknown := UNKNOWN_ARGUMENT.search(str(error))):
+        unknown = UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
+        if unknown and unknown[1] in hub:
             raise TypeError(_no_argument(unknown[1], hub.get("config"))) from None
         for path in _files(source, hub):
             _check_readable(path)

@@ -35,9 +35,10 @@ def disguise(path: str | Path) -> str:
     return ""
 
 
-def check_link(path: str | os.PathLike | zipfile.Path) -> None:
+def check_link(path: str | os.PathLike[str] | zipfile.Path) -> None:
     """Raise FileNotFoundError for a symbolic link to nothing, which most libraries take for a file that nobody made."""
-    if isinstance(path, str | os.PathLike) and os.path.islink(path) and not os.path.exists(path):
+    path = "" if isinstance(path, zipfile.Path) else os.fspath(path)
+    if os.path.islink(path) and not os.path.exists(path):
         raise FileNotFoundError(
             f"{path} is a symbolic link to {os.readlink(path)}, which is not there; bring it back or remove the link."
         )
