@@ -186,8 +186,13 @@ def test_a_link_to_nothing_does_not_let_older_weights_load_in_its_place(saved):
 # -- saving over another save -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("before", ["whole", "shards", "bin", "bin shards", "many shards"])
-@pytest.mark.parametrize("size", ["50GB", "40KB"])
+@pytest.mark.parametrize(
+    ("before", "size"),
+    [
+        *(("whole", "40KB"), ("shards", "50GB"), ("bin", "50GB"), ("bin shards", "40KB")),
+        *(("many shards", "40KB"), ("many shards", "50GB")),
+    ],
+)
 def test_what_an_earlier_save_left_is_gone(saved, before, size):
     folder = saved / "encoder"
     old = KAdapterModel.from_pretrained(folder)
@@ -199,8 +204,7 @@ def test_what_an_earlier_save_left_is_gone(saved, before, size):
     (folder / "notes.bin").write_bytes(b"not ours")
     new = build(RobertaConfig(**SIZES), seed=9)
     new.save_pretrained(folder, max_shard_size=size)
-    for _ in range(2):
-        assert_same(weights(KAdapterModel.from_pretrained(folder)), weights(new))
+    assert_same(weights(KAdapterModel.from_pretrained(folder)), weights(new))
     found = {path.name for path in folder.glob("*model*")} - {"model.fp16.safetensors"}
     written = saved / "elsewhere"
     new.save_pretrained(written, max_shard_size=size)
@@ -473,7 +477,7 @@ def test_the_loading_tells_which_weights_are_fresh(saved, kind, options, missing
 
 @pytest.mark.parametrize(
     ("kind", "count", "multiple", "size"),
-    [(kind, *sizes) for kind in (None, "masked_lm") for sizes in ((64, None, 64), (50, None, 50), (None, 16, 64))]
+    [("masked_lm", 64, None, 64), ("masked_lm", 50, None, 50), (None, 50, None, 50), (None, None, 16, 64)]
     + [(kind, 61, 8, 64) for kind in (None, *HEADS)],
 )
 def test_a_vocabulary_of_another_size_is_saved_and_loaded(saved, kind, count, multiple, size):

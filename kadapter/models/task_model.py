@@ -54,8 +54,8 @@ class TaskModel(KAdapterPreTrainedModel):
             pooler.requires_grad_(False)  # no head reads it, and distributed training must not wait for it
         self.post_init()
 
-    @property
-    def config(self) -> KAdapterConfig:  # type: ignore[override]
+    @property  # type: ignore[override]  # transformers has it as an attribute
+    def config(self) -> KAdapterConfig:
         """The encoder's configuration, always as it is now, with this model's own head and task.
 
         Adapters and bottlenecks may be added through the encoder alone, on which several task models may stand.
