@@ -1,12 +1,20 @@
 """kadapter: infuse knowledge into pretrained encoders with adapters (K-Adapter, Wang et al., 2021)."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from kadapter.auto import register as _register
 
 if TYPE_CHECKING:
     from kadapter.configuration import KAdapterConfig
     from kadapter.inference.predictor import Predictor
     from kadapter.models.adapter import KnowledgeAdapter, TransformerAdapter
+    from kadapter.models.auto_classes import (
+        TaskModelForMaskedLM,
+        TaskModelForMultipleChoice,
+        TaskModelForSequenceClassification,
+    )
     from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
     from kadapter.models.multitask import MultiTaskModel
     from kadapter.models.task_model import TaskModel
@@ -25,6 +33,9 @@ _MODULES = {
     "Predictor": "inference.predictor",
     "RobertawithAdapter": "models.modeling",
     "TaskModel": "models.task_model",
+    "TaskModelForMaskedLM": "models.auto_classes",
+    "TaskModelForMultipleChoice": "models.auto_classes",
+    "TaskModelForSequenceClassification": "models.auto_classes",
     "TransformerAdapter": "models.adapter",
     "load_original": "storage.original",
 }
@@ -39,16 +50,20 @@ __all__ = [
     "Predictor",
     "RobertawithAdapter",
     "TaskModel",
+    "TaskModelForMaskedLM",
+    "TaskModelForMultipleChoice",
+    "TaskModelForSequenceClassification",
     "TransformerAdapter",
     "load_original",
 ]
+
+_register(sys.modules[__name__])
 
 
 def __getattr__(name: str) -> Any:
     """The public names on first use: scripts that only prepare data do not wait seconds for torch and transformers."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import_module(f"{__name__}.models.modeling")  # always, so that AutoModel knows ours
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 

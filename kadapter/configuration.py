@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import textwrap
 from collections.abc import Mapping
 from dataclasses import field
@@ -23,6 +24,13 @@ IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own
 MOST_UNNAMED_LABELS = 100_000  # beyond which `id2label` is not made up
 KINDS_WITH_LABELS = ("relation", "entity_typing", "classification")  # whose outputs are labels of an example
 
+
+# What a model has of its encoder and shares with it.
+ENCODER_FIELDS = ("backbone_config", "adapters", "adapter_names", "fusion_mode", "bottlenecks", "active_bottlenecks")
+# What `from_pretrained` takes as arguments of its own: other parts than the saved ones are no change of a setting.
+PARTS = (*ENCODER_FIELDS, "adapter_config", "head", "task")
+# What the whole model decides, whose backbone only follows.
+OF_THE_WHOLE = ("output_hidden_states", "output_attentions", "return_dict")
 
 # As ADDED_TO_ADAPTERS, of config.json.
 ADDED_TO_MODELS: dict[str, Any] = {"bottlenecks": {}, "active_bottlenecks": None, "adapter_names": None}
@@ -49,6 +57,14 @@ def checked_task(value: Any, source: object = "the configuration") -> dict[str, 
         if not isinstance(value[key], kind) or isinstance(value[key], bool):
             raise ValueError(f"{source}: {key} of the task is {value[key]!r} instead of a {kind.__name__}.")
     return dict(value)
+
+
+def _of_backbone(name: str) -> Any:
+    """A property that reads and sets the backbone's value."""
+    return property(
+        lambda self: getattr(self.backbone_config, name),
+        lambda self, value: setattr(self.backbone_config, name, value),
+    )
 
 
 class KAdapterConfig(PreTrainedConfig):
@@ -110,26 +126,55 @@ class KAdapterConfig(PreTrainedConfig):
         if self.active_bottlenecks not in (None, *self.bottlenecks):
             raise ValueError(f"active_bottlenecks is {self.active_bottlenecks!r}, not among {list(self.bottlenecks)}.")
         self.task = checked_task(self.task)
+        self._settle_head()
+
+    def _settle_head(self) -> None:
         if self.head is not None:
-            head = self.head if isinstance(self.head, HeadConfig) else HeadConfig.from_dict(self.head)
+            head = self.head_config()
             self.head = head.to_dict()
             # A number without names comes from a file that has not been compared with its weights yet.
             if head.kind in KINDS_WITH_LABELS and (head.labels or head.num_labels <= MOST_UNNAMED_LABELS):
-                names = head.labels or tuple(f"LABEL_{i}" for i in range(head.num_labels))
-                self.id2label, self.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+                self.id2label, self.label2id = _label_names(head)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if isinstance(value, AdapterConfig | BottleneckConfig | HeadConfig):
+            value = value.to_dict()  # plain dictionaries are what transformers can compare, copy and write
+        super().__setattr__(key, value)
+
+    def with_head(self, head: HeadConfig | None) -> KAdapterConfig:
+        """The configuration of the same encoder under another head, or under none; it shares the encoder's values."""
+        config = copy.copy(self)
+        config.head, config.task, config.num_labels = head, None, 2  # transformers' own number where there are none
+        config._settle_head()
+        return config
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers, of a file's content: no key of ours may be missing.
 
+        Args:
+            kwargs: settings in place of the saved ones. `OF_THE_WHOLE` and what all configurations of transformers
+                have are the model's; all others are the backbone's where it has them. Parts (`PARTS`) are taken here
+                too, unless a model is loaded with this configuration, which takes them itself.
+
         Raises:
-            ValueError: names the file, where it is told, and what is missing, unknown or impossible in it.
+            ValueError: names the file, where it is told, and what is missing, unknown or impossible in it; or another
+                number or other names of labels than the saved head has.
         """
         source = kwargs.get("name_or_path") or config_dict.get("_name_or_path")
         try:
             _check_saved(config_dict)
             given = {name: value for name, value in config_dict.items() if name != "bottleneck"}  # null, see above
-            return super().from_dict({**ADDED_TO_MODELS, **given}, **kwargs)
+            values = {**ADDED_TO_MODELS, **given}
+            parts = {name: kwargs.pop(name) for name in PARTS if name in kwargs}
+            if for_model := kwargs.get("return_unused_kwargs", False):
+                _check_labels(values["head"], kwargs)
+            else:
+                values |= _checked_parts(values, parts)
+            values["backbone_config"] = _backbone_config(values["backbone_config"])
+            kwargs = _override_backbone(cls, values["backbone_config"], kwargs)
+            found: Any = super().from_dict(values, **kwargs)
+            return (found[0], {**found[1], **parts}) if for_model else found
         except Exception as error:  # a broken backbone_config makes the families' classes raise anything
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             said = textwrap.shorten(said, 600, placeholder=" ...")
@@ -153,17 +198,10 @@ class KAdapterConfig(PreTrainedConfig):
             raise ValueError(f"the name of bottlenecks {name!r} is not a plain word; use letters, digits, underscores.")
         return (value if isinstance(value, BottleneckConfig) else BottleneckConfig.from_dict(value)).to_dict()
 
-    @property
-    def hidden_size(self) -> int:
-        return self.backbone_config.hidden_size
-
-    @property
-    def num_hidden_layers(self) -> int:
-        return self.backbone_config.num_hidden_layers
-
-    @property
-    def vocab_size(self) -> int:
-        return self.backbone_config.vocab_size
+    # Sizes of the backbone, which transformers sets too (`resize_token_embeddings`).
+    hidden_size = _of_backbone("hidden_size")
+    num_hidden_layers = _of_backbone("num_hidden_layers")
+    vocab_size = _of_backbone("vocab_size")
 
     def adapter_config(self, name: str) -> AdapterConfig:
         return AdapterConfig.from_dict(self.adapters[name])
@@ -209,6 +247,53 @@ def _check_saved(values: Mapping[str, Any]) -> None:
         HeadConfig.from_saved(values["head"])
     if not isinstance(values["backbone_config"], Mapping):
         raise ValueError(f"backbone_config is {values['backbone_config']!r}; give the configuration of the backbone.")
+
+
+def _label_names(head: HeadConfig) -> tuple[dict[int, str], dict[str, int]]:
+    names = head.labels or tuple(f"LABEL_{i}" for i in range(head.num_labels))
+    return dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+
+
+def _check_labels(head: Mapping[str, Any] | None, kwargs: Mapping[str, Any]) -> None:
+    """Refuse labels beside those of the saved head, with which they would not go together."""
+    if head is None or not {"num_labels", "id2label", "label2id"} & kwargs.keys():
+        return  # names are not made up of a number that has not been compared with any weights
+    config = HeadConfig.from_dict(head)
+    id2label, label2id = _label_names(config)
+    saved = {"num_labels": config.num_labels, "id2label": id2label, "label2id": label2id}
+    given = {name: kwargs[name] for name in saved if name in kwargs}
+    if given.get("id2label"):
+        given["id2label"] = {int(key): name for key, name in given["id2label"].items()}
+    if wrong := [name for name, value in given.items() if value != saved[name]]:
+        raise ValueError(
+            f"{wrong[0]} is {given[wrong[0]]!r}, but the saved head has {saved[wrong[0]]!r}; leave it out, or put "
+            "another head on the encoder: TaskModel.from_encoder(KAdapterModel.from_pretrained(...), HeadConfig(...))."
+        )
+
+
+def _checked_parts(values: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts in place of the saved ones; adapters without an order come in their own."""
+    given = dict(parts)
+    if isinstance(backbone := given.get("backbone_config"), Mapping):
+        given["backbone_config"] = {**values["backbone_config"], **backbone}
+    if "adapters" in given:
+        given.setdefault("adapter_names", None)
+    if "adapter_config" in given:
+        raise ValueError("adapter_config is no setting of a configuration; give adapters={name: AdapterConfig(...)}.")
+    return given
+
+
+def _override_backbone(cls: type, backbone: PreTrainedConfig, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Set what is the backbone's in it; returns the rest."""
+    own = {*OF_THE_WHOLE, "num_labels", "id2label", "label2id", "problem_type", "dtype", "torch_dtype", "name_or_path"}
+    rest = {}
+    for name, value in kwargs.items():
+        of_backbone = name not in own and not name.startswith("_") and hasattr(backbone, name)
+        if of_backbone and not callable(getattr(backbone, name)):
+            setattr(backbone, name, value)
+        if not of_backbone or name in cls.__dataclass_fields__:  # type: ignore[attr-defined]
+            rest[name] = value
+    return rest
 
 
 def _backbone_config(value: Any) -> PreTrainedConfig:

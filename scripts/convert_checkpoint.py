@@ -219,7 +219,7 @@ def _check_known_to_original(config: KAdapterConfig, source: Path) -> None:
 
 
 def _write(output: Path, files: dict[str, ck.State], config: RobertaConfig | None = None) -> None:
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, replaced=rf"{ck.weights_names()}|{original.ORIGINAL_BACKBONE}") as folder:
         for name, state in files.items():
             # torch 1.3.1, which the original runs on, cannot read the zip format.
             torch.save(state, folder / name, _use_new_zipfile_serialization=False)

@@ -98,7 +98,7 @@ def convert(source: Path, output: Path, names: Iterable[str], read: Callable[[st
     tokenizer = BertTokenizer(
         vocab=vocabulary, do_lower_case=not cased, model_max_length=config.max_position_embeddings
     )
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, replaced=checkpoint.weights_names()) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     for reason, count in sorted(left_out.items()):

@@ -32,6 +32,7 @@ from transformers import (
 
 from kadapter.console import COUNT, SEED, Number, Parser, absolute, run
 from kadapter.data.jsonio import read_lines
+from kadapter.storage.checkpoint import weights_names
 from kadapter.storage.files import atomic_folder
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -192,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     measured = {"accuracy": accuracy, "perplexity": perplexity, "seconds": seconds}
     sizes = {"vocab": len(tokenizer), "parameters": model.num_parameters()}
     readme = README.format(**vars(args), **measured, **sizes, threads=torch.get_num_threads())
-    with atomic_folder(args.output_dir, "the demo's backbone") as folder:
+    with atomic_folder(args.output_dir, "the demo's backbone", replaced=weights_names()) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(readme, encoding="utf-8")

@@ -192,7 +192,7 @@ def test_a_saved_model_loads_strictly(saved, kind):
 
 
 def test_a_model_of_another_library_is_no_task_model(saved):
-    with pytest.raises(ValueError, match="plain is a roberta, not a model of kadapter; load it with KAdapterModel"):
+    with pytest.raises(ValueError, match="plain is a roberta without a head; give head=HeadConfig"):
         TaskModel.from_pretrained(saved / "plain")
 
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from tiny import assert_same, build, features, weights
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel
-from kadapter.storage.card import MARKER, write_card
+from kadapter.storage.card import MARKER, MODEL_WEIGHTS, write_card
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
@@ -124,15 +124,33 @@ def test_a_model_is_pushed_with_a_card_of_ours_unless_one_was_written_by_hand_th
     model.save_pretrained(tmp_path / "model", push_to_hub=True, repo_id="me/it", commit_message="x", revision="v2")
     model.push_to_hub("me/it", token="t")
     files = [*(["README.md"] if card != "by hand" else []), "config.json", "model.safetensors"]
+    gone = [*MODEL_WEIGHTS]
     assert pushed == [
         ("token", None),
         ("me/it", {"private": None, "exist_ok": True}),
         ("me/it", {"branch": "v2", "exist_ok": True}),
-        ("me/it", files, {"revision": "v2", "commit_message": "x"}),
+        ("me/it", files, {"revision": "v2", "commit_message": "x", "delete_patterns": gone}),
         ("token", "t"),
         ("me/it", {"private": None, "exist_ok": True}),
-        ("me/it", files, {"revision": None}),
+        ("me/it", files, {"revision": None, "delete_patterns": gone}),
     ]
+
+
+def test_what_an_earlier_push_left_there_is_deleted_but_for_other_variants(tmp_path, pushed, tiny_backbone_config):
+    model = build(tiny_backbone_config, ("bio",))
+    model.save_pretrained(tmp_path / "model", push_to_hub=True, repo_id="me/it")
+    gone = pushed[-1][2]["delete_patterns"]
+    old = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "model.safetensors"]
+    kept = [
+        "config.json",
+        "model.fp16.safetensors",
+        "model.fp16-00001-of-00002.safetensors",
+        "README.md",
+        "tokenizer.json",
+    ]
+    assert [name for name in old + kept if any(fnmatch(name, pattern) for pattern in gone)] == old
+    model.save_pretrained(tmp_path / "model", push_to_hub=True, repo_id="me/it", variant="fp16")
+    assert "delete_patterns" not in pushed[-1][2]
 
 
 # -- cards ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import kadapter
 LIBRARY = ROOT / "kadapter"
 # Floor by floor from the ground: what stands on one floor does not know its neighbour there.
 FLOORS = (
-    ("fields", "system"),
+    ("fields", "system", "auto"),
     ("shapes",),
     ("configuration", "console"),
     ("storage",),

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM
 
+from kadapter.configuration import KAdapterConfig
 from kadapter.models.heads import MaskedLMHead
 from kadapter.models.task_model import TaskModel
 from kadapter.shapes import HeadConfig
@@ -45,7 +46,8 @@ def pretrained_head(source: str | os.PathLike, **hub: Any) -> dict[str, torch.Te
 
     Families name the parts differently: they are found by their shapes, and then the logits must agree.
     """
-    if type(read_config(source, **hub)) not in MODEL_FOR_MASKED_LM_MAPPING:
+    config = read_config(source, **hub)
+    if isinstance(config, KAdapterConfig) or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         return None
     with without_transformers_warnings():
         whole, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32, **hub)

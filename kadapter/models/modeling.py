@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from kadapter.configuration import KAdapterConfig
+from kadapter.configuration import OF_THE_WHOLE, KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import TruncatedLinear, insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
@@ -29,9 +29,10 @@ from kadapter.models.parts import NamedParts
 from kadapter.models.routing import routed, side_by_side, taken
 from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
-from kadapter.storage.card import CARD, MODEL_FILES, push, write_card
+from kadapter.storage.card import CARD, MODEL_FILES, MODEL_WEIGHTS, push, write_card
+from kadapter.storage.checkpoint import weights_names
 from kadapter.storage.files import atomic_folder
-from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved, read_config
+from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved, read_overridden
 
 logger = logging.getLogger(__name__)
 
@@ -99,50 +100,42 @@ class KAdapterPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike | None,
-        *model_args: Any,
-        config: KAdapterConfig | None = None,
-        output_loading_info: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """As in transformers, but strict (`kadapter.storage.pretrained.load_saved`)."""
-        if pretrained_model_name_or_path is None:  # transformers asks so for a model from a state dictionary
-            return super().from_pretrained(None, *model_args, config=config, **kwargs)
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        found = read_config(pretrained_model_name_or_path, **hub) if config is None else config
-        if not isinstance(found, KAdapterConfig):
+    def _load_saved(
+        cls, source: str | os.PathLike, config: KAdapterConfig, fusion_mode: str | None, **kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """A model that was saved whole, and what transformers says of the loading; strict (`load_saved`)."""
+        if fusion_mode not in (None, config.fusion_mode):
             raise ValueError(
-                f"{pretrained_model_name_or_path} is a {found.model_type}, not a model of kadapter; load it with "
-                "KAdapterModel.from_pretrained, and put a head on it with TaskModel.from_encoder."
+                f"{source} was saved with fusion_mode {config.fusion_mode!r}, not {fusion_mode!r}; leave fusion_mode "
+                "out."
             )
-        load = super().from_pretrained
-        model, info = load_saved(cls, load, pretrained_model_name_or_path, found, **kwargs)
-        return (model, info) if output_loading_info else model
+        return load_saved(cls, super().from_pretrained, source, config, **kwargs)
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> None:
         """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads.
 
+        Weights of an earlier save in that folder, in whatever number and kind of files, are removed.
         A card is written where there is none.
         """
-        with atomic_folder(save_directory, "a model", self.get_memory_footprint()) as folder:
+        replaced = weights_names(kwargs.get("variant"))
+        with atomic_folder(save_directory, "a model", self.get_memory_footprint(), replaced) as folder:
             super().save_pretrained(folder, push_to_hub=False, **kwargs)
         place = Path(save_directory)
         if kwargs.get("is_main_process", True) and not (place / CARD).exists():
             write_card(place, place.name, self.config)
         if push_to_hub:
             hub = {name: kwargs[name] for name in PUSH_ARGUMENTS if name in kwargs}
-            push(place, kwargs.get("repo_id", place.name), MODEL_FILES, **hub)
+            gone = MODEL_WEIGHTS if kwargs.get("variant") is None else ()
+            push(place, kwargs.get("repo_id", place.name), MODEL_FILES, replaced=gone, **hub)
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **hub: Any) -> None:  # type: ignore[override]
         """Upload the model and a card of its own; `hub`: private, token, commit_message, revision, create_pr."""
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / repo_id.rpartition("/")[2]
             self.save_pretrained(place, max_shard_size=max_shard_size)
-            push(place, repo_id, MODEL_FILES, **hub)
+            push(place, repo_id, MODEL_FILES, replaced=MODEL_WEIGHTS, **hub)
 
     def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:  # type: ignore[override]
         super().set_attn_implementation(attn_implementation, **kwargs)
@@ -162,6 +155,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
     base_model_prefix = "encoder"
 
     def __init__(self, config: KAdapterConfig, backbone: PreTrainedModel | None = None):
+        config = config if config.head is None else config.with_head(None)  # which is a task model's
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.backbone_config) if backbone is None else backbone
         config._attn_implementation = self.backbone.config._attn_implementation  # DeBERTa has "eager" alone
@@ -186,6 +180,14 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.backbone.set_input_embeddings(value)
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """As in transformers, and by the backbone's own rule for new embeddings."""
+        embeddings = self.backbone.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.config.vocab_size = embeddings.weight.shape[0]
+        return embeddings
 
     # -- forward ------------------------------------------------------------------------------------------------
 
@@ -348,56 +350,90 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        *model_args: Any,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *,
         adapters: Mapping[str, str | os.PathLike | AdapterConfig] | None = None,
         adapter_config: AdapterConfig | None = None,
         fusion_mode: str | None = None,
         bottlenecks: Mapping[str, BottleneckConfig] | None = None,
         adapter_dtype: torch.dtype = torch.float32,
+        config: PreTrainedConfig | str | os.PathLike | None = None,
+        output_loading_info: bool = False,
         **kwargs: Any,
-    ) -> KAdapterModel:
-        """A saved model of ours, or any encoder of transformers to put adapters beside.
+    ) -> Any:
+        """A saved model of ours, or any encoder of transformers to put adapters beside; every weight must be there.
 
         Args:
-            pretrained_model_name_or_path: folder or hub name.
+            pretrained_model_name_or_path: folder or hub name; None for a model from `state_dict`.
             adapters: name -> where to load it from (see `load_adapter`), or an `AdapterConfig` for a fresh one.
             adapter_config: for adapter files that carry no configuration, such as the original's.
             fusion_mode: one of FUSION_MODES, default "concat"; a saved model brings its own.
             bottlenecks: name -> bottleneck adapters to put into the backbone; a saved model may have them already.
             adapter_dtype: of adapters, fusion and bottlenecks, whatever the backbone's (`add_adapter`).
-            kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...
+            config: in place of the saved one; no setting is changed then.
+            output_loading_info: give (model, info), as in transformers; the missing keys are those of fresh weights.
+            kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...; and
+                settings in place of the saved ones: output_hidden_states, output_attentions and return_dict of the
+                model, and any of the backbone, such as hidden_dropout_prob.
+
+        Raises:
+            OSError, ValueError: something is not there, damaged, or not exactly what the configuration tells of; the
+                file is named and the weights are listed.
+            TypeError: an argument that neither transformers nor the configuration knows.
         """
+        source = pretrained_model_name_or_path
+        if source is None:
+            return super().from_pretrained(None, config=config, output_loading_info=output_loading_info, **kwargs)
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        config = kwargs.pop("config", None)
-        if config is None:
-            config = read_config(pretrained_model_name_or_path, **hub)
-        if isinstance(config, KAdapterConfig):
-            if fusion_mode not in (None, config.fusion_mode):
-                raise ValueError(
-                    f"{pretrained_model_name_or_path} was saved with fusion_mode "
-                    f"{config.fusion_mode!r}, not {fusion_mode!r}; leave fusion_mode out."
-                )
-            model = super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        found, kwargs = read_overridden(source, config, kwargs)
+        if isinstance(found, KAdapterConfig):
+            model, info = cls._load_saved(source, found, fusion_mode, **kwargs)
         else:
-            backbone = load_backbone(pretrained_model_name_or_path, config=config, **kwargs)
-            wrapped = KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat")
-            model = cls(wrapped, backbone=backbone)
-        for name, bottleneck in (bottlenecks or {}).items():
-            model.add_bottlenecks(name, bottleneck)
-        for name, source in (adapters or {}).items():
+            model, info = cls._wrap(source, found, fusion_mode, **kwargs)
+        model._extend(adapters or {}, adapter_config, bottlenecks or {}, adapter_dtype, hub, info)
+        return (model.eval(), info) if output_loading_info else model.eval()
+
+    @classmethod
+    def _wrap(
+        cls, source: str | os.PathLike, config: PreTrainedConfig, fusion_mode: str | None, **kwargs: Any
+    ) -> tuple[KAdapterModel, dict[str, Any]]:
+        """A plain encoder of transformers without adapters yet, and what is said of its loading."""
+        own = {name: kwargs.pop(name) for name in OF_THE_WHOLE if name in kwargs}
+        backbone, info = load_backbone(source, config=config, **kwargs)
+        own |= {name: getattr(backbone.config, name) for name in OF_THE_WHOLE if name not in own}
+        model = cls(
+            KAdapterConfig(backbone_config=backbone.config, fusion_mode=fusion_mode or "concat", **own),
+            backbone=backbone,
+        )
+        return model, {**info, "missing_keys": {f"backbone.{name}" for name in info["missing_keys"]}}
+
+    def _extend(
+        self,
+        adapters: Mapping[str, str | os.PathLike | AdapterConfig],
+        adapter_config: AdapterConfig | None,
+        bottlenecks: Mapping[str, BottleneckConfig],
+        adapter_dtype: torch.dtype,
+        hub: Mapping[str, Any],
+        info: dict[str, Any],
+    ) -> None:
+        """Add what `from_pretrained` was asked for beside the loaded model; fresh weights are noted in `info`."""
+        before = {*self.state_dict()}
+        for name, bottleneck in bottlenecks.items():
+            self.add_bottlenecks(name, bottleneck)
+        for name, source in adapters.items():
             if isinstance(source, AdapterConfig):
-                model.add_adapter(name, source, adapter_dtype)
+                self.add_adapter(name, source, adapter_dtype)
             else:
                 # The revision is the backbone's; an adapter's stands behind its name.
                 own = {key: value for key, value in hub.items() if key not in ("subfolder", "revision")}
-                model.load_adapter(source, name, adapter_config, adapter_dtype, **own)
+                self.load_adapter(source, name, adapter_config, adapter_dtype, **own)
+                before |= {key for key in self.state_dict() if key.startswith(f"adapters.{NamedModules.key(name)}.")}
+        info["missing_keys"] = {*info["missing_keys"], *(self.state_dict().keys() - before)}
         if adapter_dtype != torch.float32:
-            model.adapters.to(adapter_dtype)
-            model.fusion.to(adapter_dtype)
-            for _, part in named_parts(model.backbone):
+            self.adapters.to(adapter_dtype)
+            self.fusion.to(adapter_dtype)
+            for _, part in named_parts(self.backbone):
                 part.to(adapter_dtype)
-        return model.eval()
 
 
 class RobertawithAdapter(KAdapterModel):
@@ -412,22 +448,20 @@ class RobertawithAdapter(KAdapterModel):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
-        pretrained_model_name_or_path: str | os.PathLike,
-        *model_args: Any,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *,
         meta_fac_adaptermodel: str | os.PathLike | None = None,
         meta_lin_adaptermodel: str | os.PathLike | None = None,
         adapters: Mapping[str, str | os.PathLike | AdapterConfig] | None = None,
         **kwargs: Any,
-    ) -> KAdapterModel:
+    ) -> Any:
         """As `KAdapterModel.from_pretrained`; the two `meta_` arguments name adapters "fac" and "lin".
 
         "" or None means none. Further adapters go into `adapters`.
         """
         named = {"fac": meta_fac_adaptermodel, "lin": meta_lin_adaptermodel}
         chosen = {name: source for name, source in named.items() if source}
-        return super().from_pretrained(
-            pretrained_model_name_or_path, *model_args, adapters={**chosen, **(adapters or {})}, **kwargs
-        )
+        return super().from_pretrained(pretrained_model_name_or_path, adapters={**chosen, **(adapters or {})}, **kwargs)
 
 
 AutoModel.register(KAdapterConfig, KAdapterModel, exist_ok=True)

@@ -23,7 +23,7 @@ from kadapter.models.named import NamedModules
 from kadapter.shapes import BottleneckConfig, HeadConfig
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
-from kadapter.storage.reading import read_object
+from kadapter.storage.reading import check_link, read_object
 
 TASK_CONFIG = "task_config.json"
 TASK_WEIGHTS = "task_model.safetensors"
@@ -76,6 +76,7 @@ class SavedTask:
         """
         path = Path(folder)
         if not (path / TASK_CONFIG).is_file():
+            check_link(path / TASK_CONFIG)
             raise FileNotFoundError(f"{path / TASK_CONFIG} is missing; give a folder that save_task wrote.")
         values = read_object(path / TASK_CONFIG, "save the task again.", TASK_KEYS)
         state = checkpoint.read_state_dict(path / TASK_WEIGHTS)

@@ -6,19 +6,25 @@ Shapes: B = batch, S = sequence, N = positions that the head reads, H = width.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
-from kadapter.configuration import DEFAULT_BOTTLENECKS, KAdapterConfig
+from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
 from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
 from kadapter.models.switching import of_encoder
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
 from kadapter.storage import checkpoint
+from kadapter.storage.pretrained import HUB_ARGUMENTS, read_overridden
 
 TASK_PARTS = ("bottlenecks", "LayerNorm", "fusion", "head")
+_TAKEN_OVER: WeakSet[nn.Module] = WeakSet()  # poolers that were to be trained when a head first stood for them
 
 
 class TaskModel(KAdapterPreTrainedModel):
@@ -29,32 +35,129 @@ class TaskModel(KAdapterPreTrainedModel):
         encoder: a `KAdapterModel` to put the head on; None builds one from the configuration.
     """
 
+    head_kinds: ClassVar[tuple[str, ...]] = HEAD_KINDS
+
     def __init__(self, config: KAdapterConfig, encoder: KAdapterModel | None = None):
+        head = config.head_config()
+        self._check_kind(head)
         super().__init__(config)
         self.encoder = KAdapterModel(config) if encoder is None else encoder
-        self.head = fresh_head(config.head_config(), self.encoder)
+        config._attn_implementation = self.encoder.config._attn_implementation
+        self.head = fresh_head(head, self.encoder)
         pooler = getattr(self.encoder.backbone, "pooler", None)
         if pooler is not None:
             pooler.requires_grad_(False)  # no head reads it, and distributed training must not wait for it
         self.post_init()
 
+    @property  # type: ignore[override]  # transformers has it as an attribute
+    def config(self) -> KAdapterConfig:
+        """The encoder's configuration, always as it is now, with this model's own head and task.
+
+        Adapters and bottlenecks may be added through the encoder alone, on which several task models may stand.
+        """
+        config, encoder = self.__dict__["_config"], self._modules.get("encoder")
+        if isinstance(encoder, KAdapterModel):
+            for name in ENCODER_FIELDS:
+                if getattr(config, name) is not (value := getattr(encoder.config, name)):
+                    setattr(config, name, value)
+        return config
+
+    @config.setter
+    def config(self, value: KAdapterConfig) -> None:
+        self.__dict__["_config"] = value
+
+    @classmethod
+    def _check_kind(cls, head: HeadConfig, source: object = "this configuration") -> None:
+        """Refuse a head that the Auto class does not stand for through which it was asked for."""
+        if head.kind not in cls.head_kinds:
+            auto_class = cls.__name__.replace("TaskModel", "AutoModel")
+            raise ValueError(
+                f"{source} has a head of the kind {head.kind!r}, but {auto_class} takes "
+                f"{' or '.join(map(repr, cls.head_kinds))}; load it with kadapter.TaskModel."
+            )
+
+    # -- loading --------------------------------------------------------------------------------------------------
+
     @classmethod
     def from_encoder(cls, encoder: KAdapterModel, head: HeadConfig) -> TaskModel:
-        """Put a fresh head on a loaded encoder.
+        """Put a fresh head on a loaded encoder, which may be under several heads.
 
         A pretrained pooler becomes the dense layer of a classification head. It counts as the backbone's: frozen
         there, it stays so, as in Adapter-BERT (optimization.py trains the last layer alone).
         """
-        kept = ("backbone_config", "adapters", "fusion_mode", "bottlenecks", "active_bottlenecks")
-        config = KAdapterConfig(**{name: getattr(encoder.config, name) for name in kept}, head=head)
-        encoder.config = config
         pooler = _pretrained_pooler(encoder)
-        trained = pooler is not None and pooler.weight.requires_grad
-        model = cls(config, encoder=encoder)
+        if pooler is not None and pooler.weight.requires_grad:
+            _TAKEN_OVER.add(pooler)
+        model = cls(encoder.config.with_head(head), encoder=encoder)
         if pooler is not None and isinstance(model.head, ClassificationHead):
             model.head.dense.load_state_dict(pooler.state_dict())
-            model.head.dense.requires_grad_(trained)
+            model.head.dense.requires_grad_(pooler in _TAKEN_OVER)
         return model
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *,
+        head: HeadConfig | Mapping[str, Any] | None = None,
+        adapters: Mapping[str, str | os.PathLike | AdapterConfig] | None = None,
+        adapter_config: AdapterConfig | None = None,
+        fusion_mode: str | None = None,
+        bottlenecks: Mapping[str, BottleneckConfig] | None = None,
+        adapter_dtype: torch.dtype = torch.float32,
+        config: PreTrainedConfig | str | os.PathLike | None = None,
+        output_loading_info: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """A saved task model, or a fresh head on a saved encoder or on any encoder of transformers.
+
+        Args:
+            pretrained_model_name_or_path: folder or hub name, of a `TaskModel`, a `KAdapterModel` or a plain encoder.
+            head: the head to put on an encoder, as in `from_encoder`. A saved task model brings its own, and no other.
+            adapter_dtype: also of the head.
+            adapters, adapter_config, fusion_mode, bottlenecks, config, output_loading_info, kwargs: as in
+                `KAdapterModel.from_pretrained`.
+
+        Raises:
+            OSError, ValueError, TypeError: as there; or no head is saved or given, or another one is saved.
+        """
+        source, asked = pretrained_model_name_or_path, _as_head(head)
+        if source is None:
+            return super().from_pretrained(None, config=config, output_loading_info=output_loading_info, **kwargs)
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found: Any
+        found, kwargs = read_overridden(source, config, kwargs)
+        saved = found.head_config() if isinstance(found, KAdapterConfig) and found.head is not None else None
+        if saved is None and asked is None:
+            raise ValueError(f"{source} is a {found.model_type} without a head; give head=HeadConfig(...) for a task.")
+        if None not in (saved, asked) and saved != asked:
+            raise ValueError(
+                f"{source} was saved with {saved}, not with {asked}; leave head out, or put this one on its encoder: "
+                "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
+            )
+        cls._check_kind(saved or asked, source)  # type: ignore[arg-type]
+        parts: Any = {"adapters": adapters or {}, "adapter_config": adapter_config}
+        parts |= {"bottlenecks": bottlenecks or {}, "adapter_dtype": adapter_dtype}
+        if saved is None:
+            encoder, info = KAdapterModel.from_pretrained(
+                source, **parts, fusion_mode=fusion_mode, config=found, output_loading_info=True, **kwargs
+            )
+            model = cls.from_encoder(encoder, asked)  # type: ignore[arg-type]
+            info["missing_keys"] = _under_head(info["missing_keys"]) | model._fresh_names()
+        else:
+            model, info = cls._load_saved(source, found, fusion_mode, **kwargs)
+            added: dict[str, Any] = {"missing_keys": ()}
+            model.encoder._extend(**parts, hub=hub, info=added)
+            info["missing_keys"] = {*info["missing_keys"], *_under_head(added["missing_keys"])}
+        if adapter_dtype != torch.float32:
+            model.head.to(adapter_dtype)
+        return (model.eval(), info) if output_loading_info else model.eval()
+
+    def _fresh_names(self) -> set[str]:
+        """The head's weights that `from_encoder` did not take from the backbone."""
+        taken = isinstance(self.head, ClassificationHead) and _pretrained_pooler(self.encoder) is not None
+        names = {f"head.{name}" for name in self.head.state_dict()}
+        return {name for name in names if not (taken and name.startswith("head.dense."))}
 
     add_adapter = of_encoder("add_adapter")
     load_adapter = of_encoder("load_adapter")
@@ -147,6 +250,22 @@ class TaskModel(KAdapterPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.set_input_embeddings(value)
 
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """As in transformers. The bias of a masked-language-model head follows, as its weights are the embeddings.
+
+        New tokens get the mean bias, with `mean_resizing=False` zero.
+        """
+        embeddings = self.encoder.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if isinstance(self.head, MaskedLMHead):
+            count, bias = embeddings.weight.shape[0], self.head.bias.data
+            more = bias.new_full((max(0, count - len(bias)),), bias.float().mean().item() if mean_resizing else 0.0)
+            self.head.bias.data = torch.cat([bias[:count], more])
+            self.head.bias.grad = None
+            self.config.head = {**self.config.head, "num_labels": count}
+        return embeddings
+
     def forward(
         self,
         input_ids: torch.Tensor,
@@ -185,9 +304,18 @@ class TaskModel(KAdapterPreTrainedModel):
         return self.head(features, labels, num_items, **inputs)
 
 
+def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:
+    return head if head is None or isinstance(head, HeadConfig) else HeadConfig.from_dict(head)
+
+
+def _under_head(names: Iterable[str]) -> set[str]:
+    """Names of an encoder's weights as a task model has them."""
+    return {f"encoder.{name}" for name in names}
+
+
 def _pretrained_pooler(encoder: KAdapterModel) -> nn.Linear | None:
     """The dense layer of a pooler that came with the backbone's weights."""
     pooler = getattr(encoder.backbone, "pooler", None)
     dense = getattr(pooler, "dense", pooler)
-    fresh = getattr(encoder.backbone, "fresh_pooler", True)
+    fresh = getattr(encoder.backbone.config, "fresh_pooler", True)
     return dense if isinstance(dense, nn.Linear) and not fresh else None

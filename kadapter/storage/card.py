@@ -52,6 +52,11 @@ USE_MODEL = """from kadapter import {model}
 
 model = {model}.from_pretrained("{title}")  # this folder, or user/name on the hub"""
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD)
+# Weights of an earlier save in a repository that would load beside or before the new ones; not those of a variant.
+MODEL_WEIGHTS = (
+    *("model.safetensors", "model-?????-of-?????.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model-?????-of-?????.bin", "pytorch_model.bin.index.json"),
+)
 MODEL_FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json")
 
 
@@ -114,11 +119,13 @@ def push(
     private: bool | None = None,
     token: str | bool | None = None,
     revision: str | None = None,
+    replaced: Sequence[str] = (),
     **commit: Any,
 ) -> None:
     """Upload those files of a folder, patterns of names, and its card; repository and branch are made if need be.
 
-    A card that was written by hand there is not replaced by one of ours.
+    Of the files there that are not uploaded, those are deleted whose names match `replaced`. A card that was written
+    by hand there is not replaced by one of ours.
     """
     api = HfApi(token=token)
     name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
@@ -126,7 +133,8 @@ def push(
         api.create_branch(name, branch=revision, exist_ok=True)
     ours = MARKER in (Path(folder) / CARD).read_text(encoding="utf-8", errors="replace")
     wanted = [*files] if ours and _has_card_of_its_own(api, name, revision) else [*files, CARD]
-    api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=wanted, revision=revision, **commit)
+    options: dict[str, Any] = {"revision": revision, **commit} | ({"delete_patterns": [*replaced]} if replaced else {})
+    api.upload_folder(repo_id=name, folder_path=Path(folder), allow_patterns=wanted, **options)
 
 
 def _has_card_of_its_own(api: HfApi, name: str, revision: str | None) -> bool:

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from kadapter.shapes import AdapterConfig
 from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_folder
-from kadapter.storage.reading import disguise, read_object
+from kadapter.storage.reading import check_link, disguise, read_object
 
 State = dict[str, torch.Tensor]
 
@@ -42,6 +42,17 @@ def module_key(name: str) -> str:
     return f"{name}_" if name.rstrip("_") in _TAKEN or name in _TAKEN else name
 
 
+def weights_names(variant: str | None = None) -> str:
+    """Regular expression for the names of a whole model's files of weights: one or many, safetensors or pickles.
+
+    Args:
+        variant: as in transformers, whose files are others.
+    """
+    mark = "" if variant is None else rf"\.{re.escape(variant)}"
+    stem, shard, kind = "(pytorch_)?model", r"-\d+-of-\d+", r"\.(safetensors|bin)"
+    return rf"{stem}({mark}({shard})?|{shard}{mark}){kind}|{stem}{kind}\.index{mark}\.json"
+
+
 # -- strict reading ---------------------------------------------------------------------------------------------
 
 
@@ -54,6 +65,7 @@ def read_state_dict(path: str | os.PathLike) -> State:
     """
     path = Path(path)
     if not path.is_file():
+        check_link(path)
         raise FileNotFoundError(f"{path} is not a file; give a checkpoint's file or folder.")
     state = _read_tensors(path)
     wrong = (
@@ -173,7 +185,7 @@ def save_adapter(
     state: Mapping[str, torch.Tensor], config: AdapterConfig, folder: str | os.PathLike, head: State | None = None
 ) -> None:
     """Write an adapter's folder; `head` (what pretraining had on top of it) goes into a file of its own."""
-    with atomic_folder(folder, "an adapter") as path:
+    with atomic_folder(folder, "an adapter", replaced=PRETRAINING_HEAD) as path:
         save_tensors(cpu_copies(state), path / ADAPTER_WEIGHTS)
         if head:
             save_tensors(cpu_copies(head), path / PRETRAINING_HEAD)

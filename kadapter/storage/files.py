@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -166,7 +167,9 @@ def _refuse_folder(path: Path) -> None:
 
 
 @contextmanager
-def atomic_folder(target: str | os.PathLike, what: str = "", needed: int | None = None) -> Iterator[Path]:
+def atomic_folder(
+    target: str | os.PathLike, what: str = "", needed: int | None = None, replaced: str = ""
+) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its place when the block ends well.
 
     A new folder appears by one rename. Into an existing one the files are moved over one by one; its JSON files
@@ -175,6 +178,8 @@ def atomic_folder(target: str | os.PathLike, what: str = "", needed: int | None 
 
     Args:
         what, needed: as in `writing`, for the error where the place is full or unwritable.
+        replaced: regular expression for names of files in `target` that the new ones stand for: they are removed
+            where no new one has their name, since whoever loads the folder might take them.
     """
     target = Path(target)
     with writing(target, what):
@@ -196,9 +201,10 @@ def atomic_folder(target: str | os.PathLike, what: str = "", needed: int | None 
             places = {path: target / path.relative_to(folder) for path in files}
             for place in places.values():
                 place.parent.mkdir(parents=True, exist_ok=True)
-            for path, place in places.items():
-                if path.suffix == ".json":
-                    place.unlink(missing_ok=True)
+            others = {*target.iterdir()} - {*places.values()}
+            stale = [place for place in others if re.fullmatch(replaced, place.name) and not place.is_dir()]
+            for place in [place for place in places.values() if place.suffix == ".json"] + stale:
+                place.unlink(missing_ok=True)
             for path, place in places.items():
                 path.replace(place)
         sync(target.parent)

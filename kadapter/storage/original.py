@@ -24,6 +24,7 @@ from kadapter.storage.checkpoint import (
     read_state_dict,
     shape_of,
 )
+from kadapter.storage.reading import check_link
 
 ORIGINAL_WEIGHTS = "pytorch_model.bin"
 ORIGINAL_BACKBONE = "pytorch_pretrained_model.bin"  # beside ORIGINAL_WEIGHTS of the original's task models
@@ -64,6 +65,8 @@ def read_adapter(
 ) -> tuple[AdapterConfig, State]:
     """Configuration and weights of one adapter, from any place that `KAdapterModel.load_adapter` takes."""
     path = Path(source)
+    for place in (path, path / ADAPTER_CONFIG, path / ORIGINAL_WEIGHTS):
+        check_link(place)
     hub_name = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(source))
     if path.is_dir() and (path / ADAPTER_CONFIG).is_file():
         return read_own_adapter(path / ADAPTER_CONFIG, path / ADAPTER_WEIGHTS)
@@ -114,6 +117,7 @@ def read_original(source: str | os.PathLike) -> State:
     if not path.is_dir():
         return read_state_dict(path)
     state = read_state_dict(path / ORIGINAL_WEIGHTS)
+    check_link(path / ORIGINAL_BACKBONE)
     if (path / ORIGINAL_BACKBONE).is_file():
         state.update(read_state_dict(path / ORIGINAL_BACKBONE))
     return state

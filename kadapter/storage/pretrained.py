@@ -7,6 +7,8 @@ errors of one sentence that name the file.
 from __future__ import annotations
 
 import copy
+import difflib
+import inspect
 import os
 import re
 import textwrap
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 from transformers import (
     MODEL_MAPPING,
@@ -27,21 +29,33 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    cached_file,
+)
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files
 
 from kadapter.configuration import KAdapterConfig
 from kadapter.storage.checkpoint import check_finite, check_shape, module_key, read_state_dict
-from kadapter.storage.reading import read_object
+from kadapter.storage.reading import check_link, read_object
 
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
+# Of the arguments of `from_pretrained`, those that a configuration may have a value of too, or hides from the model.
+NOT_OF_CONFIGURATIONS = ("quantization_config", "proxies", "trust_remote_code", "code_revision")
 AGAIN = "save or fetch the model again."
 # What transformers reads of a folder; a run's folder holds other files too.
 OF_TRANSFORMERS = re.compile(
     r"config\.json|(special_tokens_map|added_tokens|tokenizer|tokenizer_config|vocab)\.json"
     r"|model.*\.safetensors|pytorch_model.*\.bin|.*\.index\.json"
 )
+TOKENIZER = re.compile(r"config\.json|(special_tokens_map|added_tokens|tokenizer|tokenizer_config|vocab)\.json")
+# Files of weights, of which transformers takes the first kind that is there.
+WEIGHTS = re.compile(r"config\.json|model.*\.safetensors|pytorch_model.*\.bin|.*\.index\.json")
+UNKNOWN_ARGUMENT = re.compile(r"__init__\(\) got an unexpected keyword argument '(\w+)'")
 Shapes = dict[str, list[int]]  # of tensors, by name
 
 
@@ -64,6 +78,9 @@ def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
     except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise  # no fault of the files
     except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
+        unknown = UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
+        if unknown and unknown[1] in hub:
+            raise TypeError(_no_argument(unknown[1], hub.get("config"))) from None
         for path in _files(source, hub):
             _check_readable(path)
         if isinstance(error, OSError) or (isinstance(error, ValueError) and str(source) in str(error)):
@@ -71,6 +88,26 @@ def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
         said = textwrap.shorten(str(error), 300, placeholder=" ...")
         said = said if isinstance(error, ValueError) else f"cannot be loaded ({type(error).__name__}: {said}); {AGAIN}"
         raise ValueError(f"{source}: {said}") from error
+
+
+def _no_argument(name: str, config: PreTrainedConfig | None) -> str:
+    """What to say of a keyword that neither `from_pretrained` nor a configuration knows."""
+    known = {*inspect.signature(PreTrainedModel.from_pretrained).parameters, "dtype", "device_map", "head", "adapters"}
+    known |= {"adapter_config", "fusion_mode", "bottleneck", "output_loading_info", "attn_implementation"}
+    for part in (config, getattr(config, "backbone_config", None)):
+        known |= set() if part is None else part.to_dict().keys()
+    near = difflib.get_close_matches(name, [*known, *HUB_ARGUMENTS], n=3)
+    mend = f"did you mean {', '.join(near)}?" if near else "leave it out."
+    return f"{name!r} is no argument of from_pretrained and no setting of the model's configuration; {mend}"
+
+
+def _check_links(source: str | os.PathLike, options: Mapping[str, Any], names: re.Pattern[str]) -> None:
+    """Raise FileNotFoundError for a symbolic link to nothing, which transformers takes for no file and passes by."""
+    check_link(source)
+    folder = Path(source) / (options.get("subfolder") or "")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if names.fullmatch(path.name):
+            check_link(path)
 
 
 def _files(source: str | os.PathLike, hub: Mapping[str, Any]) -> list[Path]:
@@ -105,11 +142,13 @@ def _hub(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_readable(path: Path) -> None:
     """Raise ValueError or OSError where a file cannot be read."""
+    check_link(path)
     if path.name.endswith(".index.json"):
         shards = read_object(path, AGAIN, ["weight_map"])["weight_map"]
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise ValueError(f"{path}: weight_map does not say which file holds which tensor; {AGAIN}")
         if missing := sorted({shard for shard in shards.values() if not path.with_name(shard).is_file()}):
+            check_link(path.with_name(missing[0]))
             raise FileNotFoundError(f"{path.with_name(missing[0])} is missing, which {path.name} names; {AGAIN}")
     elif path.suffix == ".json":
         read_object(path, AGAIN)
@@ -126,8 +165,10 @@ def read_config(source: str | os.PathLike, **options: Any) -> PreTrainedConfig:
     Raises:
         OSError, ValueError: not there, or damaged; named, which transformers' own error may not be.
     """
+    check_link(source)
     if os.path.isabs(source) and not os.path.exists(source):
         raise FileNotFoundError(f"the model {source} is not there; give a folder, or a name on the hub.")
+    check_link(Path(source) / (options.get("subfolder") or "") / "config.json")
     with _named(source, options):
         try:
             return AutoConfig.from_pretrained(source, **options)
@@ -137,12 +178,33 @@ def read_config(source: str | os.PathLike, **options: Any) -> PreTrainedConfig:
             raise OSError(f"the model {source} cannot be loaded: {error}") from error
 
 
+def read_overridden(
+    source: str | os.PathLike, config: PreTrainedConfig | str | os.PathLike | None, options: Mapping[str, Any]
+) -> tuple[PreTrainedConfig, dict[str, Any]]:
+    """The configuration of a model with the settings that `options` change, and the rest of them, for the weights.
+
+    Args:
+        config: in place of the saved one, as in transformers: taken as it is, so that no option changes a setting; or
+            where to read it.
+
+    Raises:
+        OSError, ValueError: as `read_config`; or a setting of a kind or a size that cannot be.
+    """
+    if isinstance(config, PreTrainedConfig):
+        return config, dict(options)
+    kept = {name: options[name] for name in (*HUB_ARGUMENTS, *NOT_OF_CONFIGURATIONS) if name in options}
+    given = {name: value for name, value in options.items() if name not in NOT_OF_CONFIGURATIONS}
+    found: Any = read_config(source if config is None else config, **given, return_unused_kwargs=True)
+    return found[0], {**found[1], **kept}
+
+
 def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub repository; `options` as AutoTokenizer takes them.
 
     Raises:
         OSError, ValueError: not there, damaged, or without a vocabulary, where transformers would make an empty one.
     """
+    _check_links(source, options, TOKENIZER)
     with _named(source, options):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
@@ -153,20 +215,24 @@ def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedToken
 # -- models -----------------------------------------------------------------------------------------------------
 
 
-def load_backbone(source: str | os.PathLike, **options: Any) -> PreTrainedModel:
-    """An encoder of transformers with all its weights; only a pooler may be fresh, which its `fresh_pooler` tells.
+def load_backbone(source: str | os.PathLike, **options: Any) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """An encoder of transformers with all its weights, and what transformers says of the loading.
+
+    Only a pooler may be fresh, which `fresh_pooler` of its configuration tells.
 
     Raises:
         ValueError: weights are missing, misshapen or not finite, of which transformers would only warn.
     """
     config = options.get("config")
+    _check_links(source, options, WEIGHTS)
     with _named(source, options), without_transformers_warnings():
         if config is not None and type(config) in MODEL_MAPPING:
             _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
         backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
         _check_loaded(backbone, info, source, fresh=("pooler.",))
-    backbone.fresh_pooler = any(key.startswith("pooler.") for key in info["missing_keys"])
-    return backbone
+    # Kept in the configuration, so that a saved encoder tells it too.
+    backbone.config.fresh_pooler = any(key.startswith("pooler.") for key in info["missing_keys"])
+    return backbone, info
 
 
 def load_saved(
@@ -185,7 +251,8 @@ def load_saved(
         ValueError: the configuration is not that of these weights, or they are missing, unexpected, misshapen or not
             finite. The head of a task model is not asked for by an encoder alone.
     """
-    with _named(source, options):
+    _check_links(source, options, WEIGHTS)
+    with _named(source, {**options, "config": config}):
         _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
         with without_transformers_warnings():
             model, info = load(source, config=config, output_loading_info=True, **options)
@@ -250,21 +317,24 @@ def _check_sizes(
 
 
 def _shapes(source: str | os.PathLike, hub: Mapping[str, Any]) -> Shapes:
-    """Shapes of all tensors in a repository's safetensors; {} where it has none."""
-    if (whole := _cached(source, SAFE_WEIGHTS_NAME, hub)) is not None:
-        return _header(whole)
-    index = _cached(source, SAFE_WEIGHTS_INDEX_NAME, hub)
-    if index is None:
-        return {}
-    _check_readable(index) if Path(source).is_dir() else None
-    paths, _ = get_checkpoint_shard_files(source, str(index), **hub)
-    return {name: shape for path in paths for name, shape in _header(Path(path)).items()}
+    """Shapes of all tensors in a repository's weights; {} where it has none under transformers' own names."""
+    for whole, parts in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
+        if (path := _cached(source, whole, hub)) is not None:
+            return _header(path)
+        if (index := _cached(source, parts, hub)) is not None:
+            _check_readable(index) if Path(source).is_dir() else None
+            paths, _ = get_checkpoint_shard_files(source, str(index), **hub)
+            return {name: shape for path in paths for name, shape in _header(Path(path)).items()}
+    return {}
 
 
 def _header(path: Path) -> Shapes:
     try:
+        if path.suffix == ".bin":  # whose tensors are read without their values
+            state = torch.load(path, map_location="meta", weights_only=True)
+            return {name: list(value.shape) for name, value in state.items()}
         with safe_open(path, framework="pt") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  # is no mapping
-    except SafetensorError:
+    except Exception:  # as many kinds as there are damages
         read_state_dict(path)  # says it better
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
+import os
 import re
 import tarfile
 import zipfile
@@ -33,13 +34,22 @@ _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, R
 
 def disguise(path: str | Path) -> str:
     """What a download left in the place of the file, with the mend; "" where nothing is known to."""
-    with opened(path) as stream:
+    with (Path(path) if isinstance(path, str) else path).open("rb") as stream:
         start = stream.read(512).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer instead of the file (run git lfs pull)"
     if start.startswith((b"<!doctype html", b"<html")):
         return "an HTML page instead of the file (download the file itself, not the page about it)"
     return ""
+
+
+def check_link(path: str | os.PathLike[str] | zipfile.Path) -> None:
+    """Raise FileNotFoundError for a symbolic link to nothing, which most libraries take for a file that nobody made."""
+    path = "" if isinstance(path, zipfile.Path) else os.fspath(path)
+    if os.path.islink(path) and not os.path.exists(path):
+        raise FileNotFoundError(
+            f"{path} is a symbolic link to {os.readlink(path)}, which is not there; bring it back or remove the link."
+        )
 
 
 @contextmanager
@@ -50,6 +60,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path) if isinstance(path, str) else path
     if not path.exists():
+        check_link(path)
         raise FileNotFoundError(f"{path}: there is no such file; check the path.")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the path of a file.")
