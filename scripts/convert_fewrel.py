@@ -100,10 +100,11 @@ def _records(path: Path) -> Iterator[tuple[str, str, Any]]:
                 yield relation, f"{path}, relation {relation}, record {number}", record
         return
     for _, where, record in read_rows(path):
-        if not isinstance(relation := record.get("relation"), str):
+        name = record.get("relation")
+        if not isinstance(name, str):
             raise ValueError(f"{path} is not {form}")
         mentions = {old: _mention(record, new) for old, new in (("h", "head"), ("t", "tail"))}
-        yield relation, where, record | {key: value for key, value in mentions.items() if value}
+        yield name, where, record | {key: value for key, value in mentions.items() if value}
 
 
 def _mention(record: dict[str, Any], key: str) -> list[Any] | None:
