@@ -34,7 +34,9 @@ def read_sentences(path: Path) -> Iterator[Tagged]:
             continue
         word, _, tag = line.strip().partition("\t")
         if not (word and (tag == "O" or tag.startswith(("B-/", "I-/")))):
-            raise ValueError(f"{path}, line {number}: {line[:60]!r} is not a word, a tab and O, B-/type or I-/type.")
+            raise ValueError(
+                f"{path}, line {number}: {line[:60]!r} is not a word and O, B-/type or I-/type, parted by a tab."
+            )
         sentence.append((number, word, tag))
     if sentence:
         yield sentence

@@ -55,10 +55,8 @@ class Document:
         if not isinstance(labels, dict):
             return labels
         columns = [labels.get(name) for name in ("relation_id", "head", "tail")]
-        if (
-            not all(isinstance(column, list) for column in columns)
-            or len({len(column) for column in columns if column is not None}) > 1
-        ):
+        sizes = {len(column) if isinstance(column, list) else None for column in columns}
+        if len(sizes) > 1 or None in sizes:
             raise self._error(f"labels is {shorten(labels)}; give relation_id, head and tail as lists of one length")
         return [dict(zip(("r", "h", "t"), values, strict=True)) for values in zip(*columns, strict=True)]
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -580,6 +581,7 @@ def test_a_value_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the peak of one process is read there")
 @pytest.mark.parametrize("content", ["zeros", "blanks", "list"])
 def test_a_bomb_does_not_fill_the_memory(tmp_path, content):
     path = tmp_path / "bomb.json.gz"
@@ -588,14 +590,14 @@ def test_a_bomb_does_not_fill_the_memory(tmp_path, content):
         for _ in range(600):
             file.write({"zeros": b"{", "blanks": b" ", "list": b"x"}[content] * (1 << 20))
     script = f"""
-import resource
 from kadapter.data.tables import read_rows
 try:
     list(read_rows({str(path)!r}))
 except ValueError as error:
     print(str(error)[:300])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+(peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(int(peak) >> 10)  # not resource's, which counts what this process had before it started another
 """
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "bomb.json.gz" in shown
-    assert int(shown.split()[-1]) < 500  # MiB; the file unpacked has 600
+    assert int(shown.split()[-1]) < 400  # MiB; the file unpacked has 600

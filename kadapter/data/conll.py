@@ -68,8 +68,7 @@ def _named(path: str | Path, number: int, names: list[str]) -> _Layout:
             "heads."
         )
     misc = names.index("MISC") if "MISC" in names else None
-    identifier, form, head = (names.index(name) for name in ("ID", "FORM", "HEAD"))
-    return _Layout(identifier, form, head, misc, len(names))
+    return _Layout(names.index("ID"), names.index("FORM"), names.index("HEAD"), misc, len(names))
 
 
 def _detected(row: str) -> _Layout | None:
