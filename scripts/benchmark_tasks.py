@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python scripts/benchmark_tasks.py --output_dir output/benchmark-tasks [--tasks 20] [--repeats 15]
 
 The backbone has random weights in the shape of bert-base (or is --model_name_or_path, a folder or hub name); each task
-has bottlenecks of 64, norms and a head of two labels. Prints tables for docs/benchmarks.md. Times of batches are medians
-of the seconds of a core, and what is compared runs in turn, so that other programs on the machine disturb the figures
-little. Memory is measured in processes of their own.
+has bottlenecks of 64, norms and a head of two labels. Prints tables for docs/benchmarks.md. Times of batches are
+medians of the seconds of a core, and what is compared runs in turn, so that other programs on the machine disturb the
+figures little. Memory is measured in processes of their own.
 """
 
 from __future__ import annotations

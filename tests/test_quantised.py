@@ -5,7 +5,7 @@ import torch
 from families import config
 from tiny import difference, features
 from torch import nn
-from transformers import AutoModel, BitsAndBytesConfig, GPTQConfig, TorchAoConfig
+from transformers import AutoModel, BitsAndBytesConfig, GPTQConfig, TorchAoConfig, Trainer, TrainingArguments
 
 from kadapter import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterModel, MultiTaskModel, TaskModel
 
@@ -119,6 +119,45 @@ def test_a_saved_model_is_quantised_while_loading_but_for_what_is_ours(kind, bac
         found = features(loaded if cls is KAdapterModel else loaded.encoder, IDS, BATCH["attention_mask"])
         assert 0 < difference(found, wanted) < near
     assert quantiser.to_dict() == before
+
+
+@pytest.mark.parametrize("family", ["distilbert", "llama"])
+def test_bottlenecks_on_a_linear_layer_are_not_lost_when_a_saved_model_is_quantised(kind, family, tmp_path):
+    quantiser, large = kind[0], BottleneckConfig(8, initializer_range=0.5)
+    torch.manual_seed(0)
+    sizes = {"dim": 64, "hidden_dim": 128} if family == "distilbert" else {"hidden_size": 64, "intermediate_size": 128}
+    AutoModel.from_config(config(family, **sizes)).save_pretrained(tmp_path / "backbone")
+    model = KAdapterModel.from_pretrained(tmp_path / "backbone", bottlenecks={"rte": large})
+    model.save_pretrained(tmp_path / "saved")
+    wanted = features(model, IDS, BATCH["attention_mask"])
+    for source in ("saved", "backbone"):
+        loaded = KAdapterModel.from_pretrained(tmp_path / source, quantization_config=quantiser)
+        assert any(is_packed(value) for value in loaded.parameters())
+        if source == "backbone":
+            loaded.add_bottlenecks("rte", large)
+            ours = {key: value for key, value in model.state_dict().items() if ".bottlenecks." in key}
+            assert not loaded.load_state_dict(ours, strict=False).unexpected_keys
+        moved = difference(features(loaded, IDS, BATCH["attention_mask"]), wanted)
+        loaded.activate_bottlenecks(None)
+        assert 0 < moved < difference(features(loaded, IDS, BATCH["attention_mask"]), wanted) / 3
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_trainer_trains_over_a_quantised_backbone(saved, kind, backbone, tmp_path):
+    options = {"quantization_config": kind[0]}
+    encoder = KAdapterModel.from_pretrained(backbone, bottlenecks={"default": SMALL}, **({} if saved else options))
+    model = TaskModel.from_encoder(encoder, HEAD)
+    if saved:
+        model.save_pretrained(tmp_path / "saved")
+        model = TaskModel.from_pretrained(tmp_path / "saved", **options)
+    model.encoder.freeze("backbone_but_bottlenecks")
+    row = {name: value[0] for name, value in BATCH.items()} | {"labels": 1}
+    arguments = TrainingArguments(
+        tmp_path / "run", save_strategy="no", max_steps=2, report_to=[], use_cpu=True, disable_tqdm=True
+    )
+    before = {name: value.clone() for name, value in model.named_parameters() if value.requires_grad}
+    Trainer(model, arguments, train_dataset=[row] * 4).train()
+    assert all(not torch.equal(model.get_parameter(name), value) for name, value in before.items() if "up_" in name)
 
 
 def test_a_backbone_that_was_saved_quantised_gets_adapters_but_no_head_of_its_quantised_pooler(

@@ -49,6 +49,8 @@ HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_do
 NOT_OF_CONFIGURATIONS = ("quantization_config", "proxies", "trust_remote_code", "code_revision")
 # What stays as it is where a backbone is quantised: all that is trained beside it, and the pooler, which a head takes.
 NOT_QUANTISED = r"(.*\.)?(adapters|fusion|head|bottlenecks|norms|pooler)"
+# What transformers notes on a model that it quantised.
+QUANTISED_MARKS = {"is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_8bit", "is_loaded_in_4bit"}
 AGAIN = "save or fetch the model again."
 # What transformers reads of a folder; a run's folder holds other files too.
 OF_TRANSFORMERS = re.compile(
@@ -223,8 +225,13 @@ def is_quantised(model: nn.Module) -> bool:
     return any(getattr(module, "hf_quantizer", None) is not None for module in model.modules())
 
 
-def _of_backbone_alone(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with a `quantization_config` that leaves out what is ours; the one given is not changed."""
+def _of_backbone_alone(options: Mapping[str, Any], build: Callable[[], nn.Module] = nn.Identity) -> dict[str, Any]:
+    """The options with a `quantization_config` that leaves out what is ours; the one given is not changed.
+
+    Args:
+        build: the model to be loaded, where it has bottlenecks already. A quantiser puts layers of its own in the place
+            of linear ones, and would lose bottlenecks that hang on one (DistilBERT's, Llama's).
+    """
     given = options.get("quantization_config")
     if given is None:
         return dict(options)
@@ -236,9 +243,19 @@ def _of_backbone_alone(options: Mapping[str, Any]) -> dict[str, Any]:
             f"quantization_config is a {type(config).__name__}, which cannot leave modules out; take a "
             "BitsAndBytesConfig, TorchAoConfig or QuantoConfig, so that adapters and heads stay as they are."
         )
+    with torch.device("meta"):
+        modules = build().named_modules()
+    sites = [name for name, module in modules if isinstance(module, nn.Linear) and any(module.children())]
     for name in names:
-        setattr(config, name, [*(getattr(config, name) or []), NOT_QUANTISED])
+        setattr(config, name, [*(getattr(config, name) or []), NOT_QUANTISED, *map(re.escape, sites)])
     return {**options, "quantization_config": config}
+
+
+def _say_of_backbone(model: PreTrainedModel) -> None:
+    """Let the backbone be what is quantised, as where it was loaded alone; a Trainer would refuse the whole model."""
+    backbone = getattr(model, "encoder", model).backbone
+    for name in QUANTISED_MARKS & model.__dict__.keys():
+        setattr(backbone, name, model.__dict__.pop(name))
 
 
 # -- models -----------------------------------------------------------------------------------------------------
@@ -282,11 +299,12 @@ def load_saved(
             finite. The head of a task model is not asked for by an encoder alone.
     """
     _check_links(source, options, WEIGHTS)
-    options = _of_backbone_alone(options)
+    options = _of_backbone_alone(options, lambda: cls(copy.deepcopy(config)))  # type: ignore[arg-type]
     with _named(source, {**options, "config": config}):
         _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
         with without_transformers_warnings():
             model, info = load(source, config=config, output_loading_info=True, **options)
+        _say_of_backbone(model)
         unexpected = [key for key in info["unexpected_keys"] if not key.startswith("head.")]
         _check_loaded(model, info, source, unexpected)
         return model, info
