@@ -20,8 +20,13 @@ NOT_IMPORTED = {  # why it is declared all the same
     "mypy": "make check",
     "ruff": "make check",
     "pytest-xdist": "make test: -n",
+    "torchao": "transformers imports it: quantization_config",
+    "bitsandbytes": "transformers imports it: quantization_config",
 }
-NOT_PINNED = {"tensorflow": "for one script, which says how to install it"}
+NOT_PINNED = {
+    "tensorflow": "for one script, which says how to install it",
+    "bitsandbytes": "its kernels take 125 MB; its tests are skipped where it is missing",
+}
 
 
 def requirements(lines):

@@ -24,7 +24,7 @@ from kadapter.models.heads import MaskedLMHead
 from kadapter.storage.card import CARD, MODEL_FILES, MODEL_WEIGHTS, push, write_card
 from kadapter.storage.checkpoint import weights_names
 from kadapter.storage.files import atomic_folder
-from kadapter.storage.pretrained import load_saved
+from kadapter.storage.pretrained import is_quantised, load_saved
 
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision")
 
@@ -96,7 +96,15 @@ class KAdapterPreTrainedModel(PreTrainedModel):
 
         Weights of an earlier save in that folder, in whatever number and kind of files, are removed.
         A card is written where there is none.
+
+        Raises:
+            ValueError: the backbone is quantised.
         """
+        if is_quantised(self):
+            raise ValueError(
+                "a model whose backbone is quantised cannot be saved as a whole; save what was trained beside it "
+                "with save_adapter or save_task, and load it on the backbone with the same quantization_config."
+            )
         replaced = weights_names(kwargs.get("variant"))
         with atomic_folder(save_directory, "a model", self.get_memory_footprint(), replaced) as folder:
             super().save_pretrained(folder, push_to_hub=False, **kwargs)

@@ -92,6 +92,11 @@ class TaskModel(KAdapterPreTrainedModel):
             _TAKEN_OVER.add(pooler)
         model = cls(encoder.config.with_head(head), encoder=encoder)
         if pooler is not None and isinstance(model.head, ClassificationHead):
+            if type(pooler.weight) is not nn.Parameter:
+                raise ValueError(
+                    "the backbone's pooler is quantised, but the head's first layer is to be trained from it; leave "
+                    "the pooler out when the backbone is quantised."
+                )
             model.head.dense.load_state_dict(pooler.state_dict())
             model.head.dense.requires_grad_(pooler in _TAKEN_OVER)
         return model
