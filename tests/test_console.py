@@ -111,7 +111,8 @@ def test_a_script_as_a_program_says_one_line_without_waiting_for_torch(tmp_path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 1
-    assert lines == [f"error: {tmp_path / 'gone'} is neither a folder nor a zip archive; give T-REx as downloaded."]
+    said = f"error: {tmp_path / 'gone'} is neither a folder nor a zip archive, nor a tar archive or a JSON file"
+    assert lines == [f"{said}; give T-REx as downloaded."]
     assert "| torch\n" not in done.stderr
     assert "transformers" not in done.stderr
 

@@ -199,7 +199,8 @@ def test_a_row_that_is_cut_off_stays_a_broken_line(tmp_path: Path) -> None:
 
 
 def test_comments_with_a_blank_line_behind_belong_to_the_next_sentence(tmp_path: Path) -> None:
-    text = "# global.columns = ID FORM\n\n# newdoc\n# sent_id = 1\n# text = We  rest\n\n" + WE_REST
+    columns = "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC"
+    text = f"# global.columns = {columns}\n\n# newdoc\n# sent_id = 1\n# text = We  rest\n\n" + WE_REST
     text += "\n# sent_id = 2\n" + row(1, "a", 0) + "\n# the end\n\n"
     errors: list[SentenceError] = []
     found = list(read_conllu(write(tmp_path / "a.conllu", text), on_error=errors.append))

@@ -51,7 +51,8 @@ def test_data_that_changed_since_a_run_began_are_refused(run, relations, split):
     with pytest.raises(ValueError, match=message):  # nor are the old model's scores reported alone
         run(FAC, "--data_dir", relations, "--do_train", "False", steps=2)
     run(FAC, "--data_dir", relations, "--overwrite_output_dir", steps=2)
-    write_jsonl(relations / f"{split}.jsonl", rows)  # which is read in place of the list beside it
+    (relations / f"{split}.json").unlink()
+    write_jsonl(relations / f"{split}.jsonl", rows)
     with pytest.raises(ValueError, match=message):
         run(FAC, "--data_dir", relations, steps=2)
 
@@ -290,7 +291,7 @@ def test_padding_to_the_full_length_and_bfloat16_reach_the_model(run, monkeypatc
 def test_a_saved_task_model_carries_its_task_and_its_labels(run, world):
     _, folder = run(TYPING, steps=2)
     config = TaskModel.from_pretrained(folder / "best").config
-    assert config.task == {"name": "openentity", "options": {}, "max_seq_length": 64}
+    assert config.task == {"name": "openentity", "options": {"spans": "exclusive"}, "max_seq_length": 64}
     labels = config.head_config().labels
     assert config.num_labels == len(labels) == 9
     assert config.id2label == dict(enumerate(labels))

@@ -15,6 +15,7 @@ from kadapter.data.encoding import Feature
 from kadapter.data.features import sequences
 from kadapter.inference.loading import Loaded, load
 from kadapter.models.task_model import TaskModel
+from kadapter.storage.checkpoint import digest
 from kadapter.training.task import Task
 
 WINDOW = 64  # batches that are read ahead and sorted by length, so that little is padded
@@ -87,25 +88,54 @@ class Predictor:
         """Answers in the order of the inputs, which are read as they are needed, in constant memory."""
         rest, number = iter(inputs), 0
         while given := list(islice(rest, WINDOW * self.batch_size)):
-            yield from self._answers(given, number)
+            wheres = [f"input {number + i}" for i in range(len(given))]
+            yield from self.answers(given, wheres)  # type: ignore[misc]  # none is None where nothing is left out
             number += len(given)
 
-    def _answers(self, given: Sequence[Any], first: int) -> list[dict[str, Any]]:
-        examples = [self.task.example(one, f"input {first + i}") for i, one in enumerate(given)]
-        features = self.task.encode_unlabelled(examples, self.encoding)
-        for i, feature in enumerate(features):
+    def digest(self) -> str:
+        """SHA-256 of the weights, which tells models apart whatever their folders are called."""
+        return digest(self.model.state_dict()) if isinstance(self.model, torch.nn.Module) else ""
+
+    def answers(
+        self, given: Sequence[Any], wheres: Sequence[str], bad: dict[int, ValueError] | None = None
+    ) -> list[dict[str, Any] | None]:
+        """Answers to some inputs at once, in their order.
+
+        Args:
+            wheres: what messages call each of them.
+            bad: gets what is wrong with inputs that cannot be used, by their place among these, and they get None
+                instead of an answer; where it is not given, the first of them raises.
+        """
+        examples: dict[int, dict[str, Any]] = {}
+        errors: dict[int, ValueError] = {}
+        for i, (one, where) in enumerate(zip(given, wheres, strict=True)):
+            try:
+                examples[i] = self.task.example(one, where)
+            except ValueError as error:
+                errors[i] = error
+        found = self.task.encode_unlabelled(list(examples.values()), self.encoding) if examples else []
+        features = dict(zip(examples, found, strict=True))
+        for i, feature in features.items():
             if reason := feature.get("dropped"):
-                raise ValueError(f"input {first + i} cannot be used: {reason}.")
-        lengths = [max(map(len, sequences(feature))) for feature in features]
-        answers: dict[int, dict[str, Any]] = {}
-        order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
+                errors[i] = ValueError(f"{wheres[i]} cannot be used: {reason}.")
+        if errors and bad is None:
+            raise errors[min(errors)]
+        (bad if bad is not None else {}).update(errors)
+        return self._in_batches(examples, {i: f for i, f in features.items() if i not in errors}, len(given))
+
+    def _in_batches(
+        self, examples: Mapping[int, dict[str, Any]], features: Mapping[int, Feature], count: int
+    ) -> list[dict[str, Any] | None]:
+        """Answers to those of so many inputs that have features, the longest first."""
+        answers: list[dict[str, Any] | None] = [None] * count
+        order = sorted(features, key=lambda i: -max(map(len, sequences(features[i]))))
         for begin in range(0, len(order), self.batch_size):
             batch = order[begin : begin + self.batch_size]
             for i, found in zip(batch, self._found([features[i] for i in batch]), strict=True):
                 answer = self.task.answer(found, features[i], examples[i], self.encoding)
                 note = features[i].get("note")
                 answers[i] = {**answer, "note": note} if note else answer
-        return [answers[i] for i in range(len(given))]
+        return answers
 
     @torch.inference_mode()
     def _found(self, features: Sequence[Feature]) -> list[dict[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ BODY = """{marker}
 
 # {title}
 
-{what} for `{base}`, made with kadapter (K-Adapter, [arXiv:2002.01808](https://arxiv.org/abs/2002.01808)).
+{what} for {base}, made with kadapter (K-Adapter, [arXiv:2002.01808](https://arxiv.org/abs/2002.01808)).
 
 {shape}
 
@@ -46,11 +47,15 @@ Unknown until the author says so: put it into `license` above, minding those of 
 """
 USE_ADAPTER = """from kadapter import KAdapterModel
 
-model = KAdapterModel.from_pretrained("{base}")
-model.load_adapter("{title}", "{name}")  # this folder, or user/name on the hub"""
+model = KAdapterModel.from_pretrained({base})  # {where}
+model.load_adapter({title}, {name})  # this folder, or user/name on the hub"""
 USE_MODEL = """from kadapter import {model}
 
-model = {model}.from_pretrained("{title}")  # this folder, or user/name on the hub"""
+model = {model}.from_pretrained({title})  # this folder, or user/name on the hub"""
+USE_TASK = """from kadapter import Predictor
+
+predict = Predictor({title})  # this folder, or user/name on the hub
+print(predict({sample}))"""
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, PRETRAINING_HEAD)
 # Weights of an earlier save in a repository that would load beside or before the new ones; not those of a variant.
 MODEL_WEIGHTS = (
@@ -67,6 +72,7 @@ def write_card(
     adapter: str | None = None,
     data: tuple[str, Mapping[str, int]] | None = None,
     scores: Mapping[str, Mapping[str, float]] | None = None,
+    sample: str = "",
 ) -> None:
     """Write `README.md`, unless one is there that does not carry our marker; a licence that was filled in stays.
 
@@ -75,6 +81,7 @@ def write_card(
         adapter: the folder holds this adapter alone; None: the whole model.
         data: name of the data, and split -> number of examples.
         scores: split -> metric -> value.
+        sample: what a `Predictor` of the model may be asked, in Python; "" where that is not known.
     """
     path, license = Path(folder) / CARD, UNKNOWN
     if path.is_file():
@@ -96,20 +103,41 @@ def write_card(
     values = [(split, name, f"{value:.4f}") for split, row in scores.items() for name, value in row.items()]
     text = BODY.format(
         marker=MARKER,
-        title=title,
+        title=_escaped(title),
         what=f"Knowledge adapter `{adapter}`" if adapter else "A model with knowledge adapters" if names else "A model",
-        base=base,
+        base=_code(base),
         shape=_shape({name: config.adapter_config(name) for name in names}),
-        use=(USE_ADAPTER if adapter else USE_MODEL).format(
-            base=base, title=title, name=adapter, model="TaskModel" if config.head else "KAdapterModel"
-        ),
-        data=f"`{data[0]}`: {', '.join(f'{split} {n:,}' for split, n in data[1].items())} examples"
+        use=_use(config, title, base, on_hub, adapter, sample),
+        data=f"{_code(data[0])}: {', '.join(f'{split} {n:,}' for split, n in data[1].items())} examples"
         if data
         else UNKNOWN,
         scores=_table(("split", "metric", "value"), values) or UNKNOWN,
     )
     with atomic_writer(path) as file:
         file.write(f"---\n{header.to_yaml()}\n---\n\n{text}")
+
+
+def _use(config: KAdapterConfig, title: str, base: str, on_hub: bool, adapter: str | None, sample: str) -> str:
+    """How to load what the folder holds, and to ask it, in Python that runs."""
+    values = {name: json.dumps(value, ensure_ascii=False) for name, value in (("title", title), ("base", base))}
+    if adapter is not None:
+        where = "the backbone, on the hub" if on_hub else "the folder of the backbone that it was trained on"
+        return USE_ADAPTER.format(**values, name=json.dumps(adapter), where=where)
+    if config.head is not None and config.task is not None and sample:
+        return USE_TASK.format(**values, sample=sample)
+    return USE_MODEL.format(**values, model="TaskModel" if config.head else "KAdapterModel")
+
+
+def _escaped(text: str) -> str:
+    """A text in one line in which nothing means anything to Markdown or HTML."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """A text as code within a line of Markdown, whatever backticks and line ends it has."""
+    line = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"
 
 
 def push(
@@ -169,7 +197,7 @@ def _shape(adapters: Mapping[str, AdapterConfig]) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple]) -> str:
     """Markdown; "" without rows."""
     lines = [head, ("---",) * len(head), *rows] if rows else []
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _results(

@@ -235,7 +235,7 @@ def _of_backbone_alone(options: Mapping[str, Any], build: Callable[[], nn.Module
     given = options.get("quantization_config")
     if given is None:
         return dict(options)
-    config: Any = AutoQuantizationConfig.from_dict(given) if isinstance(given, Mapping) else copy.deepcopy(given)
+    config: Any = AutoQuantizationConfig.from_dict(dict(given)) if isinstance(given, Mapping) else copy.deepcopy(given)
     # bitsandbytes' has a name of its own for what torchao's and Quanto's call modules_to_not_convert.
     names = [name for name in ("llm_int8_skip_modules", "modules_to_not_convert") if hasattr(config, name)]
     if not names:

@@ -47,6 +47,7 @@ class DependencyHeads(Task):
     metric = "accuracy"
     max_seq_length = 64
     schema = DEPENDENCY_SCHEMA
+    sample = '"The cat sleeps ."'
     splits = ("train", "dev")
 
     original_labels: bool = False

@@ -52,6 +52,7 @@ class EntityTyping(Task):
     max_seq_length = 256
     schema = TYPING_SCHEMA
     labels_may_differ = True
+    sample = '{"sent": "Ann lives in Oslo.", "start": 13, "end": 17}'
 
     spans: str = "exclusive"
     """Whether the ends in the files belong to their mentions ("inclusive"), or not."""

@@ -65,6 +65,7 @@ class Glue(Task):
     head = "classification"
     max_seq_length = 128
     schema = GLUE_SCHEMA
+    sample = '("The cat sleeps.", "A cat is asleep.")'
     LABELS: ClassVar[tuple[str, ...]] = ("0", "1")  # in the original's order; none where the label is a number
     texts: ClassVar[tuple[str, ...]] = PAIR
     label: ClassVar[str] = "label"
@@ -153,6 +154,7 @@ class Glue(Task):
 class CoLA(Glue):
     name = "CoLA"
     texts = ("sentence",)
+    sample = '"The cat sleeps."'
     metric = "matthews"
     scores = ("matthews", "accuracy")
     header = ("source", "label", "star", "sentence")
@@ -162,6 +164,7 @@ class SST2(Glue):
     name = "SST-2"
     metric = "accuracy"
     texts = ("sentence",)
+    sample = '"The cat sleeps."'
 
 
 class MRPC(Glue):

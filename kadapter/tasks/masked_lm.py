@@ -50,6 +50,7 @@ class MaskedLM(Task):
     metric = "log_likelihood"
     max_seq_length = 128
     schema = TEXT_SCHEMA
+    sample = 'f"Oslo is the {predict.encoding.tokenizer.mask_token} of Norway."'
     splits = ("train", "dev")
 
     line_by_line: bool = False

@@ -58,6 +58,7 @@ class CosmosQA(Task):
     metric = "accuracy"
     max_seq_length = 256
     schema = CHOICE_SCHEMA
+    sample = '{"context": "It rained.", "question": "What got wet?", "answers": ["The street.", "The sea."]}'
     sizes: ClassVar = {"CosmosQA": {"train": 25262, "dev": 2985, "test": 6963}}
 
     evidence: bool = False

@@ -108,6 +108,7 @@ class RelationClassification(Task):
 
     head = "relation"
     schema = RELATION_SCHEMA
+    sample = '{"text": "Ann was born in Oslo.", "subj": [0, 3], "obj": [16, 20]}'
     markers: ClassVar[tuple[str, str]] = MARKERS
     bare: ClassVar[bool] = True
 
@@ -268,9 +269,7 @@ def read_relations(
     exclusive = spans == "exclusive"
 
     def convert(record: dict[str, Any], where: str) -> list[dict[str, Any]]:
-        found = relation_record(record, where)
-        if exclusive and found is not record:  # OpenNRE's form, whose ends are inclusive now
-            found = {**found, **{f"{name}_end": found[f"{name}_end"] + 1 for name in ("subj", "obj")}}
+        found = relation_record(record, where, exclusive)
         return [named_relation(found, where, tuple(labels)) if numbered else found]
 
     options: dict[str, Any] = {"labels": frozenset(labels), "seen": {}, "exclusive": exclusive}

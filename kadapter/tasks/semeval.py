@@ -54,6 +54,7 @@ class Semeval(RelationClassification):
     metric = "macro_f1"
     max_seq_length = 184
     required = ("train",)
+    sample = '"The <e1>storm</e1> caused a <e2>flood</e2>."'
     sizes: ClassVar = {"SemEval-2010 Task 8": {"train": 8000, "test": 2717}}
     markers = ("@", "^")  # around e1 and around e2, as in the original (utils_glue.py)
     bare = False

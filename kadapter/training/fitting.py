@@ -94,7 +94,7 @@ def fit(
                 report |= {split: scores} if scores else {}
         report = run.metrics(report)
     examples = {split: len(features) for split, features in data.items()}
-    files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report)
+    files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report, task.sample)
     return report
 
 

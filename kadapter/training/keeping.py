@@ -66,20 +66,27 @@ class ModelFiles:
             checkpoint.load_strict(model, checkpoint.read_state_dict(folder / "model.safetensors"), folder)
 
     def write_cards(
-        self, model: TaskModel, folder: Path, data: str, sizes: Mapping[str, int], report: Mapping[str, Any]
+        self,
+        model: TaskModel,
+        folder: Path,
+        data: str,
+        sizes: Mapping[str, int],
+        report: Mapping[str, Any],
+        sample: str,
     ) -> None:
         """Cards of the best model, with its scores, and of the final one, with them where it is the best.
 
         Args:
             data, sizes: name of the data, and split -> number of examples.
             report: what metrics.json holds.
+            sample: an input of the task, in Python.
         """
         if not self.accelerator.is_main_process:
             return
         adapter = next(iter(model.encoder.adapters)) if self.adapter_alone else None
         best, scores = folder / "best", {split: report[split] for split in sizes if split in report}
         if best.is_dir():
-            write_card(best, folder.name, model.config, adapter, (data, sizes), scores)
+            write_card(best, folder.name, model.config, adapter, (data, sizes), scores, sample)
         if "steps" in report:
             same = not best.is_dir() or report.get("best", {}).get("step") == report["steps"]
-            write_card(folder, folder.name, model.config, adapter, (data, sizes), scores if same else {})
+            write_card(folder, folder.name, model.config, adapter, (data, sizes), scores if same else {}, sample)

@@ -48,6 +48,7 @@ class Task(ABC):
         splits: all there may be; `required`: those that a run cannot do without.
         sizes: release of the data -> split -> number of its examples.
         labels_may_differ: whether a file with other labels may be given (`--labels`).
+        sample: an input for a `Predictor`, named `predict`, in Python; model cards show it.
     """
 
     name: ClassVar[str]
@@ -59,6 +60,7 @@ class Task(ABC):
     required: ClassVar[Sequence[str]] = ("train", "dev")
     sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     labels_may_differ: ClassVar[bool] = False
+    sample: ClassVar[str] = ""
 
     labels: tuple[str, ...] = ()
     """Names in the order of their numbers; () where answers have no names."""
