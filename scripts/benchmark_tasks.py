@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -128,8 +129,8 @@ def show_batches(model: MultiTaskModel, names: Sequence[str], repeats: int) -> N
         batch, mixed = batch_of(rows, length), [names[i % len(names)] for i in range(rows)]
         one, all_of_them = in_turn(
             repeats,
-            lambda batch=batch: model(**batch, task=names[0]),
-            lambda batch=batch, mixed=mixed: model(**batch, task_names=mixed),
+            partial(model, **batch, task=names[0]),
+            partial(model, **batch, task_names=mixed),
         )
         print(
             f"| {rows} × {length} tokens | {one:.0f} | {all_of_them:.0f} | {all_of_them / one:.2f} |",
