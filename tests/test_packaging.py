@@ -16,7 +16,7 @@ LOWEST = load_script("scripts/lowest_versions.py")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CODE = ("kadapter", "examples", "scripts")
 DISTRIBUTIONS = packages_distributions()  # name to import -> what to install
-NOT_IMPORTED = {  # why it is declared all the same
+NOT_IMPORTED = {"sentence-transformers",   # why it is declared all the same
     "mypy": "make check",
     "ruff": "make check",
     "pytest-xdist": "make test: -n",
