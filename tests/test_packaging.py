@@ -16,7 +16,8 @@ LOWEST = load_script("scripts/lowest_versions.py")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CODE = ("kadapter", "examples", "scripts")
 DISTRIBUTIONS = packages_distributions()  # name to import -> what to install
-NOT_IMPORTED = {"sentence-transformers",   # why it is declared all the same
+NOT_IMPORTED = {  # why it is declared all the same
+    "sentence-transformers": "a test imports it by name",
     "mypy": "make check",
     "ruff": "make check",
     "pytest-xdist": "make test: -n",
@@ -25,6 +26,7 @@ NOT_IMPORTED = {"sentence-transformers",   # why it is declared all the same
 }
 NOT_PINNED = {
     "tensorflow": "for one script, which says how to install it",
+    "torchao": "transformers imports it wherever it is, which takes seconds; its tests are skipped where it is missing",
     "bitsandbytes": "its kernels take 125 MB; its tests are skipped where it is missing",
 }
 
