@@ -181,3 +181,13 @@ def test_every_task_of_the_registry_tells_what_its_features_depend_on():
         fields = {f.name for f in dataclasses.fields(kind) if not f.metadata.get("report")}
         labels = ("no_relation",)
         assert set(kind(labels=labels).options()) == fields - {"labels"}
+
+
+def test_a_helper_of_a_readers_own_package_belongs_to_its_code(monkeypatch):
+    """Markers are put in by another module than the one that defines the task."""
+    seen = []
+    monkeypatch.setattr(features, "file_digest", lambda path: seen.append(path.name) or "")
+    features.code_digest.cache_clear()
+    features.code_digest(TrexRelations)
+    features.code_digest.cache_clear()
+    assert {"relations.py", "marking.py", "encoding.py"} <= set(seen)

@@ -164,9 +164,18 @@ def store_name(source: Source, path: Path, split: str, encoding: Encoding) -> st
 
 @cache
 def code_digest(kind: type) -> str:
-    """Of the source files that define a class of sources and its bases, and of all that encodes in this package."""
+    """Of the source files that define a class of sources and its bases, of what these use of their own package, and of
+    all that encodes in this package.
+    """
     modules = {base.__module__ for base in kind.__mro__ if base is not object}
-    files = {file for name in modules if (file := _source_file(name))} | {*map(str, Path(__file__).parent.glob("*.py"))}
+    used = {
+        found
+        for name in modules
+        for value in vars(sys.modules[name]).values()
+        if (found := getattr(value, "__module__", None)) and found.partition(".")[0] == name.partition(".")[0]
+    }
+    files = {file for name in modules | used if (file := _source_file(name))}
+    files |= {*map(str, Path(__file__).parent.glob("*.py"))}
     code = [(Path(file).name, file_digest(Path(file))) for file in files]
     return hashlib.sha256(json.dumps(sorted(code)).encode()).hexdigest()
 

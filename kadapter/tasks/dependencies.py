@@ -26,7 +26,7 @@ from kadapter.data.spans import Span
 from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of
-from kadapter.training.task import Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
 DEPENDENCY_SCHEMA = Features(
     {
@@ -85,13 +85,7 @@ class DependencyHeads(Task):
             raise ValueError(f"{where}: words is {shorten(list(words))}; give a list of words.")
         return {"words": list(words), "heads": [0] * len(words), "fault": "", "record": 0}
 
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """For each word its governor: the number of a word from 1, or 0 for the root, and that word.
 
         A position within a word counts as that word. A word of which the tokenizer makes nothing has None.

@@ -27,7 +27,7 @@ from kadapter.data.splits import files_of, missing
 from kadapter.data.tables import read_rows
 from kadapter.storage.locks import in_turn
 from kadapter.tasks.scores import f1, numbers, rounded
-from kadapter.training.task import Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
 # run_finetune_openentity_adapter.py: the order that its saved heads use
 OPENENTITY_LABELS = ("entity", "location", "time", "organization", "object", "event", "place", "person", "group")
@@ -81,13 +81,7 @@ class EntityTyping(Task):
             record["sent"] = record.pop("text")
         return _check({**record, "labels": []}, where, 0, labels=None, inclusive=self.spans == "inclusive")
 
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """All labels of a probability above one half, and the probabilities of all."""
         shares = expit(found["logits"].astype(np.float64))
         scores = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}

@@ -34,7 +34,7 @@ from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.glue_hub import hub_example
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
-from kadapter.training.task import Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +100,7 @@ class Glue(Task):
     def _wanted(self) -> str:
         return "a text" if len(self.texts) == 1 else f"two texts, or a dictionary with {' and '.join(self.texts)}"
 
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """Label and probabilities, or, where answers are numbers, the number as score."""
         logits = found["logits"]
         return best_label(logits, self.labels) if self.labels else {"score": float(logits[0].clip(0, MAX_SIMILARITY))}

@@ -1,4 +1,4 @@
-"""Two mentions in a text: the five pieces around and inside them, the text with markers, and what it shows.
+"""Two mentions in a text: the five pieces around and inside them, the text with markers, its ids, and what it shows.
 
 The pieces of mentions apart are: before, first, between, second, after; of nested ones: before, outer, inner, outer,
 after.
@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
+from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
+from kadapter.data.features import dropped
 from kadapter.data.spans import Span, WordSigns, excerpt, nested
+
+MARKERS = ("@", "#")  # around the subject and around the object
 
 
 def doubled(words: Sequence[str], subject: Span, object_: Span) -> dict[str, Any]:
@@ -56,3 +62,68 @@ def marked_text(example: dict[str, Any], subject: str, object_: str) -> str:
     else:
         parts = [mark, one, mark, two, other, three, other]
     return excerpt(before, " ".join(part for part in parts if part), after)
+
+
+def encode_relations(
+    examples: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    labels: Sequence[str],
+    markers: tuple[str, str] = MARKERS,
+    bare: bool = True,
+    keep_markers: bool = False,
+    causal: bool = False,
+) -> list[Feature]:
+    """Ids with markers around subject and object; positions of the first of each, causal: of the closing one.
+
+    Args:
+        bare: markers are the tokens themselves, as for T-REx and TACRED; else what the tokenizer makes of them, as
+            for SemEval (in RoBERTa's case with a space before).
+        keep_markers: where a cut at the right would lose a marker, take a window that holds both; else, or where
+            no window does, the example is dropped, as in the original's T-REx (utils_glue.py), and counted.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    pieces = tokenize_pieces(tokenizer, [piece for example in examples for piece in example["pieces"]])
+    subject, object_ = (marker(tokenizer, token, bare) for token in markers)
+    template = Template.of(tokenizer)
+    size = max_seq_length - template.size
+    features: list[Feature] = []
+    for i, example in enumerate(examples):
+        mark, other = (subject, object_) if example["subject_first"] else (object_, subject)
+        ids, starts, ends = _insert(pieces[5 * i : 5 * i + 5], mark, other, example.get("nested", False))
+        at = ends if causal else starts
+        label = index[example["relation"]]
+        first, last = starts[0], max(ends)
+        span = (first, last) if last - first < size else (min(at), max(at))
+        begin = window(len(ids), *span, size) if keep_markers else 0
+        if fault := example.get("fault", ""):
+            features.append(dropped(fault, label, [0, 0]))
+            continue
+        if max(at) - begin >= size:
+            features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
+            continue
+        found = [template.before + position - begin for position in at]
+        features.append(
+            {
+                "input_ids": template.join(ids[begin : begin + size])["input_ids"],
+                "positions": found if example["subject_first"] else found[::-1],
+                "labels": label,
+                "note": "a window was taken that holds both markers" if begin else "",
+            }
+        )
+    return features
+
+
+def _insert(
+    pieces: Sequence[list[int]], mark: list[int], other: list[int], is_nested: bool
+) -> tuple[list[int], list[int], list[int]]:
+    """Ids of the five pieces with markers, and where the opening and the closing ones of `mark` and `other` are."""
+    parts = [pieces[0], mark, pieces[1], mark, pieces[2], other, pieces[3], other, pieces[4]]
+    places = ((1, 5), (3, 7))
+    if is_nested:
+        parts = [pieces[0], mark, pieces[1], other, pieces[2], other, pieces[3], mark, pieces[4]]
+        places = ((1, 3), (7, 5))
+    ends = list(accumulate(map(len, parts)))
+    opening, closing = places
+    ids = [token for part in parts for token in part]
+    return ids, [ends[place - 1] for place in opening], [ends[place] - 1 for place in closing]

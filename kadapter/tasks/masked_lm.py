@@ -27,7 +27,7 @@ from kadapter.models.heads import Kept
 from kadapter.models.language_model import start_from_backbone
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of
-from kadapter.training.task import Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
 TOP = 5  # tokens that are named for a hidden one
 LINES_TOGETHER = 100  # that are joined and cut into blocks; only the last block of them is shorter
@@ -104,13 +104,7 @@ class MaskedLM(Task):
         scores, tokens = output.logits.float().softmax(-1).topk(min(TOP, output.logits.shape[-1]))
         return {"tokens": Kept(tokens), "scores": Kept(scores)}
 
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """For each hidden token, in order, the likeliest ones with their probabilities."""
         count = len(feature["positions"])
         named = [

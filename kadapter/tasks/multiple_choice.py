@@ -29,7 +29,7 @@ from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded, text_of
-from kadapter.training.task import Predictions, Scores, Task, report_option
+from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
 
 logger = logging.getLogger(__name__)
 
@@ -100,13 +100,7 @@ class CosmosQA(Task):
         endings = [[question, text_of(answer, ("answer",), where)] for answer in answers]
         return {"id": "", "context": context, "endings": endings, "label": IGNORE, "record": 0}
 
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The number of the likeliest answer, its text and probability, and the probabilities of all."""
         shares = softmax(found["logits"].astype(np.float64))
         best = int(shares.argmax())

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,19 +21,18 @@ from sklearn.metrics import f1_score
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.cleaned import check_spans, mention_spans
-from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
-from kadapter.data.features import OnError, dropped
+from kadapter.data.encoding import Encoding, Feature
+from kadapter.data.features import OnError
 from kadapter.data.forms import converted, named_relation, relation_record
 from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten, whole
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import CROSSING, Signs, Span, cross, is_blank
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_rows
-from kadapter.tasks.marking import RelationSigns, arranged, doubled, marked_text
+from kadapter.tasks.marking import MARKERS, RelationSigns, arranged, doubled, encode_relations, marked_text
 from kadapter.tasks.scores import best_label, f1, numbers, text_of, write_per_class
-from kadapter.training.task import Predictions, Scores, Task, report_option
+from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
 
-MARKERS = ("@", "#")  # around the subject and around the object
 LABEL_FILES = ("relations.json", "T_REx_pred2ic.json", "rel2id.json")  # ours, the original's, OpenNRE's
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
 RELATION_SCHEMA = Features(
@@ -127,13 +125,7 @@ class RelationClassification(Task):
         options = (self.labels, self.markers, self.bare, self.keep_markers)
         return encode_relations(examples, encoding.tokenizer, encoding.max_seq_length, *options, encoding.causal)
 
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The relation, its probability, and those of all relations."""
         return best_label(found["logits"], self.labels)
 
@@ -326,71 +318,6 @@ def _from_text(record: Mapping[str, Any], where: str, label: str) -> dict[str, A
     if cross(*spans):
         return {**doubled([text], (0, 1), (0, 1)), "relation": label, "fault": CROSSING, "record": 0}
     return {**arranged(text, *spans), "relation": label, "fault": "", "record": 0}
-
-
-def encode_relations(
-    examples: Sequence[dict[str, Any]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_seq_length: int,
-    labels: Sequence[str],
-    markers: tuple[str, str] = MARKERS,
-    bare: bool = True,
-    keep_markers: bool = False,
-    causal: bool = False,
-) -> list[Feature]:
-    """Ids with markers around subject and object; positions of the first of each, causal: of the closing one.
-
-    Args:
-        bare: markers are the tokens themselves, as for T-REx and TACRED; else what the tokenizer makes of them, as
-            for SemEval (in RoBERTa's case with a space before).
-        keep_markers: where a cut at the right would lose a marker, take a window that holds both; else, or where
-            no window does, the example is dropped, as in the original's T-REx (utils_glue.py), and counted.
-    """
-    index = {label: i for i, label in enumerate(labels)}
-    pieces = tokenize_pieces(tokenizer, [piece for example in examples for piece in example["pieces"]])
-    subject, object_ = (marker(tokenizer, token, bare) for token in markers)
-    template = Template.of(tokenizer)
-    size = max_seq_length - template.size
-    features: list[Feature] = []
-    for i, example in enumerate(examples):
-        mark, other = (subject, object_) if example["subject_first"] else (object_, subject)
-        ids, starts, ends = _insert(pieces[5 * i : 5 * i + 5], mark, other, example.get("nested", False))
-        at = ends if causal else starts
-        label = index[example["relation"]]
-        first, last = starts[0], max(ends)
-        span = (first, last) if last - first < size else (min(at), max(at))
-        begin = window(len(ids), *span, size) if keep_markers else 0
-        if fault := example.get("fault", ""):
-            features.append(dropped(fault, label, [0, 0]))
-            continue
-        if max(at) - begin >= size:
-            features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
-            continue
-        found = [template.before + position - begin for position in at]
-        features.append(
-            {
-                "input_ids": template.join(ids[begin : begin + size])["input_ids"],
-                "positions": found if example["subject_first"] else found[::-1],
-                "labels": label,
-                "note": "a window was taken that holds both markers" if begin else "",
-            }
-        )
-    return features
-
-
-def _insert(
-    pieces: Sequence[list[int]], mark: list[int], other: list[int], is_nested: bool
-) -> tuple[list[int], list[int], list[int]]:
-    """Ids of the five pieces with markers, and where the opening and the closing ones of `mark` and `other` are."""
-    parts = [pieces[0], mark, pieces[1], mark, pieces[2], other, pieces[3], other, pieces[4]]
-    places = ((1, 5), (3, 7))
-    if is_nested:
-        parts = [pieces[0], mark, pieces[1], other, pieces[2], other, pieces[3], mark, pieces[4]]
-        places = ((1, 3), (7, 5))
-    ends = list(accumulate(map(len, parts)))
-    opening, closing = places
-    ids = [token for part in parts for token in part]
-    return ids, [ends[place - 1] for place in opening], [ends[place] - 1 for place in closing]
 
 
 def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

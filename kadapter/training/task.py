@@ -28,6 +28,9 @@ from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
 Scores = dict[str, float]
+Example = Mapping[str, Any]  # as `read` and `example` give it
+Found = Mapping[str, np.ndarray]  # what was kept of the output for one example, by name
+Answer = dict[str, Any]
 
 
 def report_option(default: Any) -> Any:
@@ -135,13 +138,7 @@ class Task(ABC):
         return HEADS[self.head].kept(output, batch)
 
     @abstractmethod
-    def answer(
-        self,
-        found: Mapping[str, np.ndarray],
-        feature: Feature,
-        example: Mapping[str, Any],
-        encoding: Encoding,
-    ) -> dict[str, Any]:
+    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The answer for people: labels, and scores as probabilities.
 
         Args:
