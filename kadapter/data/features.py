@@ -184,7 +184,7 @@ def _source_file(module: str) -> str | None:
     """None for what was typed in or is built in."""
     try:
         file = inspect.getsourcefile(sys.modules[module])
-    except TypeError:
+    except (KeyError, TypeError):
         return None
     return file if file and os.path.isfile(file) else None
 
