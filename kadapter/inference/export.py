@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kadapter.inference.exported import MAIN_FILES, MANIFEST, ExportedModel, Manifest, imported, sha256
+from kadapter.inference.exported import MAIN_FILES, ExportedModel, Manifest, imported, sha256
 from kadapter.models.heads import HEADS
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
@@ -33,7 +33,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Graph(nn.Module):
-    """A model whose inputs and outputs are tensors in a fixed order, as exported graphs have them."""
+    """A model whose inputs and outputs are tensors in a fixed order. (No child may be called `graph`: torch.fx has one.)"""
 
     def __init__(self, model: Model):
         super().__init__()
@@ -41,18 +41,6 @@ class Graph(nn.Module):
         self.outputs = ["last_hidden_state"]
         if isinstance(model, TaskModel):
             self.outputs = ["logits", "attention"] if model.config.head_config().kind == "dependency" else ["logits"]
-
-    def forward(self, inputs: Batch) -> tuple[torch.Tensor, ...]:
-        output = self.model(**inputs)
-        return tuple(output[name] for name in self.outputs)
-
-
-class _ByName(nn.Module):
-    """`Graph` with each input an argument of its own."""
-
-    def __init__(self, graph: Graph):
-        super().__init__()
-        self.graph = graph
 
     def forward(
         self,
@@ -64,7 +52,8 @@ class _ByName(nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given |= {"positions": positions, "group_sizes": group_sizes}
-        return self.graph({name: value for name, value in given.items() if value is not None})  # type: ignore[misc]
+        output = self.model(**{name: value for name, value in given.items() if value is not None})
+        return tuple(output[name] for name in self.outputs)
 
 
 def example_inputs(model: Model) -> Batch:
@@ -99,13 +88,13 @@ def exported_program(model: Model) -> torch.export.ExportedProgram:
         raise ValueError(f"the model has weights of {', '.join(sorted(other))}; load it with dtype=torch.float32.")
     example = example_inputs(model)
     places = HEADS[model.config.head_config().kind].places if isinstance(model, TaskModel) else None
-    free = {name: {axis: DYNAMIC for axis in range(value.dim())} for name, value in example.items()}
+    free = {name: dict.fromkeys(range(value.dim()), DYNAMIC) for name, value in example.items()}
     if places is not None and "positions" in free:
         free["positions"] = {0: DYNAMIC}  # as many as the head has places
     before = model.training
     try:
         with torch.no_grad(), _quietly():
-            return torch.export.export(_ByName(Graph(model.eval())).eval(), (), example, dynamic_shapes=free)
+            return torch.export.export(Graph(model.eval()).eval(), (), example, dynamic_shapes=free)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         family = model.config.backbone_config.model_type
@@ -157,7 +146,9 @@ def export(
         manifest.check = compared(model, ExportedModel(place), check)
         far = manifest.check["max_difference"]
         if quantize is None and not far <= TOLERANCE:
-            raise ValueError(f"the {format} model differs from PyTorch by {far:.2g}, more than {TOLERANCE}; not written.")
+            raise ValueError(
+                f"the {format} model differs from PyTorch by {far:.2g}, more than {TOLERANCE}; not written."
+            )
         manifest.write(place)
     return manifest
 

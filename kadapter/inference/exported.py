@@ -142,7 +142,9 @@ def imported(kind: str) -> Any:
     try:
         return __import__(package)
     except ImportError as error:
-        raise ImportError(f"{kind} needs {package}, which is missing ({error}): pip install 'kadapter[{extra}]'.") from None
+        raise ImportError(
+            f"{kind} needs {package}, which is missing ({error}): pip install 'kadapter[{extra}]'."
+        ) from None
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -162,7 +164,9 @@ def _check_range(tensors: Mapping[str, torch.Tensor]) -> None:
         raise ValueError(f"positions lie outside of the sequence, which has {length} tokens, from 0.")
     sizes = tensors.get("group_sizes")
     if sizes is not None and int(sizes.sum()) != len(tensors["input_ids"]):
-        raise ValueError(f"group_sizes tell of {int(sizes.sum())} sequences, but there are {len(tensors['input_ids'])}.")
+        raise ValueError(
+            f"group_sizes tell of {int(sizes.sum())} sequences, but there are {len(tensors['input_ids'])}."
+        )
 
 
 # -- runtimes -----------------------------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ def load(
     threads: int | None = None,
     **encoder: Any,
 ) -> Loaded:
-    """A saved task model; an exported one (`scripts/export_model.py`); or the part that a task adds (`save_task`), with the backbone that it was trained on.
+    """A saved task model, an exported one (`scripts/export_model.py`), or a task saved alone with its backbone.
+
+    A task saved alone (`save_task`) goes on the backbone that it was trained on.
 
     Args:
         backbone: folder or hub name, for a folder of `save_task` alone.
