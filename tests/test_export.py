@@ -207,7 +207,7 @@ def test_what_is_missing_or_wrong_is_named(copied, change, error, message):
 def test_a_format_that_is_not_known_is_named(copied):
     values = json.loads((copied / MANIFEST).read_text())
     (copied / MANIFEST).write_text(json.dumps({**values, "format": "tflite"}))
-    with pytest.raises(ValueError, match="a format of onnx, openvino, torch"):
+    with pytest.raises(ValueError, match="format of onnx, openvino, torch"):
         ExportedModel(copied)
 
 

@@ -33,7 +33,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Graph(nn.Module):
-    """A model whose inputs and outputs are tensors in a fixed order. (No child may be called `graph`: torch.fx has one.)"""
+    """A model whose inputs and outputs are tensors in a fixed order; torch.fx keeps the name `graph` for itself."""
 
     def __init__(self, model: Model):
         super().__init__()

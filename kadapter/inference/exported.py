@@ -62,8 +62,8 @@ class Manifest:
         names = {one.name for one in fields(cls)}
         if not isinstance(values, dict) or values.keys() != names or values["format"] not in MAIN_FILES:
             raise ValueError(
-                f"{path} is not the manifest of an exported model: it needs {', '.join(sorted(names))}, and a format of "
-                f"{', '.join(MAIN_FILES)}; export the model again with this version."
+                f"{path} is not the manifest of an exported model: it needs {', '.join(sorted(names))}, and a "
+                f"format of {', '.join(MAIN_FILES)}; export the model again with this version."
             )
         return cls(**values)
 
