@@ -88,6 +88,8 @@ class KAdapterConfig(PreTrainedConfig):
     """
 
     model_type = "kadapter"
+    # Of what a task model gives, predictions are the logits alone (transformers' Trainer).
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["attention", "losses", "hidden_states", "attentions"]
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
         "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="roberta")
     }

@@ -10,7 +10,7 @@ from tiny import HIDDEN, adapter, difference, enlarge, features
 from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
-from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel
+from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, TaskModel
 from kadapter.configuration import IGNORE, is_causal
 from kadapter.data.encoding import Template, encode_texts, marker, tokenize_pieces
 from kadapter.tasks.dependencies import encode_dependencies
@@ -391,6 +391,23 @@ def test_every_family_runs_a_recipe(family, name, folders, run, glue, tmp_path):
 @pytest.mark.parametrize(("family", "name"), [pair for pair in ALL if pair not in (*SOME, *REFUSED)])
 def test_every_family_runs_every_recipe(family, name, folders, run, glue, tmp_path):
     assert 0 < two_steps(name, folders[family], run, glue, tmp_path) < 10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapter_bert_runs_on_every_family(family, folders, glue, tmp_path):
+    flags = "--task_name=RTE --do_train --do_eval --max_steps=2 --bottleneck_size=4 --max_seq_length=64 --no_cuda"
+    output = [f"--model_name_or_path={folders[family]}", f"--data_dir={glue}", f"--output_dir={tmp_path / 'run'}"]
+    report = RECIPES["classifier"].main([*output, *flags.split()])
+    assert report["steps"] == 2
+    assert 0 < report["dev"]["loss"] < 10
+    plain = AutoModel.from_pretrained(folders[family]).state_dict()
+    trained = TaskModel.from_pretrained(next(tmp_path.glob("run/*/best"))).encoder
+    assert trained.bottlenecks() == ["default"]
+    state = trained.backbone.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in plain.items())  # the backbone itself stays as it was
+    up = [value for name, value in state.items() if name.endswith("bottlenecks.default.up_project.bias")]
+    assert len(up) == (2 if family == "albert" else 8)
+    assert all(value.abs().max() > 0 for value in up)
 
 
 @pytest.mark.parametrize(("family", "name"), REFUSED)

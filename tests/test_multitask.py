@@ -211,7 +211,7 @@ def test_what_does_not_fit_is_refused_and_adds_nothing(folder, model, tmp_path):
         model(**rows, task_names=["rte"] * 9, group_sizes=torch.tensor(SIZES))
     with pytest.raises(ValueError, match="there is no task 'qnli'"):
         model(**rows, task="qnli")
-    with pytest.raises(ValueError, match="'relation' reads marked places; give positions"):
+    with pytest.raises(ValueError, match="'relation' reads marked places of each text; give positions"):
         model(**rows, task="tacred")
 
 

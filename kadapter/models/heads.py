@@ -27,13 +27,16 @@ from kadapter.shapes import HeadConfig
 class HeadOutput(ModelOutput):
     """`loss` (scalar, None without labels); `logits` [B, C], [B, N, C] or [B, S, C].
 
-    `attention` [B, S, S] and `losses` [B, N], each position's own, where a head has them.
+    `attention` [B, S, S] and `losses` [B, N], each position's own, where a head has them. `hidden_states` and
+    `attentions` are the backbone's, where they were asked for.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     attention: torch.Tensor | None = None
     losses: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,10 +81,12 @@ class Head(nn.Module, ABC):
         # A head's weights are float32 where the backbone's are not; a head without weights takes what comes.
         dtype = next((p.dtype for p in self.parameters()), features.dtype)
         output = self.compute(features.to(dtype), **inputs)
-        if labels is not None:
-            total, count = self.summed_loss(output, labels)
-            output.loss = total / (count if num_items is None else num_items)
-        return output
+        if labels is None:
+            return output
+        total, count = self.summed_loss(output, labels)
+        loss = total / (count if num_items is None else num_items)
+        # In a tuple the loss is the first.
+        return HeadOutput(loss, **{name: value for name, value in output.items() if name != "loss"})
 
     @abstractmethod
     def compute(self, features: torch.Tensor, **inputs: Any) -> HeadOutput:

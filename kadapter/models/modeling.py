@@ -6,142 +6,26 @@ Shapes: B = batch, S = sequence, N = positions asked for, H = the backbone's wid
 from __future__ import annotations
 
 import inspect
-import logging
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from kadapter.configuration import OF_THE_WHOLE, KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
-from kadapter.models.bottleneck import TruncatedLinear, insert_bottlenecks, named_parts
+from kadapter.models.base import KAdapterOutput, KAdapterPreTrainedModel
+from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
+from kadapter.models.positions import at_positions, check_positions
 from kadapter.models.routing import routed, side_by_side, taken
 from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
-from kadapter.storage.card import CARD, MODEL_FILES, MODEL_WEIGHTS, push, write_card
-from kadapter.storage.checkpoint import weights_names
-from kadapter.storage.files import atomic_folder
-from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, load_saved, read_overridden
-
-logger = logging.getLogger(__name__)
-
-PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision")
-
-
-def check_positions(positions: torch.Tensor, states: torch.Tensor) -> None:
-    """Raise ValueError where positions [B, N] lie outside of states [B, S, H]; on a GPU `gather` fails by itself."""
-    if positions.device.type == "cpu" and not torch.compiler.is_compiling() and positions.numel():
-        low, high = int(positions.min()), int(positions.max())
-        if low < 0 or high >= states.shape[1]:
-            raise ValueError(
-                f"positions go from {low} to {high}, but the sequence has {states.shape[1]} tokens, from 0."
-            )
-
-
-def at_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """States [B, S, H] at positions [B, N], as [B, N, H]; indexing would count negative ones from the end."""
-    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
-
-
-@dataclass
-class KAdapterOutput(ModelOutput):
-    """What `KAdapterModel` returns.
-
-    `last_hidden_state`: fused features, [B, S, H], or [B, N, H] when positions were asked for.
-    `pooler_output`, `hidden_states`, `attentions`: the backbone's own, as in transformers.
-    `adapter_states`: adapter name -> that adapter's output, shaped as `last_hidden_state`.
-    `fusion_weights`: of fusion modes "gate" and "attention", [B, S or N, adapters], in the order of their names.
-    """
-
-    last_hidden_state: torch.Tensor | None = None
-    pooler_output: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-    adapter_states: dict[str, torch.Tensor] | None = None
-    fusion_weights: torch.Tensor | None = None
-
-
-class KAdapterPreTrainedModel(PreTrainedModel):
-    """What the models share with transformers: initial weights, attention kernels, checkpointing, saving."""
-
-    config_class = KAdapterConfig
-    config: KAdapterConfig
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    # What is trained beside a backbone of 16 bits: its updates would be lost, or not a number, in so few (PEFT's rule).
-    _keep_in_fp32_modules_strict = ["bottlenecks", "norms", "adapters", "fusion", "head"]
-
-    def initialize_weights(self) -> None:
-        """As in transformers, but bottlenecks are drawn by their own rule, not by that of the backbone's family."""
-        with init.guard_torch_init_functions():  # so that what was loaded stays
-            for module in self.modules():
-                if isinstance(module, TruncatedLinear) and not getattr(module, "_is_hf_initialized", False):
-                    module.reset_parameters()
-                    module._is_hf_initialized = True  # type: ignore[assignment]
-        super().initialize_weights()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        # As in K-Adapter, each layer's own: PyTorch's defaults, and nearly zero for the adapters' projections.
-        # transformers asks only for modules with parameters of their own.
-        if isinstance(module, (nn.Linear, nn.LayerNorm)):
-            module.reset_parameters()
-
-    @classmethod
-    def _load_saved(
-        cls, source: str | os.PathLike, config: KAdapterConfig, fusion_mode: str | None, **kwargs: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """A model that was saved whole, and what transformers says of the loading; strict (`load_saved`)."""
-        if fusion_mode not in (None, config.fusion_mode):
-            raise ValueError(
-                f"{source} was saved with fusion_mode {config.fusion_mode!r}, not {fusion_mode!r}; leave fusion_mode "
-                "out."
-            )
-        return load_saved(cls, super().from_pretrained, source, config, **kwargs)
-
-    def save_pretrained(  # type: ignore[override]
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> None:
-        """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads.
-
-        Weights of an earlier save in that folder, in whatever number and kind of files, are removed.
-        A card is written where there is none.
-        """
-        replaced = weights_names(kwargs.get("variant"))
-        with atomic_folder(save_directory, "a model", self.get_memory_footprint(), replaced) as folder:
-            super().save_pretrained(folder, push_to_hub=False, **kwargs)
-        place = Path(save_directory)
-        if kwargs.get("is_main_process", True) and not (place / CARD).exists():
-            write_card(place, place.name, self.config)
-        if push_to_hub:
-            hub = {name: kwargs[name] for name in PUSH_ARGUMENTS if name in kwargs}
-            gone = MODEL_WEIGHTS if kwargs.get("variant") is None else ()
-            push(place, kwargs.get("repo_id", place.name), MODEL_FILES, replaced=gone, **hub)
-
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **hub: Any) -> None:  # type: ignore[override]
-        """Upload the model and a card of its own; `hub`: private, token, commit_message, revision, create_pr."""
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder) / repo_id.rpartition("/")[2]
-            self.save_pretrained(place, max_shard_size=max_shard_size)
-            push(place, repo_id, MODEL_FILES, replaced=MODEL_WEIGHTS, **hub)
-
-    def set_attn_implementation(self, attn_implementation: str | dict, **kwargs: Any) -> None:  # type: ignore[override]
-        super().set_attn_implementation(attn_implementation, **kwargs)
-        for module in self.modules():
-            if isinstance(module, KnowledgeAdapter):
-                module.transformer_config._attn_implementation = self.config._attn_implementation
+from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, read_overridden
 
 
 class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc]  # transformers' add_adapter is PEFT's
@@ -151,8 +35,6 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         config: backbone, adapters, fusion.
         backbone: a loaded backbone to wrap; None builds one from the configuration with fresh weights.
     """
-
-    base_model_prefix = "encoder"
 
     def __init__(self, config: KAdapterConfig, backbone: PreTrainedModel | None = None):
         config = config if config.head is None else config.with_head(None)  # which is a task model's
@@ -199,7 +81,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | Sequence[int] | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         adapter_names: Sequence[str] | None = None,
@@ -227,6 +109,8 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             inputs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "positions": positions}
             fused = self._fused_by_row(adapter_names, inputs)
             return KAdapterOutput(last_hidden_state=fused) if return_dict in (None, True) else (fused,)
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds.")
         all_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         weights = self._hand_weights or None
         adapters = {
@@ -236,7 +120,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         }
         states, tapped = self.tapped_states(
             list(adapters),
-            output_hidden_states=bool(all_states),
+            output_hidden_states=all_states or False,
             output_attentions=config.output_attentions if output_attentions is None else output_attentions,
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -254,7 +138,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         output = KAdapterOutput(
             last_hidden_state=fused,
             pooler_output=states.get("pooler_output"),
-            hidden_states=states.hidden_states if all_states else None,
+            hidden_states=_asked_for(states.get("hidden_states"), all_states),
             attentions=states.get("attentions"),
             adapter_states=adapter_states,
             fusion_weights=fusion_weights,
@@ -294,12 +178,12 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         return taken({"fused": fused}, back)["fused"]  # type: ignore[return-value]
 
     def tapped_states(
-        self, names: Sequence[str], output_hidden_states: bool = False, **inputs: Any
+        self, names: Sequence[str], output_hidden_states: bool | Sequence[int] = False, **inputs: Any
     ) -> tuple[Any, dict[int, torch.Tensor]]:
         """What the backbone returns, and of its hidden states, by number, those that these adapters read.
 
         Args:
-            output_hidden_states: let the backbone return all of them.
+            output_hidden_states: let the backbone return all of them, or some more by their numbers.
             inputs: the backbone's.
         """
         adapters = [cast(KnowledgeAdapter, self.adapters[name]) for name in names]
@@ -308,8 +192,10 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             inputs["position_ids"] = self._position_ids_of_the_original(
                 inputs.get("input_ids"), inputs.get("inputs_embeds")
             )
-        # A list keeps only those states.
-        states = self._backbone_states(output_hidden_states=True if output_hidden_states else (taps or False), **inputs)
+        wanted: Any = output_hidden_states
+        if wanted is not True:  # a list keeps only those states
+            wanted = sorted({*taps, *(wanted or ())}) or False
+        states = self._backbone_states(output_hidden_states=wanted, **inputs)
         tapped = {tap: states.hidden_states[tap] for tap in taps}
         self._check_shapes([*tapped.values(), states.last_hidden_state])
         return states, tapped
@@ -434,6 +320,13 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             self.fusion.to(adapter_dtype)
             for _, part in named_parts(self.backbone):
                 part.to(adapter_dtype)
+
+
+def _asked_for(states: tuple | None, asked: bool | Sequence[int] | None) -> tuple | None:
+    """The hidden states that a caller asked for, None in the places of others, as in transformers."""
+    if states is None or not asked or asked is True:
+        return states if asked else None
+    return tuple(state if i in asked else None for i, state in enumerate(states))
 
 
 class RobertawithAdapter(KAdapterModel):

@@ -21,8 +21,9 @@ from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
 from kadapter.models.heads import Head, HeadOutput, MaskedLMHead
-from kadapter.models.modeling import KAdapterModel, at_positions, check_positions
+from kadapter.models.modeling import KAdapterModel
 from kadapter.models.named import NamedModules
+from kadapter.models.positions import at_positions, check_positions, positions_of
 from kadapter.models.routing import Run, routed, side_by_side, taken
 from kadapter.models.saved_task import SavedTask, fresh_head, write_task
 from kadapter.storage import checkpoint
@@ -281,13 +282,9 @@ class MultiTaskModel(nn.Module):
         group_sizes: torch.Tensor | None,
         labels: torch.Tensor | None,
     ) -> HeadOutput:
-        positions, places = batch["positions"], part.head.places
-        if part.head.reads == "positions":
-            if positions is None and places != 1:
-                raise ValueError(f"a head of the kind {part.saved.head.kind!r} reads marked places; give positions.")
-            if positions is None:
-                positions = torch.zeros(len(last), 1, dtype=torch.long, device=last.device)
-            positions = positions[:, :places]
+        config = self.encoder.config.with_head(part.saved.head)
+        positions = positions_of(part.head, config, batch["positions"], batch["attention_mask"], last)
+        if positions is not None:
             check_positions(positions, last)
             last, states = at_positions(last, positions), {n: at_positions(s, positions) for n, s in states.items()}
         features, _ = part.fusion(last, states)

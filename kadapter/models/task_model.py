@@ -6,8 +6,8 @@ Shapes: B = batch, S = sequence, N = positions that the head reads, H = width.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 import torch
@@ -15,8 +15,10 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
-from kadapter.models.heads import ClassificationHead, HeadOutput, MaskedLMHead
-from kadapter.models.modeling import KAdapterModel, KAdapterPreTrainedModel
+from kadapter.models.base import KAdapterPreTrainedModel
+from kadapter.models.heads import ClassificationHead, Head, HeadOutput, MaskedLMHead
+from kadapter.models.modeling import KAdapterModel
+from kadapter.models.positions import positions_of
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
 from kadapter.models.switching import of_encoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
@@ -90,6 +92,11 @@ class TaskModel(KAdapterPreTrainedModel):
             _TAKEN_OVER.add(pooler)
         model = cls(encoder.config.with_head(head), encoder=encoder)
         if pooler is not None and isinstance(model.head, ClassificationHead):
+            if type(pooler.weight) is not nn.Parameter:
+                raise ValueError(
+                    "the backbone's pooler is quantised, but the head's first layer is to be trained from it; leave "
+                    "the pooler out when the backbone is quantised."
+                )
             model.head.dense.load_state_dict(pooler.state_dict())
             model.head.dense.requires_grad_(pooler in _TAKEN_OVER)
         return model
@@ -268,40 +275,66 @@ class TaskModel(KAdapterPreTrainedModel):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items: float | None = None,
         group_sizes: torch.Tensor | None = None,
-    ) -> HeadOutput:
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        output_hidden_states: bool | Sequence[int] | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        adapter_names: Sequence[str] | None = None,
+    ) -> HeadOutput | tuple:
         """Features where the head reads them, then the head.
 
         Args:
-            input_ids, attention_mask, token_type_ids: [R, S], R sequences of B examples; or [B, choices, S], where all
-                examples have as many.
-            positions: [R, N] positions that the head reads (of [B, choices, S] also [B, choices] or [B, 1]); None for
-                heads that read the whole sequence.
+            input_ids, attention_mask, token_type_ids, position_ids: [R, S], R sequences of B examples; or
+                [B, choices, S], where all examples have as many.
+            inputs_embeds: [R, S, E] instead of input_ids; or [B, choices, S, E].
+            positions: [R, N] positions that the head reads (of [B, choices, S] also [B, choices] or [B, 1]). Without
+                them, heads of whole texts read their first token (of a causal backbone the last), a masked-language-
+                model head all tokens.
             labels: as the head takes them; None gives no loss.
             num_items: what to divide the summed loss by, where the caller knows the count of a whole step
                 over micro-batches and processes; None means this batch's own count.
             group_sizes: [B], how many sequences each example has, where it is not one.
+            output_hidden_states, output_attentions, return_dict: as in transformers.
+            adapter_names: as in `KAdapterModel`.
+
+        Raises:
+            ValueError: not exactly one of input_ids and inputs_embeds, or no positions for a head of marked places.
         """
-        if input_ids.dim() == 3:
-            examples, choices = input_ids.shape[:2]
-            group_sizes = torch.full((examples,), choices, device=input_ids.device)
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds.")
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        inputs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds}
+        given = cast(torch.Tensor, inputs_embeds if input_ids is None else input_ids)
+        if given.dim() == (3 if inputs_embeds is None else 4):
+            examples, choices = given.shape[:2]
+            group_sizes = torch.full((examples,), choices, device=given.device)
             positions = None if positions is None else positions.expand(-1, choices).reshape(-1, 1)
-            input_ids = input_ids.flatten(0, 1)
-            attention_mask = None if attention_mask is None else attention_mask.flatten(0, 1)
-            token_type_ids = None if token_type_ids is None else token_type_ids.flatten(0, 1)
-        features = self.encoder(
-            input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, positions=positions
-        ).last_hidden_state
-        inputs = {"attention_mask": attention_mask, "group_sizes": group_sizes}
+            inputs = {name: None if value is None else value.flatten(0, 1) for name, value in inputs.items()}
+            given = given.flatten(0, 1)
+        mask = inputs["attention_mask"]
+        states = self.encoder(
+            **inputs,
+            positions=positions_of(cast(Head, self.head), self.config, positions, mask, given),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            adapter_names=adapter_names,
+            return_dict=True,
+        )
+        further: dict[str, Any] = {"attention_mask": mask, "group_sizes": group_sizes}
         if isinstance(self.head, MaskedLMHead):
-            inputs["embeddings"] = self.get_input_embeddings().weight  # type: ignore[assignment]
-        return self.head(features, labels, num_items, **inputs)
+            further["embeddings"] = self.get_input_embeddings().weight
+        output = self.head(states.last_hidden_state, labels, num_items, **further)
+        output.hidden_states, output.attentions = states.hidden_states, states.attentions
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if use_dict else output.to_tuple()
 
 
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:

@@ -108,7 +108,8 @@ def check_finite(state: Mapping[str, torch.Tensor], source: object) -> None:
     """
     bad = {}
     for name, value in state.items():
-        if value.is_meta or not value.is_floating_point():
+        plain = type(value) in (torch.Tensor, nn.Parameter)  # a quantised one is whole numbers and their scale
+        if not plain or value.is_meta or not value.is_floating_point():
             continue
         value = value if value.element_size() > 1 else value.float()  # PyTorch cannot add floats of 8 bits
         if not value.sum().isfinite() and (count := int((~value.isfinite()).sum())):  # a finite sum may overflow

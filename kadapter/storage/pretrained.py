@@ -29,6 +29,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.quantizers import AutoQuantizationConfig
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -46,6 +47,10 @@ from kadapter.storage.reading import check_link, read_object
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 # Of the arguments of `from_pretrained`, those that a configuration may have a value of too, or hides from the model.
 NOT_OF_CONFIGURATIONS = ("quantization_config", "proxies", "trust_remote_code", "code_revision")
+# What stays as it is where a backbone is quantised: all that is trained beside it, and the pooler, which a head takes.
+NOT_QUANTISED = r"(.*\.)?(adapters|fusion|head|bottlenecks|norms|pooler)"
+# What transformers notes on a model that it quantised.
+QUANTISED_MARKS = {"is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_8bit", "is_loaded_in_4bit"}
 AGAIN = "save or fetch the model again."
 # What transformers reads of a folder; a run's folder holds other files too.
 OF_TRANSFORMERS = re.compile(
@@ -212,6 +217,47 @@ def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedToken
         return tokenizer
 
 
+# -- quantised backbones ----------------------------------------------------------------------------------------
+
+
+def is_quantised(model: nn.Module) -> bool:
+    """Whether transformers quantised the model, or one within it, while loading."""
+    return any(getattr(module, "hf_quantizer", None) is not None for module in model.modules())
+
+
+def _of_backbone_alone(options: Mapping[str, Any], build: Callable[[], nn.Module] = nn.Identity) -> dict[str, Any]:
+    """The options with a `quantization_config` that leaves out what is ours; the one given is not changed.
+
+    Args:
+        build: the model to be loaded, where it has bottlenecks already. A quantiser puts layers of its own in the place
+            of linear ones, and would lose bottlenecks that hang on one (DistilBERT's, Llama's).
+    """
+    given = options.get("quantization_config")
+    if given is None:
+        return dict(options)
+    config: Any = AutoQuantizationConfig.from_dict(dict(given)) if isinstance(given, Mapping) else copy.deepcopy(given)
+    # bitsandbytes' has a name of its own for what torchao's and Quanto's call modules_to_not_convert.
+    names = [name for name in ("llm_int8_skip_modules", "modules_to_not_convert") if hasattr(config, name)]
+    if not names:
+        raise ValueError(
+            f"quantization_config is a {type(config).__name__}, which cannot leave modules out; take a "
+            "BitsAndBytesConfig, TorchAoConfig or QuantoConfig, so that adapters and heads stay as they are."
+        )
+    with torch.device("meta"):
+        modules = build().named_modules()
+    sites = [name for name, module in modules if isinstance(module, nn.Linear) and any(module.children())]
+    for name in names:
+        setattr(config, name, [*(getattr(config, name) or []), NOT_QUANTISED, *map(re.escape, sites)])
+    return {**options, "quantization_config": config}
+
+
+def _say_of_backbone(model: PreTrainedModel) -> None:
+    """Let the backbone be what is quantised, as where it was loaded alone; a Trainer would refuse the whole model."""
+    backbone = getattr(model, "encoder", model).backbone
+    for name in QUANTISED_MARKS & model.__dict__.keys():
+        setattr(backbone, name, model.__dict__.pop(name))
+
+
 # -- models -----------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +271,7 @@ def load_backbone(source: str | os.PathLike, **options: Any) -> tuple[PreTrained
     """
     config = options.get("config")
     _check_links(source, options, WEIGHTS)
+    options = _of_backbone_alone(options)
     with _named(source, options), without_transformers_warnings():
         if config is not None and type(config) in MODEL_MAPPING:
             _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
@@ -252,10 +299,12 @@ def load_saved(
             finite. The head of a task model is not asked for by an encoder alone.
     """
     _check_links(source, options, WEIGHTS)
+    options = _of_backbone_alone(options, lambda: cls(copy.deepcopy(config)))  # type: ignore[arg-type]
     with _named(source, {**options, "config": config}):
         _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
         with without_transformers_warnings():
             model, info = load(source, config=config, output_loading_info=True, **options)
+        _say_of_backbone(model)
         unexpected = [key for key in info["unexpected_keys"] if not key.startswith("head.")]
         _check_loaded(model, info, source, unexpected)
         return model, info
@@ -291,6 +340,8 @@ def _check_sizes(
     First what a configuration could ask for in any number (layers), then each tensor, on the meta device.
     """
     shapes = _shapes(source, _hub(options))
+    if getattr(config, "quantization_config", None) is not None:
+        return  # numbers of few bits are packed, into shapes that are the quantiser's own matter
     if not shapes or options.get("ignore_mismatched_sizes"):
         return
     place = f"{source}, config.json"

@@ -1,0 +1,63 @@
+"""Positions of a sequence that heads read.
+
+Shapes: B = batch, S = sequence, N = positions, H = width.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from kadapter.configuration import KAdapterConfig, is_causal
+from kadapter.models.heads import Head
+
+WHOLE_TEXT = ("classification", "multiple_choice")  # kinds of heads that read a text at the place that stands for it
+LAST_TOKEN = ("xlnet",)  # families whose cls token ends a text
+
+
+def check_positions(positions: torch.Tensor, states: torch.Tensor) -> None:
+    """Raise ValueError where positions [B, N] lie outside of states [B, S, H]; on a GPU `gather` fails by itself."""
+    if positions.device.type == "cpu" and not torch.compiler.is_compiling() and positions.numel():
+        low, high = int(positions.min()), int(positions.max())
+        if low < 0 or high >= states.shape[1]:
+            raise ValueError(
+                f"positions go from {low} to {high}, but the sequence has {states.shape[1]} tokens, from 0."
+            )
+
+
+def at_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """States [B, S, H] at positions [B, N], as [B, N, H]; indexing would count negative ones from the end."""
+    return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
+
+
+def positions_of(
+    head: Head, config: KAdapterConfig, positions: torch.Tensor | None, mask: torch.Tensor | None, states: torch.Tensor
+) -> torch.Tensor | None:
+    """The positions [B, N] that a head reads; None for all of them.
+
+    Args:
+        positions: those that the caller gives, of which the head takes its first ones. Without them a head of a whole
+            text reads its first token, of a causal backbone its last, neither of which is padding; a masked-language-
+            model head reads all.
+        mask: [B, S], 0 for padding; None for none.
+        states: [B, S, ...], of which only the shape matters.
+
+    Raises:
+        ValueError: the head reads marked places, which nobody gave, or there are fewer than it reads.
+    """
+    if head.reads != "positions":
+        return None
+    kind = config.head_config().kind
+    if positions is not None:
+        if head.places is not None and positions.shape[1] < head.places:
+            raise ValueError(f"a head of the kind {kind!r} reads {head.places} positions, not {positions.shape[1]}.")
+        return positions[:, : head.places]
+    if head.places is None:
+        return None
+    if kind not in WHOLE_TEXT:
+        raise ValueError(f"a head of the kind {kind!r} reads marked places of each text; give positions.")
+    if mask is None:
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    places = torch.arange(mask.shape[1], device=mask.device) * mask.bool()
+    if is_causal(config.backbone_config) or config.backbone_config.model_type in LAST_TOKEN:
+        return places.argmax(dim=1, keepdim=True)
+    return mask.bool().int().argmax(dim=1, keepdim=True)
