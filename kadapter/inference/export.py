@@ -202,12 +202,12 @@ def _write(
 
 
 def _write_onnx(program: torch.export.ExportedProgram, manifest: Manifest, path: Path, large: bool) -> None:
-    for package in ("onnx", "onnxscript"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            extra = "openvino" if manifest.format == "openvino" else "onnx"
-            raise ImportError(f"exporting needs {package} ({error}): pip install 'kadapter[{extra}]'.") from None
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        extra = "openvino" if manifest.format == "openvino" else "onnx"
+        raise ImportError(f"exporting needs onnx and onnxscript ({error}): pip install 'kadapter[{extra}]'.") from None
     with _quietly():
         found = torch.onnx.export(
             program, (), kwargs=dict(program.example_inputs[1]), output_names=manifest.outputs, dynamo=True

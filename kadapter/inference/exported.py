@@ -140,11 +140,17 @@ def imported(kind: str) -> Any:
     """
     package, extra = PACKAGES[kind]
     try:
-        return __import__(package)
+        if kind == "onnx":
+            import onnxruntime as runtime
+        elif kind == "openvino":
+            import openvino as runtime
+        else:
+            runtime = torch
     except ImportError as error:
         raise ImportError(
             f"{kind} needs {package}, which is missing ({error}): pip install 'kadapter[{extra}]'."
         ) from None
+    return runtime
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
