@@ -12,6 +12,7 @@ import torch
 
 from kadapter.configuration import KAdapterConfig, is_causal
 from kadapter.data.encoding import Encoding
+from kadapter.inference.exported import ExportedModel, is_exported
 from kadapter.models.heads import HeadOutput
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.saved_task import TASK_CONFIG
@@ -36,25 +37,42 @@ def load(
     tokenizer: Any = None,
     task: Task | None = None,
     dtype: torch.dtype | None = None,
+    threads: int | None = None,
     **encoder: Any,
 ) -> Loaded:
-    """A saved task model; or the part that a task adds (`save_task`), with the backbone that it was trained on.
+    """A saved task model, an exported one (`scripts/export_model.py`), or a task saved alone with its backbone.
+
+    A task saved alone (`save_task`) goes on the backbone that it was trained on.
 
     Args:
         backbone: folder or hub name, for a folder of `save_task` alone.
         tokenizer: a tokenizer, or where one is; by default the one beside the model, or beside its backbone.
         task: for a model that does not say what it was trained for.
         dtype: of the backbone.
+        threads: of an exported model, see `ExportedModel`.
         encoder: for that backbone, as `KAdapterModel.from_pretrained` takes them: adapters, fusion_mode, ...
 
     Raises:
         OSError, ValueError: something is missing or damaged, or does not belong together.
     """
     options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    found: TaskModel | ExportedModel
+    exported = not isinstance(model, TaskModel) and is_exported(model)
+    if threads is not None and not exported:
+        raise ValueError("threads is for exported models; torch's number is set by torch.set_num_threads.")
     if isinstance(model, TaskModel):
         if dtype is not None or backbone is not None:
             raise ValueError("dtype and backbone are for a folder; a model has its own already.")
         found, place = model, getattr(model.config.backbone_config, "_name_or_path", "")
+    elif exported:
+        if dtype is not None or backbone is not None or encoder:
+            raise ValueError(
+                f"{model} is an exported model; leave {', '.join(['dtype', 'backbone', *encoder])} out, which are for "
+                "models of torch."
+            )
+        found, place = ExportedModel(model, threads), str(model)
+        if found.config.head is None:
+            raise ValueError(f"{model} is an exported encoder without a head; ExportedModel({str(model)!r}) runs it.")
     elif (Path(model) / TASK_CONFIG).is_file():
         if backbone is None:
             raise ValueError(f"{model} holds only what a task adds; give its backbone, backbone='roberta-large' or so.")
@@ -69,12 +87,20 @@ def load(
     own = read_tokenizer(source) if isinstance(source, str | os.PathLike) else source
     if own.pad_token is None:  # decoders' have none; what is padded with is masked anyway
         own.pad_token = own.eos_token or own.bos_token
-    if len(own) > (known := len(cast(torch.Tensor, found.get_input_embeddings().weight))):
+    if len(own) > (known := _vocabulary(found)):
         raise ValueError(
             f"the tokenizer has {len(own)} tokens, but the model {known}; give the one that belongs to it."
         )
     size = found.config.task["max_seq_length"] if found.config.task else chosen.max_seq_length
-    return Loaded(found.eval(), chosen, Encoding(own, size, is_causal(found.config.backbone_config)))
+    if isinstance(found, TaskModel):
+        found.eval()
+    return Loaded(found, chosen, Encoding(own, size, is_causal(found.config.backbone_config)))
+
+
+def _vocabulary(model: TaskModel | ExportedModel) -> int:
+    if isinstance(model, ExportedModel):
+        return model.config.vocab_size
+    return len(cast(torch.Tensor, model.get_input_embeddings().weight))
 
 
 def task_of(config: KAdapterConfig, source: object) -> Task:

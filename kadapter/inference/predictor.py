@@ -13,6 +13,7 @@ import torch
 from kadapter.data.collation import Collator
 from kadapter.data.encoding import Feature
 from kadapter.data.features import sequences
+from kadapter.inference.exported import ExportedModel
 from kadapter.inference.loading import Loaded, load
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.checkpoint import digest
@@ -33,11 +34,11 @@ class Predictor:
     `note` says what was done to an input that was too long.
 
     Args:
-        model: folder of a saved task model, or of `save_task` with `backbone`; or a `TaskModel`.
+        model: folder of a saved task model, of an exported one, or of `save_task` with `backbone`; or a `TaskModel`.
         batch_size: inputs that are computed at once; batches are made of inputs of like length.
         device: where it is computed; by default on a GPU where there is one. A given model stays where it is.
         dtype: of the backbone, such as torch.bfloat16; adapters and head stay float32.
-        tokenizer, task, backbone, encoder: see `kadapter.inference.loading.load`.
+        tokenizer, task, backbone, threads, encoder: see `kadapter.inference.loading.load`.
 
     Raises:
         OSError, ValueError: as `load`.
@@ -53,13 +54,14 @@ class Predictor:
         tokenizer: Any = None,
         task: Task | None = None,
         backbone: str | os.PathLike | None = None,
+        threads: int | None = None,
         **encoder: Any,
     ):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more.")
         loaded = model
         if not isinstance(model, Loaded):
-            loaded = load(model, backbone, tokenizer, task, dtype, **encoder)
+            loaded = load(model, backbone, tokenizer, task, dtype, threads, **encoder)
         assert isinstance(loaded, Loaded)
         self.model, self.task, self.encoding = loaded.model, loaded.task, loaded.encoding
         self.batch_size = batch_size
@@ -94,7 +96,22 @@ class Predictor:
 
     def digest(self) -> str:
         """SHA-256 of the weights, which tells models apart whatever their folders are called."""
+        if isinstance(self.model, ExportedModel):
+            return self.model.digest()
         return digest(self.model.state_dict()) if isinstance(self.model, torch.nn.Module) else ""
+
+    def batches(self, given: Sequence[Any], wheres: Sequence[str]) -> list[dict[str, torch.Tensor]]:
+        """The tensors that the model gets for these inputs, in their order.
+
+        Raises:
+            ValueError: names the input that cannot be used.
+        """
+        examples = [self.task.example(one, where) for one, where in zip(given, wheres, strict=True)]
+        features: list[Any] = list(self.task.encode_unlabelled(examples, self.encoding))
+        for feature, where in zip(features, wheres, strict=True):
+            if reason := feature.get("dropped"):
+                raise ValueError(f"{where} cannot be used: {reason}.")
+        return [self._batch(features[i : i + self.batch_size]) for i in range(0, len(features), self.batch_size)]
 
     def answers(
         self, given: Sequence[Any], wheres: Sequence[str], bad: dict[int, ValueError] | None = None
@@ -137,11 +154,14 @@ class Predictor:
                 answers[i] = {**answer, "note": note} if note else answer
         return answers
 
+    def _batch(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
+        unlabelled: list[Any] = [{name: value for name, value in f.items() if name != "labels"} for f in features]
+        return {name: value.to(self.device) for name, value in self._collate(unlabelled).items()}
+
     @torch.inference_mode()
     def _found(self, features: Sequence[Feature]) -> list[dict[str, np.ndarray]]:
         """What is kept of the output, for each of a batch's features."""
-        unlabelled: list[Any] = [{name: value for name, value in f.items() if name != "labels"} for f in features]
-        batch = {name: value.to(self.device) for name, value in self._collate(unlabelled).items()}
+        batch = self._batch(features)
         kept = self.task.kept(self.model(**batch), batch)
         rows: list[dict[str, np.ndarray]] = [{} for _ in features]
         for name, part in kept.items():

@@ -230,7 +230,9 @@ class MultipleChoiceHead(Head):
                 "[batch, choices, sequence], or group_sizes."
             )
         scores = self.classifier(self.dropout(features[:, 0]))[:, 0]
-        present = torch.arange(int(group_sizes.max()), device=scores.device) < group_sizes[:, None]
+        most: Any = group_sizes.max().item()  # int() would fix it where the model is exported
+        torch._check(most >= 0)
+        present = torch.arange(most, device=scores.device) < group_sizes[:, None]
         return HeadOutput(logits=scores.new_full(present.shape, -torch.inf).masked_scatter(present, scores))
 
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:

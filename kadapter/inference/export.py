@@ -1,0 +1,319 @@
+"""Export: a model as a graph with any batch and any length, for runtimes that need no code of the model.
+
+Shapes: R = sequences, B = examples, S = length, N = positions that a head reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kadapter.inference.exported import MAIN_FILES, ExportedModel, Manifest, imported, sha256
+from kadapter.models.heads import HEADS
+from kadapter.models.modeling import KAdapterModel
+from kadapter.models.task_model import TaskModel
+from kadapter.storage.files import atomic_folder
+
+QUANTIZED = ("onnx", "openvino")  # formats that have int8
+TOLERANCE = 1e-3  # of float32 against PyTorch
+LARGEST = 1_500_000_000  # bytes of weights that fit into a file of ONNX, which may have 2 GiB
+REPLACED = r"model.*\.(onnx|data|xml|bin|pt2)"
+DYNAMIC = torch.export.Dim.DYNAMIC
+
+Model = KAdapterModel | TaskModel
+Batch = dict[str, torch.Tensor]
+
+
+class Graph(nn.Module):
+    """A model whose inputs and outputs are tensors in a fixed order; torch.fx keeps the name `graph` for itself."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model = model
+        self.outputs = ["last_hidden_state"]
+        if isinstance(model, TaskModel):
+            self.outputs = ["logits", "attention"] if model.config.head_config().kind == "dependency" else ["logits"]
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        group_sizes: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given |= {"positions": positions, "group_sizes": group_sizes}
+        output = self.model(**{name: value for name, value in given.items() if value is not None})
+        return tuple(output[name] for name in self.outputs)
+
+
+def example_inputs(model: Model) -> Batch:
+    """A batch that shows which inputs the model reads; no size is 1, which exporting would take for fixed.
+
+    Returns:
+        `input_ids`, `attention_mask` and, where the backbone has a use for them, `token_type_ids` [R, S]; `positions`
+        [R, N] where the head reads some; `group_sizes` [B] for a choice among several.
+    """
+    encoder = model.encoder if isinstance(model, TaskModel) else model
+    rows, length = 5, 7
+    batch = {"input_ids": torch.full((rows, length), 3), "attention_mask": torch.ones(rows, length, dtype=torch.long)}
+    batch["attention_mask"][0, -2:] = 0
+    if "token_type_ids" in encoder._backbone_takes:
+        batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+    if isinstance(model, TaskModel):
+        kind = HEADS[model.config.head_config().kind]
+        if kind.reads == "positions":
+            batch["positions"] = torch.ones(rows, kind.places or 3, dtype=torch.long)
+        if model.config.head_config().kind == "multiple_choice":
+            batch["group_sizes"] = torch.tensor([2, 3])
+    return batch
+
+
+def exported_program(model: Model) -> torch.export.ExportedProgram:
+    """The model as a graph of torch, in which batch and length are free.
+
+    Raises:
+        ValueError: its weights are not float32, or it cannot be expressed so.
+    """
+    if other := {str(p.dtype) for p in model.parameters() if p.dtype != torch.float32}:
+        raise ValueError(f"the model has weights of {', '.join(sorted(other))}; load it with dtype=torch.float32.")
+    example = example_inputs(model)
+    places = HEADS[model.config.head_config().kind].places if isinstance(model, TaskModel) else None
+    free = {name: dict.fromkeys(range(value.dim()), DYNAMIC) for name, value in example.items()}
+    if places is not None and "positions" in free:
+        free["positions"] = {0: DYNAMIC}  # as many as the head has places
+    before = model.training
+    try:
+        with torch.no_grad(), _quietly():
+            return torch.export.export(Graph(model.eval()).eval(), (), example, dynamic_shapes=free)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        family = model.config.backbone_config.model_type
+        raise ValueError(f"this {family} cannot be exported with free batch and length: {reason}") from error
+    finally:
+        model.train(before)
+
+
+def export(
+    model: Model,
+    folder: Path,
+    format: str,
+    tokenizer: Any,
+    check: Sequence[Batch],
+    quantize: str | None = None,
+) -> Manifest:
+    """Write a model and what it needs to predict into a folder, whole or not at all, and compare it with PyTorch.
+
+    Args:
+        format: "onnx", "openvino" or "torch".
+        tokenizer: saved beside it.
+        check: batches of real inputs, on which both are compared; OpenVINO's int8 also takes its ranges from them.
+        quantize: None for float32, or "int8".
+
+    Raises:
+        ValueError: the format or the quantisation is not known here, or a float32 export differs by more than 1e-3.
+        ImportError: a package is missing; the sentence tells how to install it.
+    """
+    if format not in MAIN_FILES:
+        raise ValueError(f"format is {format!r}; it must be one of {', '.join(MAIN_FILES)}.")
+    if quantize not in (None, "int8"):
+        raise ValueError(f"quantize is {quantize!r}; it must be int8, or left out.")
+    if quantize and format not in QUANTIZED:
+        raise ValueError(f"int8 is for {' and '.join(QUANTIZED)}; torch.export cannot save torch's quantised layers.")
+    if not check:
+        raise ValueError("there is nothing to compare the exported model on; give some texts.")
+    imported(format)
+    program = exported_program(model)
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    with atomic_folder(folder, "an exported model", size, REPLACED) as place:
+        graph = Graph(model)
+        manifest = Manifest(format, quantize, list(example_inputs(model)), graph.outputs)
+        _write(program, manifest, place, check, size > LARGEST)
+        model.config.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+        files = [path for path in place.iterdir() if path.name.startswith("model.")]
+        manifest.files = {path.name: sha256(path) for path in sorted(files)}
+        manifest.write(place)
+        manifest.check = compared(model, ExportedModel(place), check)
+        far = manifest.check["max_difference"]
+        if quantize is None and not far <= TOLERANCE:
+            raise ValueError(
+                f"the {format} model differs from PyTorch by {far:.2g}, more than {TOLERANCE}; not written."
+            )
+        manifest.write(place)
+    return manifest
+
+
+def compared(model: Model, exported: ExportedModel, batches: Sequence[Batch]) -> dict[str, Any]:
+    """The largest difference of any output, and the share of equal predictions (the largest of the first output)."""
+    device = next(model.parameters()).device
+    far, equal, count = 0.0, 0, 0
+    for batch in batches:
+        with torch.no_grad():
+            expected = model.eval()(**{name: value.to(device) for name, value in batch.items()})
+        found = exported(**batch)
+        for number, name in enumerate(exported.manifest.outputs):
+            left, right = expected[name].cpu().float(), found[name].float()
+            finite = torch.isfinite(left)  # choices that an example lacks are -inf in both
+            if left.shape != right.shape or not torch.equal(finite, torch.isfinite(right)):
+                return {"texts": len(batches), "max_difference": float("inf"), "agreement": 0.0}
+            far = max(far, float((left - right)[finite].abs().max()))
+            if number == 0:
+                same = _predictions(left) == _predictions(right)
+                equal, count = equal + int(same.sum()), count + same.numel()
+    rows = sum(len(batch["input_ids"]) for batch in batches)
+    return {"texts": rows, "max_difference": far, "agreement": round(equal / count, 6)}
+
+
+def _predictions(logits: torch.Tensor) -> torch.Tensor:
+    """The largest place; of a single number per row, whether it is positive."""
+    return logits.argmax(-1) if logits.shape[-1] > 1 else logits > 0
+
+
+# -- formats ------------------------------------------------------------------------------------------------------
+
+
+def _write(
+    program: torch.export.ExportedProgram, manifest: Manifest, place: Path, check: Sequence[Batch], large: bool
+) -> None:
+    path = place / MAIN_FILES[manifest.format]
+    if manifest.format == "torch":
+        torch.export.save(program, path)
+        return
+    graph = place / "graph.onnx"
+    _write_onnx(program, manifest, graph, large)
+    if manifest.format == "openvino":
+        _write_openvino(graph, path, manifest, check)
+    elif manifest.quantize:
+        _quantize_onnx(graph, path, large)
+    else:
+        _rename_onnx(graph, path, large)
+    for left in place.glob("graph.*"):
+        left.unlink()
+
+
+def _write_onnx(program: torch.export.ExportedProgram, manifest: Manifest, path: Path, large: bool) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        extra = "openvino" if manifest.format == "openvino" else "onnx"
+        raise ImportError(f"exporting needs onnx and onnxscript ({error}): pip install 'kadapter[{extra}]'.") from None
+    with _quietly():
+        found = torch.onnx.export(
+            program, (), kwargs=dict(program.example_inputs[1]), output_names=manifest.outputs, dynamo=True
+        )
+        assert found is not None
+        found.save(str(path), external_data=large)
+
+
+def _rename_onnx(source: Path, path: Path, large: bool) -> None:
+    import onnx
+
+    if not large:
+        source.rename(path)
+        return
+    onnx.save(onnx.load(source), str(path), save_as_external_data=True, location="model.data")
+
+
+def _quantize_onnx(source: Path, path: Path, large: bool) -> None:
+    """Weights of all products to 8 bits, a scale for each column; activations are quantised at each call.
+
+    reduce_range leaves 7 bits to the weights: without VNNI, sums of two products overflow 16 bits and are cut off
+    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). The folder may go to any machine.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    ready = source.with_name("graph.ready.onnx")
+    with _quietly():
+        quant_pre_process(str(source), str(ready), skip_symbolic_shape=True, save_as_external_data=large)
+        quantize_dynamic(
+            str(ready),
+            str(path),
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=large,
+        )
+
+
+def _write_openvino(graph: Path, path: Path, manifest: Manifest, check: Sequence[Batch]) -> None:
+    """As it is, or with weights and activations of 8 bits, whose ranges are those of the given batches."""
+    openvino = imported("openvino")
+    model = openvino.Core().read_model(str(graph))
+    if manifest.quantize:
+        try:
+            import nncf
+        except ImportError as error:
+            raise ImportError(f"int8 of OpenVINO needs nncf ({error}): pip install 'kadapter[openvino]'.") from None
+        rows = [{name: batch[name].numpy() for name in manifest.inputs} for batch in check]
+        with _quietly():
+            model = nncf.quantize(
+                model, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=max(len(rows), 1)
+            )
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Exporters tell of each of their steps, and warn of packages that nothing here needs."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+# -- what it is compared on ---------------------------------------------------------------------------------------
+
+
+def text_batches(model: Model, tokenizer: Any, texts: Sequence[str], longest: int = 256) -> list[Batch]:
+    """Batches of plain texts of different lengths; a head reads them at the first token, or at the first few.
+
+    Args:
+        longest: in tokens; what is longer is cut.
+    """
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+    like, size = example_inputs(model), 4
+    longest = min(longest, tokenizer.model_max_length, model.config.backbone_config.max_position_embeddings - 2)
+    batches = []
+    for begin in range(0, len(texts), size):
+        own = list(texts[begin : begin + size])
+        batch = dict(tokenizer(own, padding=True, truncation=True, max_length=longest, return_tensors="pt"))
+        if "positions" in like:
+            batch["positions"] = torch.arange(like["positions"].shape[1]).expand(len(own), -1)
+        if "group_sizes" in like:
+            batch["group_sizes"] = torch.tensor([len(own)])
+        batches.append(complete(batch, model))
+    return batches
+
+
+def complete(batch: Mapping[str, torch.Tensor], model: Model) -> Batch:
+    """A batch with all that the graph reads, where an encoding leaves something out, and nothing else.
+
+    Raises:
+        ValueError: something is missing that cannot be filled in.
+    """
+    names = example_inputs(model)
+    found = {name: value for name, value in batch.items() if name in names}
+    found.setdefault("attention_mask", torch.ones_like(found["input_ids"]))
+    if "token_type_ids" in names:
+        found.setdefault("token_type_ids", torch.zeros_like(found["input_ids"]))
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"the batch lacks {', '.join(missing)}, which this model reads.")
+    return found

@@ -1,0 +1,239 @@
+"""Exported models: a folder that predicts without the model's own code, by torch, ONNX Runtime or OpenVINO.
+
+Such a folder holds `export.json` (what the files are), the model, `config.json` and the tokenizer.
+
+Shapes: R = sequences, S = their length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kadapter.configuration import KAdapterConfig
+from kadapter.models.heads import HeadOutput
+from kadapter.models.modeling import KAdapterOutput
+from kadapter.storage.pretrained import read_config
+
+MANIFEST = "export.json"
+MAIN_FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
+PACKAGES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", "openvino"), "torch": ("torch", "")}
+
+Run = Callable[[dict[str, torch.Tensor]], list[torch.Tensor]]
+
+
+@dataclass
+class Manifest:
+    """What `export.json` tells.
+
+    format, quantize: one of MAIN_FILES; None or "int8".
+    inputs, outputs: names, in the order of the graph.
+    files: name -> SHA-256 of what the model consists of.
+    check: how far its answers are from PyTorch's, and on how many texts they are the same.
+    """
+
+    format: str
+    quantize: str | None
+    inputs: list[str]
+    outputs: list[str]
+    files: dict[str, str] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Raises FileNotFoundError or ValueError that name the file: missing, or not written by `write`."""
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; give a folder that scripts/export_model.py wrote.")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}); export the model again.") from None
+        names = {one.name for one in fields(cls)}
+        if not isinstance(values, dict) or values.keys() != names or values["format"] not in MAIN_FILES:
+            raise ValueError(
+                f"{path} is not the manifest of an exported model: it needs {', '.join(sorted(names))}, and a "
+                f"format of {', '.join(MAIN_FILES)}; export the model again with this version."
+            )
+        return cls(**values)
+
+
+class ExportedModel:
+    """A model of an exported folder: `model(**batch)` gives what the model that was exported gives, without a loss.
+
+    Args:
+        folder: what `scripts/export_model.py` wrote.
+        threads: how many to compute with; None leaves it to the runtime, which takes all cores. torch has one number
+            for the whole process, which this does not touch where it is None.
+
+    Raises:
+        OSError, ValueError: a file is missing, or is not the one that was exported.
+        ImportError: the runtime is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike, threads: int | None = None):
+        self.folder = Path(folder)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}; it must be 1 or more.")
+        self.manifest = Manifest.read(self.folder)
+        _check_files(self.folder, self.manifest.files)
+        config = read_config(self.folder)
+        if not isinstance(config, KAdapterConfig):
+            raise ValueError(f"{self.folder / 'config.json'} is of a {config.model_type}; export the model again.")
+        self.config = config
+        self._run: Run = _RUNNERS[self.manifest.format](self.folder, self.manifest, threads)
+
+    def __call__(self, **batch: torch.Tensor) -> Any:
+        """`HeadOutput`, or `KAdapterOutput` of an encoder.
+
+        Args:
+            batch: tensors as `TaskModel.forward` takes them, sequences [R, S]. attention_mask and token_type_ids may
+                be left out as there; what this model has no use for is not read.
+
+        Raises:
+            ValueError: an input is missing, or has labels, of which an exported model makes no loss.
+        """
+        if batch.get("labels") is not None:
+            raise ValueError(f"{self.folder} is an exported model, which gives no loss; leave labels out.")
+        given = {name: value for name, value in batch.items() if value is not None}
+        ids = given.get("input_ids")
+        if ids is None or ids.dim() != 2:
+            raise ValueError(f"{self.folder} needs input_ids of shape [sequences, length].")
+        given.setdefault("attention_mask", torch.ones_like(ids))
+        given.setdefault("token_type_ids", torch.zeros_like(ids))
+        if missing := [name for name in self.manifest.inputs if name not in given]:
+            raise ValueError(f"{self.folder} needs {', '.join(missing)} as well.")
+        tensors = {name: given[name].detach().cpu().long().contiguous() for name in self.manifest.inputs}
+        _check_range(tensors)
+        found = dict(zip(self.manifest.outputs, self._run(tensors), strict=True))
+        return KAdapterOutput(**found) if "last_hidden_state" in found else HeadOutput(**found)
+
+    def digest(self) -> str:
+        """Tells exported models apart, whatever their folders are called."""
+        return hashlib.sha256(json.dumps(self.manifest.files, sort_keys=True).encode()).hexdigest()
+
+
+def is_exported(folder: str | os.PathLike) -> bool:
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def imported(kind: str) -> Any:
+    """The runtime of a format.
+
+    Raises:
+        ImportError: tells how to install it.
+    """
+    package, extra = PACKAGES[kind]
+    try:
+        if kind == "onnx":
+            import onnxruntime as runtime
+        elif kind == "openvino":
+            import openvino as runtime
+        else:
+            runtime = torch
+    except ImportError as error:
+        raise ImportError(
+            f"{kind} needs {package}, which is missing ({error}): pip install 'kadapter[{extra}]'."
+        ) from None
+    return runtime
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, which {MANIFEST} tells of; export the model again.")
+        if sha256(path) != digest:
+            raise ValueError(f"{path} is not the file that was exported, or is damaged; export the model again.")
+
+
+def _check_range(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Runtimes read beyond the end without an error."""
+    positions = tensors.get("positions")
+    length = tensors["input_ids"].shape[1]
+    if positions is not None and positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < length:
+        raise ValueError(f"positions lie outside of the sequence, which has {length} tokens, from 0.")
+    sizes = tensors.get("group_sizes")
+    if sizes is not None and int(sizes.sum()) != len(tensors["input_ids"]):
+        raise ValueError(
+            f"group_sizes tell of {int(sizes.sum())} sequences, but there are {len(tensors['input_ids'])}."
+        )
+
+
+# -- runtimes -----------------------------------------------------------------------------------------------------
+
+
+def _torch_runner(folder: Path, manifest: Manifest, threads: int | None) -> Run:
+    if threads is not None:
+        torch.set_num_threads(threads)
+    path = folder / MAIN_FILES["torch"]
+    try:
+        module = torch.export.load(path).module()
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+    def run(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        with torch.no_grad():
+            return list(module(**tensors))
+
+    return run
+
+
+def _onnx_runner(folder: Path, manifest: Manifest, threads: int | None) -> Run:
+    runtime = imported("onnx")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    path = folder / MAIN_FILES["onnx"]
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+    def run(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        found = session.run(manifest.outputs, {name: value.numpy() for name, value in tensors.items()})
+        return [torch.from_numpy(array) for array in found]
+
+    return run
+
+
+def _openvino_runner(folder: Path, manifest: Manifest, threads: int | None) -> Run:
+    runtime = imported("openvino")
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    path = folder / MAIN_FILES["openvino"]
+    try:
+        compiled = runtime.Core().compile_model(str(path), "CPU", options)
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+    def run(tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        found = compiled.create_infer_request().infer({name: value.numpy() for name, value in tensors.items()})
+        return [torch.from_numpy(found[name].copy()) for name in manifest.outputs]
+
+    return run
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ValueError(f"{path} cannot be read by this version of its runtime ({line}); export the model again.")
+
+
+_RUNNERS = {"onnx": _onnx_runner, "openvino": _openvino_runner, "torch": _torch_runner}
