@@ -4,9 +4,8 @@
 
 The folder holds the model, config.json, the tokenizer and export.json; `Predictor("exported")` and
 `examples/run_predict.py --model exported` predict with it. --texts is what it is compared with PyTorch on: a line a
-text, or .jsonl with inputs of the model's task, as `Predictor` takes them; OpenVINO's int8 takes its ranges from them,
-so some hundred inputs of the kind that will come serve best. Printed are the largest difference of an output and the
-share of equal predictions. `pip install 'kadapter[onnx]'` or `'kadapter[openvino]'` first.
+text, or .jsonl with inputs of the model's task, as `Predictor` takes them. Printed are the largest difference of an
+output and the share of equal predictions. `pip install 'kadapter[onnx]'` or `'kadapter[openvino]'` first.
 """
 
 from __future__ import annotations

@@ -311,3 +311,29 @@ def test_no_output_may_be_an_input_or_another_output(tmp_path: Path, capsys) -> 
         assert "is also an --input or another output" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         SCRIPT.main(["--input", text, "--output", str(tmp_path / "b.conllu"), "--parser", "spacy"])
+
+
+def test_a_text_beyond_the_parsers_limit_is_parsed_in_parts_and_said(tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(NLP, "max_length", 20)
+    text = write(tmp_path / "long.txt", "Dogs bark . The cat sleeps . Birds sing .\n" + "x" * 45 + "\n")
+    counts = parse_text([text], tmp_path / "long.conllu", CHAIN)
+    words = " ".join(sentences(tmp_path / "long.conllu")).split()
+    assert words == [
+        "Dogs",
+        "bark",
+        ".",
+        "The",
+        "cat",
+        "sleeps",
+        ".",
+        "Birds",
+        "sing",
+        ".",
+        "x" * 20,
+        "x" * 20,
+        "x" * 5,
+    ]
+    assert counts["texts"] == 2
+    assert "longer than the 20 characters that spaCy parses at once" in caplog.text
+    names = [sentence.sent_id for sentence in read_conllu(tmp_path / "long.conllu")]
+    assert len(set(names)) == len(names)

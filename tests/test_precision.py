@@ -47,7 +47,7 @@ def moved(model, kind):
         assert torch.isfinite(output.loss)
         output.loss.backward()
         optimizer.step()
-    return torch.tensor([(p - old).norm() for p, old in zip(trained, before, strict=True)])
+    return torch.stack([(p.detach() - old).norm() for p, old in zip(trained, before, strict=True)])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from kadapter.data.jsonio import check_keys, read_records, shorten, whole
 from kadapter.data.pieces import Piece
 from kadapter.data.spans import Span, is_blank
+from kadapter.data.tables import read_rows
 
 KEYS = ("docid", "token", "relation", "subj_start", "subj_end", "obj_start", "obj_end", "subj_label", "obj_label")
 Example = dict[str, Any]
@@ -37,8 +38,16 @@ def read_piece(piece: Piece) -> Iterator[tuple[int, Example]]:
         raise
 
 
+def _records(path: Path | Piece) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Records with their numbers, of a file of any form or of a piece of JSON lines."""
+    if isinstance(path, Piece) and path.end is not None:
+        yield from read_records(path)  # type: ignore[arg-type]  # a piece is opened like a path
+    else:
+        yield from ((row.number, row.record) for row in read_rows(path.path if isinstance(path, Piece) else path))
+
+
 def _checked(path: Path | Piece) -> Iterator[tuple[int, Example]]:
-    for number, example in read_records(path):  # type: ignore[arg-type]  # a piece is opened like a path
+    for number, example in _records(path):
         check_keys(example, KEYS, f"{path}, record {number}")
         words = example["token"]
         is_list = isinstance(words, list) and all(isinstance(word, str) for word in words)

@@ -10,6 +10,7 @@ parsed again as long as texts, parser and model are the same.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections import deque
@@ -31,6 +32,8 @@ from kadapter.storage.locks import exclusive
 from kadapter.storage.reading import read_object
 
 AHEAD = 2  # batches a worker that are handed out at once
+logger = logging.getLogger(__name__)
+
 DEFAULT_MODELS = {"spacy": "en_core_web_sm", "stanza": "en"}
 
 Parsed = tuple[str, list[str]]  # a sentence: its text and the CoNLL-U lines of its words
@@ -126,11 +129,28 @@ def spacy_parser(nlp: Any, model: str = "") -> Parser:
         raise ValueError(f"none of its components {nlp.pipe_names} assigns heads; give a pipeline with a parser.")
 
     def parse(texts: Sequence[str]) -> list[list[Parsed]]:
+        parts = [_parts(text, nlp.max_length) for text in texts]
         with nlp.memory_zone():  # else the vocabulary grows with every new word
-            return [spacy_sentences(doc) for doc in nlp.pipe(texts)]
+            docs = iter(nlp.pipe([part for own in parts for part in own]))
+            return [[sentence for _ in own for sentence in spacy_sentences(next(docs))] for own in parts]
 
     version = f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
     return Parser({"parser": f"spacy {spacy.__version__}", "model": model, "version": version}, parse)
+
+
+def _parts(text: str, limit: int) -> list[str]:
+    """A text in parts of at most `limit` characters, beyond which spaCy parses nothing; cut at blanks if it has any."""
+    parts: list[str] = []
+    while len(text) > limit:
+        at = text.rfind(" ", 1, limit + 1)
+        at = limit if at < 1 else at
+        parts.append(text[:at])
+        text = text[at:].lstrip(" ")
+    if parts:
+        logger.warning(
+            "a text is longer than the %d characters that spaCy parses at once: it is cut at a blank.", limit
+        )
+    return [*parts, text]
 
 
 def spacy_sentences(doc: Any) -> list[Parsed]:

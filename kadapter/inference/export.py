@@ -22,7 +22,7 @@ from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.files import atomic_folder
 
-QUANTIZED = ("onnx", "openvino")  # formats that have int8
+QUANTIZED = ("onnx",)  # formats that have int8
 TOLERANCE = 1e-3  # of float32 against PyTorch
 LARGEST = 1_500_000_000  # bytes of weights that fit into a file of ONNX, which may have 2 GiB
 REPLACED = r"model.*\.(onnx|data|xml|bin|pt2)"
@@ -116,7 +116,7 @@ def export(
     Args:
         format: "onnx", "openvino" or "torch".
         tokenizer: saved beside it.
-        check: batches of real inputs, on which both are compared; OpenVINO's int8 also takes its ranges from them.
+        check: batches of real inputs, on which both are compared.
         quantize: None for float32, or "int8".
 
     Raises:
@@ -128,7 +128,7 @@ def export(
     if quantize not in (None, "int8"):
         raise ValueError(f"quantize is {quantize!r}; it must be int8, or left out.")
     if quantize and format not in QUANTIZED:
-        raise ValueError(f"int8 is for {' and '.join(QUANTIZED)}; torch.export cannot save torch's quantised layers.")
+        raise ValueError(f"int8 is for {' and '.join(QUANTIZED)} alone, not for {format}; leave it out there.")
     if not check:
         raise ValueError("there is nothing to compare the exported model on; give some texts.")
     imported(format)
@@ -192,7 +192,7 @@ def _write(
     graph = place / "graph.onnx"
     _write_onnx(program, manifest, graph, large)
     if manifest.format == "openvino":
-        _write_openvino(graph, path, manifest, check)
+        _write_openvino(graph, path)
     elif manifest.quantize:
         _quantize_onnx(graph, path, large)
     else:
@@ -248,21 +248,9 @@ def _quantize_onnx(source: Path, path: Path, large: bool) -> None:
         )
 
 
-def _write_openvino(graph: Path, path: Path, manifest: Manifest, check: Sequence[Batch]) -> None:
-    """As it is, or with weights and activations of 8 bits, whose ranges are those of the given batches."""
+def _write_openvino(graph: Path, path: Path) -> None:
     openvino = imported("openvino")
-    model = openvino.Core().read_model(str(graph))
-    if manifest.quantize:
-        try:
-            import nncf
-        except ImportError as error:
-            raise ImportError(f"int8 of OpenVINO needs nncf ({error}): pip install 'kadapter[openvino]'.") from None
-        rows = [{name: batch[name].numpy() for name in manifest.inputs} for batch in check]
-        with _quietly():
-            model = nncf.quantize(
-                model, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=max(len(rows), 1)
-            )
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    openvino.save_model(openvino.Core().read_model(str(graph)), str(path), compress_to_fp16=False)
 
 
 @contextlib.contextmanager

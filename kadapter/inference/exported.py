@@ -115,7 +115,7 @@ class ExportedModel:
             raise ValueError(f"{self.folder} needs {', '.join(missing)} as well.")
         tensors = {name: given[name].detach().cpu().long().contiguous() for name in self.manifest.inputs}
         _check_range(tensors)
-        found = dict(zip(self.manifest.outputs, self._run(tensors), strict=True))
+        found: dict[str, Any] = dict(zip(self.manifest.outputs, self._run(tensors), strict=True))
         return KAdapterOutput(**found) if "last_hidden_state" in found else HeadOutput(**found)
 
     def digest(self) -> str:
