@@ -1,5 +1,6 @@
 """Work on data in several processes and on a Dask cluster of this machine: the same bytes as in one process."""
 
+import gzip
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 from conftest import load_script, slow
 from test_parsing import pipeline, write  # noqa: F401  # a fixture
@@ -121,6 +123,20 @@ def test_choosing_in_pieces_gives_the_same_bytes_as_in_one(cleaned, tmp_path, mo
     assert len(pieces(cleaned, 5000)) > 5
     assert make_subset(cleaned, tmp_path / "pieces", chosen) == whole
     assert contents(tmp_path / "pieces") == contents(tmp_path / "whole")
+
+
+def test_cleaned_examples_are_read_from_packed_files_and_tables_too(cleaned, tmp_path):
+    rows = [json.loads(line) for line in cleaned.read_text(encoding="utf-8").splitlines() if line]
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "c.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "d.parquet")
+    options = SubsetOptions(min_examples=5, dev_fraction=0.3)
+    found = []
+    for name in ("b.json", "c.json.gz", "d.parquet"):
+        make_subset(tmp_path / name, tmp_path / f"of-{name}", options)
+        found.append(contents(tmp_path / f"of-{name}"))
+    assert len(found[0]) == 3
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("line", [3, 350])

@@ -147,9 +147,7 @@ def _parts(text: str, limit: int) -> list[str]:
         parts.append(text[:at])
         text = text[at:].lstrip(" ")
     if parts:
-        logger.warning(
-            "a text is longer than the %d characters that spaCy parses at once: it is cut at a blank.", limit
-        )
+        logger.warning("a text is longer than the %d characters that spaCy parses at once: it is cut up.", limit)
     return [*parts, text]
 
 
