@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,14 @@ TEXTS = (
 )
 
 
-def parse() -> Any:
+def parse(argv: Sequence[str] | None = None) -> Any:
     parser = Parser(__doc__)
     parser.add_argument("--model", type=absolute, required=True, help="folder of a saved task model or encoder")
     parser.add_argument("--format", choices=("onnx", "openvino", "torch"), required=True)
     parser.add_argument("--output", type=absolute, required=True, help="folder to write")
     parser.add_argument("--quantize", choices=("int8",), help="default: float32 as the model is")
     parser.add_argument("--texts", type=absolute, help="what to compare on; default: a few sentences")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def batches(model: Any, folder: Path, tokenizer: Any, texts: Path | None) -> list[Any]:
@@ -67,8 +68,8 @@ def batches(model: Any, folder: Path, tokenizer: Any, texts: Path | None) -> lis
     return [complete(batch, model) for batch in found]
 
 
-def main() -> None:
-    args = parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse(argv)
     from kadapter import KAdapterModel, TaskModel
     from kadapter.inference.export import export
     from kadapter.storage.pretrained import read_config, read_tokenizer
