@@ -1,6 +1,7 @@
 """Bottleneck adapters: the layer against its formula, where they stand, what is trained, saved and loaded."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -435,3 +436,21 @@ def test_a_tasks_part_that_does_not_fit_is_refused(bert_folder, tmp_path):
     save_file({**weights, "head.more": torch.zeros(1)}, path, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"1 missing: head\.out_proj\.bias; 1 unexpected: head\.more"):
         TaskModel.load_task(tmp_path / "part", KAdapterModel.from_pretrained(bert_folder))
+
+
+def test_a_task_of_before_bottlenecks_had_names_still_loads(bert_folder, tmp_path):
+    model = enlarged(KAdapterModel.from_pretrained(bert_folder, bottlenecks=SMALL))
+    task = TaskModel.from_encoder(model, HeadConfig("classification", 2)).eval()
+    task.save_task(tmp_path)
+    old = {
+        name.replace(".bottlenecks.default.", ".adapter.").replace(".norms.default", ""): value
+        for name, value in load_file(tmp_path / "task_model.safetensors").items()
+    }
+    save_file(old, tmp_path / "task_model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "task_config.json").read_text())
+    del config["fusion_mode"]
+    (tmp_path / "task_config.json").write_text(json.dumps(config))
+    again = TaskModel.load_task(tmp_path, KAdapterModel.from_pretrained(bert_folder))
+    with torch.no_grad():
+        found, expected = (one(TEXT, attention_mask=MASK).logits for one in (again, task))
+    assert torch.equal(found, expected)
