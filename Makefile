@@ -8,10 +8,10 @@ LOWEST := .venv-lowest/bin
 TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-lowest check install
+.PHONY: help demo test test-slow test-transformers test-lowest check install
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 demo: .venv/installed  ## the whole K-Adapter pipeline on embedded data: a table and two plots in output/demo
 	$(BIN)/python scripts/run_demo.py
@@ -21,6 +21,10 @@ test: .venv/installed  ## all fast tests
 
 test-slow: .venv/installed  ## the demo's claim and real kills
 	$(BIN)/python -m pytest -q -m slow
+
+test-transformers: .venv/installed  ## transformers' own common tests on our models: fetches their source archive, six minutes
+	$(BIN)/python -m pip install --quiet parameterized==0.9.0
+	$(BIN)/python tests/transformers_suite/run.py
 
 test-lowest:  ## all fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	test -x $(LOWEST)/python || $(LOWEST_PYTHON) -m venv .venv-lowest

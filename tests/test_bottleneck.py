@@ -454,3 +454,14 @@ def test_a_task_of_before_bottlenecks_had_names_still_loads(bert_folder, tmp_pat
     with torch.no_grad():
         found, expected = (one(TEXT, attention_mask=MASK).logits for one in (again, task))
     assert torch.equal(found, expected)
+
+
+def test_a_backbone_saved_alone_with_its_bottlenecks_is_refused_as_a_plain_encoder(tiny_backbone_config, tmp_path):
+    model = build(tiny_backbone_config)
+    model.add_bottlenecks("rte", BottleneckConfig(4))
+    model.backbone.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"bottlenecks\.rte.* of a whole model where it has bottlenecks"):
+        KAdapterModel.from_pretrained(tmp_path)
+    model.delete_bottlenecks("rte")
+    model.backbone.save_pretrained(tmp_path / "bare")
+    KAdapterModel.from_pretrained(tmp_path / "bare")

@@ -240,3 +240,23 @@ def test_a_saved_folder_is_a_module_of_sentence_transformers(saved, tokenizer, t
         states, mask = model.encoder(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
     expected = (states * mask).sum(1) / mask.sum(1)
     np.testing.assert_allclose(embedder.encode(texts), expected, atol=1e-4)
+
+
+# -- loading as in transformers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype"])
+def test_a_type_of_weights_is_given_by_either_name_and_auto_takes_the_saved_one(tiny_backbone_config, tmp_path, name):
+    model = build(tiny_backbone_config, ("fac",))
+    model.backbone.to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    for value, expected in (("auto", torch.bfloat16), ("float16", torch.float16), (torch.float32, torch.float32)):
+        loaded = kadapter.KAdapterModel.from_pretrained(tmp_path, **{name: value})
+        assert loaded.backbone.dtype == expected
+        assert {p.dtype for p in loaded.adapters.parameters()} == {torch.float32}
+
+
+def test_loading_onto_the_meta_device_is_refused_as_in_transformers(tiny_backbone_config, tmp_path):
+    build(tiny_backbone_config, ("fac",)).save_pretrained(tmp_path)
+    with torch.device("meta"), pytest.raises(RuntimeError, match="meta device context manager"):
+        kadapter.KAdapterModel.from_pretrained(tmp_path)

@@ -58,7 +58,11 @@ class KAdapterPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     # What is trained beside a backbone of 16 bits: its updates would be lost, or not a number, in so few (PEFT's rule).
-    _keep_in_fp32_modules_strict = ["bottlenecks", "norms", "adapters", "fusion", "head"]
+    _keep_in_fp32_modules_strict = ["bottlenecks", "norms", "adapters", "fusion"]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
 
     def initialize_weights(self) -> None:
         """As in transformers, but bottlenecks are drawn by their own rule, not by that of the backbone's family."""

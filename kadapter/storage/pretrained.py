@@ -46,7 +46,7 @@ from kadapter.storage.reading import check_link, read_object
 
 HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 # Of the arguments of `from_pretrained`, those that a configuration may have a value of too, or hides from the model.
-NOT_OF_CONFIGURATIONS = ("quantization_config", "proxies", "trust_remote_code", "code_revision")
+NOT_OF_CONFIGURATIONS = ("dtype", "torch_dtype", "quantization_config", "proxies", "trust_remote_code", "code_revision")
 # What stays as it is where a backbone is quantised: all that is trained beside it, and the pooler, which a head takes.
 NOT_QUANTISED = r"(.*\.)?(adapters|fusion|head|bottlenecks|norms|pooler)"
 # What transformers notes on a model that it quantised.
@@ -83,6 +83,8 @@ def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
     except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise  # no fault of the files
     except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
+        if torch.empty(0).device.type == "meta":
+            raise  # transformers refuses to load into no memory, and says so
         unknown = UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
         if unknown and unknown[1] in hub:
             raise TypeError(_no_argument(unknown[1], hub.get("config"))) from None
@@ -276,7 +278,9 @@ def load_backbone(source: str | os.PathLike, **options: Any) -> tuple[PreTrained
         if config is not None and type(config) in MODEL_MAPPING:
             _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
         backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
-        _check_loaded(backbone, info, source, fresh=("pooler.",))
+        # Heads are left out; bottlenecks would be missed, and config.json of an encoder cannot tell of them.
+        lost = [key for key in info["unexpected_keys"] if ".bottlenecks." in key or ".norms." in key]
+        _check_loaded(backbone, info, source, lost, fresh=("pooler.",))
     # Kept in the configuration, so that a saved encoder tells it too.
     backbone.config.fresh_pooler = any(key.startswith("pooler.") for key in info["missing_keys"])
     return backbone, info
@@ -327,7 +331,8 @@ def _check_loaded(
     if unexpected:
         raise ValueError(
             f"{source} holds weights that its config.json does not tell of: {', '.join(sorted(unexpected)[:8])}"
-            f"{', ...' if len(unexpected) > 8 else ''}; take both from the same save."
+            f"{', ...' if len(unexpected) > 8 else ''}; take both from the same save, of a whole model where it has "
+            "bottlenecks."
         )
     check_finite(model.state_dict(), source)
 
