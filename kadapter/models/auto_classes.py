@@ -11,7 +11,7 @@ from kadapter.models.task_model import TaskModel
 class TaskModelForSequenceClassification(TaskModel):
     """What `AutoModelForSequenceClassification` loads: a head that reads the first token."""
 
-    head_kinds = ("classification",)
+    head_kinds = ("classification", "multi_label")
 
 
 class TaskModelForMultipleChoice(TaskModel):

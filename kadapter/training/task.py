@@ -16,6 +16,7 @@ import numpy as np
 from datasets import Dataset, Features
 from transformers import PreTrainedTokenizerBase
 
+from kadapter.configuration import IGNORE
 from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
 from kadapter.data.encoding import Encoding, Feature
@@ -181,6 +182,10 @@ class Task(ABC):
         """
 
     # -- results ------------------------------------------------------------------------------------------------
+
+    def is_labelled(self, features: Dataset) -> bool:
+        """Whether the labels of a split are known, or kept back, as those of some test files."""
+        return features[0]["labels"] != IGNORE
 
     @abstractmethod
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
