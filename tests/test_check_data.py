@@ -20,6 +20,8 @@ FOLDERS = {
     "tacred": "TACRED",
     "semeval": "semeval2010_task8",
     "cosmosqa": "cosmosQA",
+    "classification": "classification",
+    "tagging": "tagging",
 }
 
 

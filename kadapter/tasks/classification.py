@@ -15,9 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from scipy.special import expit, softmax
-from scipy.stats import rankdata
-from sklearn.metrics import f1_score, roc_auc_score
+from scipy.special import expit
 from transformers import PreTrainedTokenizerBase
 
 from kadapter.configuration import IGNORE
@@ -30,8 +28,8 @@ from kadapter.data.splits import files_of, missing, split_path
 from kadapter.data.tables import read_rows
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.confusion import draw_confusion
-from kadapter.tasks.glue import correlation
 from kadapter.tasks.held_out import held_out_rows
+from kadapter.tasks.label_scores import multi_label_scores, number_scores, single_label_scores
 from kadapter.tasks.own_columns import (
     MULTIPLE,
     NUMBER,
@@ -84,6 +82,9 @@ class Classification(Task):
     split_seed: int = 42
     weights: tuple[float, ...] = ()
     """A factor of each label's loss, with several labels of its positives; () for none."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tuple(self.weights))  # a list where it was read from a saved model
 
     @property
     def metric(self) -> str:  # type: ignore[override]
@@ -331,44 +332,3 @@ def _weights(survey: Survey, labels: Sequence[str], kind: str, asked: str) -> tu
     if kind == MULTIPLE:
         return tuple((survey.rows - count) / count for count in counts)
     return tuple(sum(counts) / (len(counts) * count) for count in counts)
-
-
-# -- scores -----------------------------------------------------------------------------------------------------
-
-
-def single_label_scores(logits: np.ndarray, gold: np.ndarray) -> Scores:
-    """Accuracy (which is also the micro F1), macro F1 over the labels that occur, gold or predicted, and AUROC.
-
-    Args:
-        logits: [examples, labels]; gold: [examples], numbers of labels.
-    """
-    predicted = logits.argmax(1)
-    f1 = {kind: float(f1_score(gold, predicted, average=kind, zero_division=0)) for kind in ("micro", "macro")}
-    present = gold[:, None] == np.arange(logits.shape[1])
-    found = {"accuracy": float((predicted == gold).mean()), "macro_f1": f1["macro"], "micro_f1": f1["micro"]}
-    return found | auroc(softmax(logits, axis=1), present)
-
-
-def multi_label_scores(logits: np.ndarray, gold: np.ndarray) -> Scores:
-    """Micro and macro F1 over labels, the share of rows that are wholly right, and AUROC; both [examples, labels]."""
-    predicted, present = logits > 0, gold == 1
-    f1 = {
-        f"{kind}_f1": float(f1_score(present, predicted, average=kind, zero_division=0)) for kind in ("micro", "macro")
-    }
-    return {"accuracy": float((predicted == present).all(1).mean()), **f1, **auroc(logits, present)}
-
-
-def auroc(scores: np.ndarray, present: np.ndarray) -> Scores:
-    """The mean over labels, each against all others; those that all rows or none have are left out of it.
-
-    Of two labels it is the usual one of two classes. Empty where no label is left.
-    """
-    mixed = [i for i in range(present.shape[1]) if 0 < present[:, i].sum() < len(present)]
-    return {"auroc": float(np.mean([roc_auc_score(present[:, i], scores[:, i]) for i in mixed]))} if mixed else {}
-
-
-def number_scores(predicted: np.ndarray, gold: np.ndarray) -> Scores:
-    """Pearson's and Spearman's correlation (0 where one side is constant) and the root of the mean squared error."""
-    error = float(np.sqrt(np.mean((predicted - gold) ** 2)))
-    ranks = correlation(rankdata(predicted), rankdata(gold))
-    return {"pearson": correlation(predicted, gold), "spearman": ranks, "rmse": error}

@@ -39,7 +39,9 @@ def draw_confusion(path: Path, predicted: np.ndarray, gold: np.ndarray, labels: 
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, ax=axes, label="share of the gold label's rows", shrink=0.8)
     font = 9 if len(shown) <= MOST_NUMBERED else 6
-    axes.set_xticks(range(len(names)), names, rotation=45 if max(map(len, names)) > 3 else 0, ha="right", fontsize=font)
+    axes.set_xticks(range(len(names)), names, fontsize=font)
+    if max(map(len, names)) > 3:
+        axes.tick_params(axis="x", rotation=45)
     axes.set_yticks(range(len(names)), names, fontsize=font)
     if len(shown) <= MOST_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):

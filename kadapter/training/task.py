@@ -131,8 +131,13 @@ class Task(ABC):
         """
 
     def encode_unlabelled(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
-        """One feature for each of those examples."""
+        """One feature for each of those examples; or the windows of each, in order, numbered by `window_of`."""
         return self.encode(examples, encoding)
+
+    def joined(self, found: Sequence[Found], features: Sequence[Feature]) -> tuple[Found, Feature]:
+        """What was found in the windows of one example, and these, as of one; by default there is one."""
+        (only,), (feature,) = found, features
+        return only, feature
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
         """What `answer` needs of a head's output."""
