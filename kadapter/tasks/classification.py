@@ -68,7 +68,6 @@ class Classification(Task):
     schema = CLASSIFICATION_SCHEMA
     required = ("train",)
     labels_may_differ = True
-    sample = '"A fine film."'
 
     text_column: str = ""
     pair_column: str = ""
@@ -85,6 +84,11 @@ class Classification(Task):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", tuple(self.weights))  # a list where it was read from a saved model
+
+    @property
+    def sample(self) -> str:  # type: ignore[override]
+        """An input for model cards."""
+        return '("A fine film.", "It is good.")' if self.pair_column else '"A fine film."'
 
     @property
     def metric(self) -> str:  # type: ignore[override]
