@@ -374,3 +374,11 @@ def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
     _, stopped = run(TAGGING, "--data_dir", place, "--comment", "stopped")
     one, other = (load_file(path / "model.safetensors") for path in (whole, stopped))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_saved_model_works_in_transformers_pipeline(run):
+    from transformers import pipeline
+
+    _, folder = run(TAGGING, steps=1)
+    found = pipeline("token-classification", model=str(folder / "best"), device="cpu", ignore_labels=[])("Ann sings.")
+    assert {token["entity"] for token in found} <= set(Predictor(folder / "best", device="cpu").task.labels)
