@@ -123,7 +123,7 @@ class Tagging(Task):
         if len(found) <= (self.scheme == PLAIN):
             held = f"only {next(iter(found))!r}" if found else "none"
             raise ValueError(f"{path}: of {what} it holds {held}, of which nothing can be learnt; give other columns.")
-        if 2 * len(found) > count and count > len(found):
+        if 2 * len(found) > count and len(found) > 1:
             raise ValueError(
                 f"{path} holds {len(found):,} {what}, each fewer than twice on average: the column seems to be another "
                 "one; give --tag_column, or a file of --labels where they are meant."
