@@ -356,6 +356,14 @@ def test_padding_and_other_batches_do_not_change_the_loss(run, tmp_path):
     assert found[1]["dev"]["loss"] == pytest.approx(found[2]["dev"]["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "flags", [("--bottleneck_size", "8"), ("--freeze_bert", "--untrained", "a", "--task_adapter", "b")]
+)
+def test_bottlenecks_and_adapters_go_with_it(run, flags):
+    _, folder = run(TAGGING, *flags, steps=1)
+    assert isinstance(Predictor(folder / "best", device="cpu")("Ann sings.")["entities"], list)
+
+
 def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
     place = folder(tmp_path / "data", SENTENCES * 4)
     _, whole = run(TAGGING, "--data_dir", place, "--comment", "whole")

@@ -41,7 +41,8 @@ def draw_confusion(path: Path, predicted: np.ndarray, gold: np.ndarray, labels: 
     font = 9 if len(shown) <= MOST_NUMBERED else 6
     axes.set_xticks(range(len(names)), names, fontsize=font)
     if max(map(len, names)) > 3:
-        axes.tick_params(axis="x", rotation=45)
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names, fontsize=font)
     if len(shown) <= MOST_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
