@@ -33,6 +33,8 @@ def main(argv=None):
 
     # Load the backbone and the adapters
     others = args.sources()
+    if args.untrained:
+        raise ValueError("--untrained is a control for fine-tuning; leave it out here.")
     options = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
     model = RobertawithAdapter.from_pretrained(
         args.model_name_or_path,

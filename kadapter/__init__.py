@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         TaskModelForMaskedLM,
         TaskModelForMultipleChoice,
         TaskModelForSequenceClassification,
+        TaskModelForTokenClassification,
     )
     from kadapter.models.modeling import KAdapterModel, RobertawithAdapter
     from kadapter.models.multitask import MultiTaskModel
@@ -36,6 +37,7 @@ _MODULES = {
     "TaskModelForMaskedLM": "models.auto_classes",
     "TaskModelForMultipleChoice": "models.auto_classes",
     "TaskModelForSequenceClassification": "models.auto_classes",
+    "TaskModelForTokenClassification": "models.auto_classes",
     "TransformerAdapter": "models.adapter",
     "load_original": "storage.original",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "TaskModelForMaskedLM",
     "TaskModelForMultipleChoice",
     "TaskModelForSequenceClassification",
+    "TaskModelForTokenClassification",
     "TransformerAdapter",
     "load_original",
 ]

@@ -22,7 +22,8 @@ DEFAULT_BOTTLENECKS = "default"  # PEFT's name for what was given none
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 MOST_UNNAMED_LABELS = 100_000  # beyond which `id2label` is not made up
-KINDS_WITH_LABELS = ("relation", "entity_typing", "classification")  # whose outputs are labels of an example
+# Whose outputs are labels of an example, or of a word.
+KINDS_WITH_LABELS = ("relation", "entity_typing", "classification", "multi_label", "tagging")
 
 
 # What a model has of its encoder and shares with it.
@@ -137,6 +138,7 @@ class KAdapterConfig(PreTrainedConfig):
             # A number without names comes from a file that has not been compared with its weights yet.
             if head.kind in KINDS_WITH_LABELS and (head.labels or head.num_labels <= MOST_UNNAMED_LABELS):
                 self.id2label, self.label2id = _label_names(head)
+            self.problem_type = "multi_label_classification" if head.kind == "multi_label" else None
 
     def __setattr__(self, key: str, value: Any) -> None:
         if isinstance(value, AdapterConfig | BottleneckConfig | HeadConfig):

@@ -13,7 +13,10 @@ from transformers.activations import ACT2FN
 
 from kadapter.fields import known, settle
 
-HEAD_KINDS = ("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm")
+HEAD_KINDS = (
+    *("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm"),
+    *("multi_label", "tagging"),
+)
 
 
 def default_taps(num_hidden_layers: int) -> tuple[int, ...]:

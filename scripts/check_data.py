@@ -4,8 +4,9 @@
     python scripts/check_data.py fac data/trex-rc --tokenizer roberta-large --plot lengths.png
 
 TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), mlm (plain text), openentity, figer,
-tacred, semeval, cosmosqa, or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI. Bad records are
-listed, and the exit code is 1 where there are any or a split is missing. What is legal but should be known is said
+tacred, semeval, cosmosqa, classification and tagging (your own), or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP,
+MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit code is 1 where there are any or a split is missing. What is
+legal but should be known is said
 below the table, and some mentions of each split are shown between the markers that the model sees: fac and TACRED read
 their ends as inclusive, entity typing as exclusive, and --spans says otherwise. With
 --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
@@ -27,6 +28,11 @@ from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
 
+# Options of tasks on one's own files: flag -> its type.
+OWN = {
+    **dict.fromkeys(("text_column", "pair_column", "label_column", "problem_type", "label_separator"), str),
+    **dict.fromkeys(("word_column", "tag_column"), int),
+}
 SHOWN = 20  # bad records of a file that are printed
 
 
@@ -74,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=absolute, metavar="DIR")
     parser.add_argument("--labels", type=absolute, help="labels, where they are not the task's own (Re-TACRED)")
     parser.add_argument("--spans", choices=SPANS, help="ends of mentions in the files; default: the task's own")
+    for name, kind in OWN.items():
+        parser.add_argument(f"--{name}", type=kind, help="as in the recipe")
     parser.add_argument("--tokenizer", type=place, help="folder or hub name, to measure lengths")
     parser.add_argument("--max_seq_length", type=COUNT, help="default: the recipe's")
     parser.add_argument("--plot", type=absolute, help="PNG with a histogram of the lengths; needs --tokenizer")
@@ -82,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")
     if args.spans and "spans" not in TASKS[args.task].__dataclass_fields__:
         parser.error(f"--spans is not for {args.task}, whose files have no ends of mentions; leave it out.")
-    options = {"spans": args.spans} if args.spans else {}
+    options = {name: value for name in ("spans", *OWN) if (value := getattr(args, name)) is not None}
+    if unknown := [name for name in options if name not in TASKS[args.task].__dataclass_fields__]:
+        parser.error(f"--{unknown[0]} is not for {args.task}; leave it out.")
     task = TASKS[args.task].for_folder(args.folder, args.labels or "", **options)
     tokenizer = read_tokenizer(args.tokenizer) if args.tokenizer else None
     reports = check_folder(task, args.folder, tokenizer)

@@ -1,5 +1,6 @@
 """What several test files share: golden numbers, tiny models, the scripts as modules."""
 
+import csv
 import importlib.util
 import json
 import sys
@@ -178,7 +179,24 @@ def world(tmp_path_factory) -> Path:
         path = folder / "text" / f"{split}.txt"
         path.parent.mkdir(exist_ok=True)
         path.write_text("".join(part), encoding="utf-8")
+    for split in ("train", "dev", "test"):
+        write_own_data(folder, split)
     return folder
+
+
+def write_own_data(folder: Path, split: str) -> None:
+    """A table of texts with labels, and texts with spans, of what OpenEntity has in the demo world."""
+    rows = json.loads((folder / "OpenEntity" / f"{split}.json").read_text(encoding="utf-8"))
+    for name in ("classification", "tagging"):
+        (folder / name).mkdir(exist_ok=True)
+    with (folder / "classification" / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["text", "label"])
+        table.writerows([row["sent"], row["labels"][0]] for row in rows)
+    with (folder / "tagging" / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            span = {"start": row["start"], "end": row["end"], "label": row["labels"][0]}
+            file.write(json.dumps({"text": row["sent"], "entities": [span]}) + "\n")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -199,6 +217,8 @@ DATA = {
     "run_finetune_tacred_adapter": "TACRED",
     "run_finetune_semeval_adapter": "semeval2010_task8",
     "run_finetune_cosmosqa_adapter": "cosmosQA",
+    "run_finetune_classification_adapter": "classification",
+    "run_finetune_tagging_adapter": "tagging",
 }
 SMALL = """--do_train --do_eval --learning_rate 1e-3 --per_gpu_train_batch_size 4 --per_gpu_eval_batch_size 16
     --adapter_size 16 --adapter_attention_heads 2 --save_steps 2 --eval_steps 3 --max_seq_length 64 --no_cuda"""

@@ -20,6 +20,8 @@ FOLDERS = {
     "tacred": "TACRED",
     "semeval": "semeval2010_task8",
     "cosmosqa": "cosmosQA",
+    "classification": "classification",
+    "tagging": "tagging",
 }
 
 
@@ -164,3 +166,16 @@ def test_a_plot_without_tokenizer_and_a_folder_without_labels_are_refused(world,
 def test_labels_are_refused_where_a_task_has_its_own(world):
     with pytest.raises((ValueError, OSError), match="--labels is not for semeval, whose labels are its own"):
         CHECK.main(["semeval", str(world / FOLDERS["semeval"]), "--labels", "labels.json"])
+
+
+def test_columns_of_ones_own_files_may_be_named(tmp_path, capsys):
+    rows = "".join(f"a text,a title {i},{'xy'[i % 2]}\n" for i in range(40))
+    (tmp_path / "train.csv").write_text("text,title,label\n" + rows)
+    out, code = main(capsys, "classification", tmp_path, "--text_column", "title")
+    assert code == 0, out
+    assert "train        36    0       2         0" in out
+    with pytest.raises(ValueError, match="give --text_column"):
+        CHECK.main(["classification", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        CHECK.main(["tagging", str(tmp_path), "--text_column", "title"])
+    assert "--text_column is not for tagging; leave it out" in capsys.readouterr().err

@@ -12,11 +12,13 @@ from conftest import load_script
 EXPECTED = Path(__file__).parent / "defaults.json"
 RECIPES = (
     "run_classifier",
+    "run_finetune_classification_adapter",
     "run_finetune_cosmosqa_adapter",
     "run_finetune_figer_adapter",
     "run_finetune_openentity_adapter",
     "run_finetune_semeval_adapter",
     "run_finetune_tacred_adapter",
+    "run_finetune_tagging_adapter",
     "run_pretrain_fac_adapter",
     "run_pretrain_lin_adapter",
     "run_pretrain_mlm_adapter",

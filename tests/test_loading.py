@@ -39,6 +39,8 @@ HEADS = {
     "multiple_choice": HeadConfig("multiple_choice", 1),
     "classification": CLASSES,
     "masked_lm": HeadConfig("masked_lm", 60),
+    "multi_label": HeadConfig("multi_label", 4),
+    "tagging": HeadConfig("tagging", 5),
 }
 POSITIONS = {"relation": torch.tensor([[1, 2], [0, 1]])}
 ENCODERS = (KAdapterModel, RobertawithAdapter, AutoModel)

@@ -21,6 +21,8 @@ SCRIPTS = {
     "run_finetune_tacred_adapter": "run_finetune_tacred_adapter",
     "run_finetune_semeval_adapter": "run_finetune_semeval_adapter",
     "run_finetune_cosmosqa_adapter": "run_finetune_cosmosqa_adapter",
+    "run_finetune_classification_adapter": "run_finetune_classification_adapter",
+    "run_finetune_tagging_adapter": "run_finetune_tagging_adapter",
 }
 STUB = f"""#!{sys.executable}
 import json, sys

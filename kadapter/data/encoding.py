@@ -29,6 +29,8 @@ class Feature(TypedDict, total=False):
     dropped: why the example cannot be used, "" where it can.
     note: what was done to an example that is used, "" for nothing.
     index, block: of a task alone: GLUE's row number, the block within a text.
+    text, starts, ends: of tagging: the text, and where the words are that are read.
+    window_of: in prediction, the place of the example that this is a window of, where examples have several.
     """
 
     input_ids: Any
@@ -42,6 +44,10 @@ class Feature(TypedDict, total=False):
     note: str
     index: int
     block: int
+    text: str
+    starts: Any
+    ends: Any
+    window_of: int
 
 
 @dataclass(frozen=True)

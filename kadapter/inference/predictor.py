@@ -108,9 +108,9 @@ class Predictor:
         """
         examples = [self.task.example(one, where) for one, where in zip(given, wheres, strict=True)]
         features: list[Any] = list(self.task.encode_unlabelled(examples, self.encoding))
-        for feature, where in zip(features, wheres, strict=True):
+        for i, feature in enumerate(features):
             if reason := feature.get("dropped"):
-                raise ValueError(f"{where} cannot be used: {reason}.")
+                raise ValueError(f"{wheres[feature.get('window_of', i)]} cannot be used: {reason}.")
         return [self._batch(features[i : i + self.batch_size]) for i in range(0, len(features), self.batch_size)]
 
     def answers(
@@ -131,28 +131,33 @@ class Predictor:
             except ValueError as error:
                 errors[i] = error
         found = self.task.encode_unlabelled(list(examples.values()), self.encoding) if examples else []
-        features = dict(zip(examples, found, strict=True))
-        for i, feature in features.items():
+        places = list(examples)
+        features = [(places[feature.get("window_of", i)], feature) for i, feature in enumerate(found)]
+        for i, feature in features:
             if reason := feature.get("dropped"):
                 errors[i] = ValueError(f"{wheres[i]} cannot be used: {reason}.")
         if errors and bad is None:
             raise errors[min(errors)]
         (bad if bad is not None else {}).update(errors)
-        return self._in_batches(examples, {i: f for i, f in features.items() if i not in errors}, len(given))
+        good = [(i, feature) for i, feature in features if i not in errors]
+        answers: list[dict[str, Any] | None] = [None] * len(given)
+        windows: dict[int, list[tuple[dict[str, np.ndarray], Feature]]] = {}
+        for (i, feature), kept in zip(good, self._in_batches([feature for _, feature in good]), strict=True):
+            windows.setdefault(i, []).append((kept, feature))
+        for i, parts in windows.items():
+            joined, feature = self.task.joined(*zip(*parts, strict=True))
+            answer, note = self.task.answer(joined, feature, examples[i], self.encoding), feature.get("note")
+            answers[i] = {**answer, "note": note} if note else answer
+        return answers
 
-    def _in_batches(
-        self, examples: Mapping[int, dict[str, Any]], features: Mapping[int, Feature], count: int
-    ) -> list[dict[str, Any] | None]:
-        """Answers to those of so many inputs that have features, the longest first."""
-        answers: list[dict[str, Any] | None] = [None] * count
-        order = sorted(features, key=lambda i: -max(map(len, sequences(features[i]))))
+    def _in_batches(self, features: Sequence[Feature]) -> list[dict[str, np.ndarray]]:
+        """What is kept of the output for each of those features, which are computed the longest first."""
+        found: dict[int, dict[str, np.ndarray]] = {}
+        order = sorted(range(len(features)), key=lambda i: -max(map(len, sequences(features[i]))))
         for begin in range(0, len(order), self.batch_size):
             batch = order[begin : begin + self.batch_size]
-            for i, found in zip(batch, self._found([features[i] for i in batch]), strict=True):
-                answer = self.task.answer(found, features[i], examples[i], self.encoding)
-                note = features[i].get("note")
-                answers[i] = {**answer, "note": note} if note else answer
-        return answers
+            found.update(zip(batch, self._found([features[i] for i in batch]), strict=True))
+        return [found[i] for i in range(len(features))]
 
     def _batch(self, features: Sequence[Feature]) -> dict[str, torch.Tensor]:
         unlabelled: list[Any] = [{name: value for name, value in f.items() if name != "labels"} for f in features]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from transformers import AutoModelForMaskedLM, AutoModelForMultipleChoice, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 
 from kadapter.configuration import KAdapterConfig
 from kadapter.models.task_model import TaskModel
@@ -11,7 +16,13 @@ from kadapter.models.task_model import TaskModel
 class TaskModelForSequenceClassification(TaskModel):
     """What `AutoModelForSequenceClassification` loads: a head that reads the first token."""
 
-    head_kinds = ("classification",)
+    head_kinds = ("classification", "multi_label")
+
+
+class TaskModelForTokenClassification(TaskModel):
+    """What `AutoModelForTokenClassification` loads: a head that tags words, or without positions every token."""
+
+    head_kinds = ("tagging",)
 
 
 class TaskModelForMultipleChoice(TaskModel):
@@ -27,5 +38,6 @@ class TaskModelForMaskedLM(TaskModel):
 
 
 AutoModelForSequenceClassification.register(KAdapterConfig, TaskModelForSequenceClassification, exist_ok=True)
+AutoModelForTokenClassification.register(KAdapterConfig, TaskModelForTokenClassification, exist_ok=True)
 AutoModelForMultipleChoice.register(KAdapterConfig, TaskModelForMultipleChoice, exist_ok=True)
 AutoModelForMaskedLM.register(KAdapterConfig, TaskModelForMaskedLM, exist_ok=True)

@@ -103,9 +103,12 @@ class Head(nn.Module, ABC):
         return {"logits": Kept(output.logits)}
 
 
-def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of `logits` [..., C] and `labels` [...]: the sum over those that count, and their number."""
-    total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), reduction="sum", ignore_index=IGNORE)
+    rows = logits.float().flatten(0, -2)
+    total = F.cross_entropy(rows, labels.flatten(), weights, reduction="sum", ignore_index=IGNORE)
     return total, (labels != IGNORE).sum()
 
 
@@ -155,7 +158,15 @@ class ClassificationHead(MarkerHead):
     """State at the first token -> BERT's pooler (dense, tanh) -> label or number (adapter-bert run_classifier.py).
 
     Cross-entropy; with one label the squared error. `labels` [B], IGNORE where they are kept back.
+
+    class_weights: [C], a factor of each label's loss; None for none. It belongs to training and is not saved.
     """
+
+    class_weights: torch.Tensor | None
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__(config, hidden_size, dropout)
+        self.register_buffer("class_weights", None, persistent=False)
 
     def hidden(self, features: torch.Tensor) -> torch.Tensor:
         return torch.tanh(self.dense(features))
@@ -163,10 +174,49 @@ class ClassificationHead(MarkerHead):
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         assert output.logits is not None
         if output.logits.shape[-1] > 1:
-            return _cross_entropy(output.logits, labels)
+            return _cross_entropy(output.logits, labels, self.class_weights)
         known = labels != IGNORE
         total = F.mse_loss(output.logits[known, 0].float(), labels[known].float(), reduction="sum")
         return total, known.sum()
+
+
+class MultiLabelHead(ClassificationHead):
+    """The same, for any number of labels: binary cross-entropy, the mean over all labels of an example.
+
+    `labels` [B, C] of 0 and 1, rows of IGNORE where they are kept back; `class_weights` are factors of the positives.
+    """
+
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        assert output.logits is not None
+        known = labels[:, 0] != IGNORE
+        logits, gold = output.logits[known].float(), labels[known].float()
+        total = F.binary_cross_entropy_with_logits(logits, gold, reduction="sum", pos_weight=self.class_weights)
+        return total / output.logits.shape[-1], known.sum()
+
+
+class TaggingHead(Head):
+    """States at the words that are tagged -> a tag for each of them; cross-entropy, `labels` [B, N]."""
+
+    places = None
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, config.num_labels)
+
+    def compute(self, features: torch.Tensor, **inputs: Any) -> HeadOutput:
+        """`features` [B, N, H] -> `logits` [B, N, C]."""
+        return HeadOutput(logits=self.classifier(self.dropout(features)))
+
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        assert output.logits is not None
+        return _cross_entropy(output.logits, labels)
+
+    @staticmethod
+    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        """For each word the likeliest tag."""
+        assert output.logits is not None
+        return {"predicted": Kept(output.logits.argmax(-1), (batch["labels"] != IGNORE).sum(1))}
 
 
 class DependencyHead(Head):
@@ -292,6 +342,8 @@ HEADS: dict[str, type[Head]] = {
     "multiple_choice": MultipleChoiceHead,
     "classification": ClassificationHead,
     "masked_lm": MaskedLMHead,
+    "multi_label": MultiLabelHead,
+    "tagging": TaggingHead,
 }
 
 

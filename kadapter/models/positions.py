@@ -10,7 +10,8 @@ import torch
 from kadapter.configuration import KAdapterConfig, is_causal
 from kadapter.models.heads import Head
 
-WHOLE_TEXT = ("classification", "multiple_choice")  # kinds of heads that read a text at the place that stands for it
+# Kinds of heads that read a text at the place that stands for it.
+WHOLE_TEXT = ("classification", "multi_label", "multiple_choice")
 LAST_TOKEN = ("xlnet",)  # families whose cls token ends a text
 
 

@@ -1,5 +1,6 @@
 """Tasks: a module for each family, a class for each task, found by name in `TASKS`."""
 
+from kadapter.tasks.classification import Classification
 from kadapter.tasks.dependencies import DependencyHeads
 from kadapter.tasks.entity_typing import EntityTyping, Figer, OpenEntity, TrexTyping
 from kadapter.tasks.glue import GLUE
@@ -7,10 +8,11 @@ from kadapter.tasks.masked_lm import MaskedLM
 from kadapter.tasks.multiple_choice import CosmosQA
 from kadapter.tasks.relations import RelationClassification, Tacred, TrexRelations
 from kadapter.tasks.semeval import Semeval
+from kadapter.tasks.tagging import Tagging
 from kadapter.training.task import Task
 
 _PRETRAINING: tuple[type[Task], ...] = (TrexRelations, DependencyHeads, TrexTyping, MaskedLM)
-_FINETUNING: tuple[type[Task], ...] = (OpenEntity, Figer, Tacred, Semeval, CosmosQA, *GLUE)
+_FINETUNING: tuple[type[Task], ...] = (OpenEntity, Figer, Tacred, Semeval, CosmosQA, Classification, Tagging, *GLUE)
 TASKS = {task.name: task for task in (*_PRETRAINING, *_FINETUNING)}
 
 __all__ = ["TASKS", "EntityTyping", "RelationClassification", "Task"]

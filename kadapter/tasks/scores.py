@@ -53,13 +53,18 @@ def write_per_class(
 ) -> None:
     """Log a table of scores by relation and write it to `per_class_<split>.json`."""
     table = per_class_scores(predictions["logits"].values.argmax(1), numbers(features), labels)
-    width = max(len(row["label"]) for row in table)
-    lines = [f"{'relation':<{width}}  {'P':>6} {'R':>6} {'F1':>6} {'predicted':>9} {'gold':>6}"]
+    write_table(table, f"{split} by relation", "relation")
+    write_json(folder / f"per_class_{split}.json", table)
+
+
+def write_table(table: Sequence[Mapping[str, Any]], title: str, what: str) -> None:
+    """Log rows of label, precision, recall, f1, predicted and gold; `what` the labels are."""
+    width = max([len(what), *(len(row["label"]) for row in table)])
+    lines = [f"{what:<{width}}  {'P':>6} {'R':>6} {'F1':>6} {'predicted':>9} {'gold':>6}"]
     for row in table:
         scores = " ".join(f"{100 * row[name]:6.2f}" for name in ("precision", "recall", "f1"))
         lines.append(f"{row['label']:<{width}}  {scores} {row['predicted']:>9} {row['gold']:>6}")
-    logger.info("%s by relation:\n%s", split, "\n".join(lines))
-    write_json(folder / f"per_class_{split}.json", table)
+    logger.info("%s:\n%s", title, "\n".join(lines))
 
 
 # -- answers ----------------------------------------------------------------------------------------------------

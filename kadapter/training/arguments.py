@@ -95,6 +95,12 @@ class TaskArguments(ModelArguments):
     meta_et_adaptermodel: str = flag("entity typing adapter", "", type=place)
     task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
     adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list, type=named_place)
+    untrained: list[str] = flag(
+        "a fresh adapter that stays frozen, a control without knowledge: name, or name=path of an adapter whose shape "
+        "it takes (may be repeated)",
+        factory=list,
+        type=named_place,
+    )
     train_adapters: str = flag('loaded adapters that are trained, such as "fac,bio"; the others are frozen', "")
     bottleneck_size: int = flag(
         "train bottlenecks of this width and LayerNorm instead of the whole backbone", 0, within="[0, inf)"
@@ -104,6 +110,7 @@ class TaskArguments(ModelArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.untrained_sources()  # which are refused now, not after the data are tokenized
         if self.bottleneck_size and self.freeze_bert:
             raise ValueError(
                 "--freeze_bert would freeze fresh bottlenecks; give --bottleneck_size 0 to train the head alone."
@@ -131,6 +138,27 @@ class TaskArguments(ModelArguments):
                 raise ValueError(f"--adapter names {name!r}, which is given already; choose another name.")
             sources[name] = source
         return sources
+
+    def untrained_sources(self) -> dict[str, str]:
+        """Name of an untrained adapter -> the adapter whose shape it has; "" where the flags describe it.
+
+        Raises:
+            ValueError: another adapter has the name already, or it is to be trained.
+        """
+        taken, found = {*self.sources(), self.task_adapter}, dict[str, str]()
+        for pair in self.untrained:
+            name, equals, source = pair.partition("=")
+            if not name or bool(equals) != bool(source):
+                raise ValueError(f"--untrained is {pair!r}; write a name, or name=path.")
+            if name in taken or name in found:
+                raise ValueError(f"--untrained names {name!r}, which is given already; choose another name.")
+            if name in self.trained_adapters():
+                raise ValueError(
+                    f"--train_adapters names {name!r}, which --untrained keeps as it is; --task_adapter adds a fresh "
+                    "adapter that is trained."
+                )
+            found[name] = source
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,8 @@ def run_content(
 
     Args:
         folder: with the data.
-        encoder: the encoder, whose adapters `loaded` came from files; `model` is where it came from itself.
+        encoder: the encoder, whose adapters `loaded` came from files or are untrained; `model` is where it came from
+            itself.
     """
     paths = {split: task.path(folder, split) for split in DECISIVE}
     content = {f"the {split} data": data_digest(path) for split, path in paths.items() if files_of(path)}

@@ -12,7 +12,6 @@ import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
-from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.runs import AGAIN, RESULTS, read_results
@@ -55,7 +54,7 @@ class Evaluation:
         features = self.feeds[split].features
         predictions, loss = predict(self.run.accelerator, model, self.feeds[split], self.batch_size, split)
         found: list[Any] = [{}]
-        if predictions is not None and features[0]["labels"] != IGNORE:
+        if predictions is not None and self.task.is_labelled(features):
             found = [{**self.task.score(predictions, features), "loss": float(loss)}]
         if self.run.accelerator.num_processes > 1:
             broadcast_object_list(found)  # processes must agree which model is the best

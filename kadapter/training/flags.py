@@ -89,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
         if isinstance(kind, types.UnionType):
             kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
         if typing.get_origin(kind) is list:
-            options.update(type=f.metadata["type"], action="append", default=[], metavar="NAME=PATH")
+            options.update(type=f.metadata["type"], action="append", default=[], metavar="NAME[=PATH]")
             del options["choices"]
         elif kind is bool:
             options.update(type=boolean, nargs="?", const=True, default=f.default)

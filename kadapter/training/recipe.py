@@ -54,7 +54,8 @@ def finetune(task: Task, args: Arguments[TaskArguments, Any], splits: Sequence[s
         What metrics.json holds; nothing with --prepare_only.
     """
     encoder = partial(load_task_encoder, args.model)
-    return _run(task, args, splits or task.splits, encoder, list(args.model.sources()))
+    fixed = [*args.model.sources(), *args.model.untrained_sources()]
+    return _run(task, args, splits or task.splits, encoder, fixed)
 
 
 def _run(
@@ -172,6 +173,8 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
         encoder.freeze("backbone_but_bottlenecks")
     if args.freeze_adapter or args.train_adapters:
         encoder.train_adapters(args.trained_adapters())
+    for name, source in args.untrained_sources().items():
+        _add_untrained(encoder, name, source, args)
     if args.task_adapter:
         encoder.add_adapter(args.task_adapter, args.adapter_config())
         _warn_of_width(encoder, args.task_adapter)
@@ -179,6 +182,19 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
     if args.train_pooler and (pooler := getattr(encoder.backbone, "pooler", None)) is not None:
         pooler.requires_grad_(True)  # which the head takes over, if it reads one (`TaskModel.from_encoder`)
     return encoder
+
+
+def _add_untrained(encoder: KAdapterModel, name: str, source: str, args: TaskArguments) -> None:
+    """A fresh adapter that is not trained, the paper's "w/o knowledge"; of the shape of the one in `source`, if any."""
+    config = args.adapter_config()
+    if source:
+        encoder.load_adapter(source, name, config, cache_dir=args.cache_dir)  # which checks that it fits
+        config = encoder.config.adapter_config(name)
+        encoder.delete_adapter(name)
+    encoder.add_adapter(name, config)
+    encoder.freeze(name)
+    if not source:
+        _warn_of_width(encoder, name)
 
 
 def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterModel:

@@ -16,6 +16,7 @@ import numpy as np
 from datasets import Dataset, Features
 from transformers import PreTrainedTokenizerBase
 
+from kadapter.configuration import IGNORE
 from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
 from kadapter.data.encoding import Encoding, Feature
@@ -130,8 +131,13 @@ class Task(ABC):
         """
 
     def encode_unlabelled(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
-        """One feature for each of those examples."""
+        """One feature for each of those examples; or the windows of each, in order, numbered by `window_of`."""
         return self.encode(examples, encoding)
+
+    def joined(self, found: Sequence[Found], features: Sequence[Feature]) -> tuple[Found, Feature]:
+        """What was found in the windows of one example, and these, as of one; by default there is one."""
+        (only,), (feature,) = found, features
+        return only, feature
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
         """What `answer` needs of a head's output."""
@@ -181,6 +187,10 @@ class Task(ABC):
         """
 
     # -- results ------------------------------------------------------------------------------------------------
+
+    def is_labelled(self, features: Dataset) -> bool:
+        """Whether the labels of a split are known, or kept back, as those of some test files."""
+        return features[0]["labels"] != IGNORE
 
     @abstractmethod
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
