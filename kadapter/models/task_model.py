@@ -38,7 +38,7 @@ class TaskModel(KAdapterPreTrainedModel):
     """
 
     head_kinds: ClassVar[tuple[str, ...]] = HEAD_KINDS
-    _keep_in_fp32_modules_strict: ClassVar[list[str]] = [*KAdapterPreTrainedModel._keep_in_fp32_modules_strict, "head"]
+    _keep_in_fp32_modules_strict = [*KAdapterPreTrainedModel._keep_in_fp32_modules_strict, "head"]
 
     def __init__(self, config: KAdapterConfig, encoder: KAdapterModel | None = None):
         head = config.head_config()
