@@ -11,9 +11,9 @@ OpenVINO and ONNX Runtime run, and for how long.
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -97,50 +97,50 @@ def show_scores(places: dict[str, Path], data: Path | None, threads: int) -> Non
         print(f"| {name} | {size:.1f} | {shares[0]} | {shares[1]} |", flush=True)
 
 
-def show_kernels(places: dict[str, Path], batch: dict[str, torch.Tensor], threads: int) -> None:
-    """Milliseconds by kind of node and kernel, the largest first."""
-    print("\n| model | node, kernel | how many | ms |\n|---|---|---|---|")
+def show_kernels(places: dict[str, Path], batch: dict[str, torch.Tensor], threads: int, runs: int = 5) -> None:
+    """How many kernels of each kind run and for how long, in the fastest of some runs; those of most time first."""
+    print("\n| model | node, kernel | how many | ms | of all |\n|---|---|---|---|---|")
     for name, (kind, _) in EXPORTS.items():
         profile = _openvino_kernels if kind == "openvino" else _onnx_kernels
-        counts, times = profile(places[name], batch, threads)
-        for kernel, spent in times.most_common(5):
-            print(f"| {name} | {kernel} | {counts[kernel]} | {spent:.1f} |", flush=True)
+        found = min(profile(places[name], batch, threads, runs), key=lambda run: sum(ms for _, ms in run))
+        total = sum(ms for _, ms in found)
+        times: dict[str, list[float]] = {}
+        for kernel, ms in found:
+            times.setdefault(kernel, []).append(ms)
+        for kernel, each in sorted(times.items(), key=lambda item: -sum(item[1]))[:5]:
+            print(f"| {name} | {kernel} | {len(each)} | {sum(each):.0f} | {total:.0f} |", flush=True)
 
 
-def _openvino_kernels(place: Path, batch: dict[str, torch.Tensor], threads: int) -> tuple[Counter, Counter]:
+Run = list[tuple[str, float]]  # kernel and milliseconds of each node
+
+
+def _openvino_kernels(place: Path, batch: dict[str, torch.Tensor], threads: int, runs: int) -> list[Run]:
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": "YES"}
     compiled = imported("openvino").Core().compile_model(str(place / MAIN_FILES["openvino"]), "CPU", options)
-    request, counts, times = compiled.create_infer_request(), Counter[str](), Counter[str]()
+    request = compiled.create_infer_request()
     given = {port.any_name: batch[port.any_name].numpy() for port in compiled.inputs}
-    for _ in range(3):
+    found = []
+    for _ in range(runs):
         request.infer(given)
-    for node in request.profiling_info:
-        if node.real_time.total_seconds():
-            kernel = f"{node.node_type}, {node.exec_type}"
-            counts[kernel] += 1
-            times[kernel] += 1000 * node.real_time.total_seconds()  # type: ignore[assignment]
-    return counts, times
+        nodes = [(f"{n.node_type}, {n.exec_type}", 1000 * n.real_time.total_seconds()) for n in request.profiling_info]
+        found.append([(kernel, ms) for kernel, ms in nodes if ms])
+    return found
 
 
-def _onnx_kernels(place: Path, batch: dict[str, torch.Tensor], threads: int) -> tuple[Counter, Counter]:
-    import json
-
+def _onnx_kernels(place: Path, batch: dict[str, torch.Tensor], threads: int, runs: int) -> list[Run]:
     runtime = imported("onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.enable_profiling = threads, True
     options.profile_file_prefix = str(place / "profile")
     session = runtime.InferenceSession(str(place / MAIN_FILES["onnx"]), options, providers=["CPUExecutionProvider"])
     given = {port.name: batch[port.name].numpy() for port in session.get_inputs()}
-    for _ in range(3):
+    for _ in range(runs):
         session.run(None, given)
     path = Path(session.end_profiling())
     events = [event for event in json.loads(path.read_text()) if event["name"].endswith("_kernel_time")]
     path.unlink()
-    counts, times = Counter[str](), Counter[str]()
-    for event in events[-len(events) // 3 :]:
-        counts[event["args"]["op_name"]] += 1
-        times[event["args"]["op_name"]] += event["dur"] / 1000  # type: ignore[assignment]
-    return counts, times
+    nodes = [(event["args"]["op_name"], event["dur"] / 1000) for event in events]
+    return [nodes[i : i + len(nodes) // runs] for i in range(0, len(nodes), len(nodes) // runs)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from conftest import slow
 from exporting import assert_equal_anywhere, graphs_traced_once, outputs_of
 from tiny import SIZES, build
 from transformers import BertConfig, DistilBertConfig
@@ -68,15 +67,10 @@ def words(answer):
     return {name: value for name, value in answer.items() if name not in ("score", "scores")}
 
 
-@pytest.mark.parametrize(
-    ("name", "backbone"),
-    [
-        ("STS-B", PLAIN),
-        *(slow(name, WITH_TYPES if name == "RTE" else PLAIN) for name in INPUTS if name != "STS-B"),
-    ],
-)
-def test_a_predictor_answers_with_an_exported_model_as_with_the_model(name, backbone, tokenizer, tmp_path):
-    task = task_named(name)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_predictor_answers_with_an_exported_model_as_with_the_model(name, tokenizer, tmp_path):
+    task, backbone = task_named(name), WITH_TYPES if name == "RTE" else PLAIN
     sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 80, "pad_token_id": tokenizer.pad_token_id}
     config = type(backbone)(**{**copy.deepcopy(backbone).to_dict(), **sizes})
     model = build(config, (), head=task.head_config(40, config.vocab_size))
