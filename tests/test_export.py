@@ -54,11 +54,6 @@ FAMILIES = {
 }
 
 
-def test_choices_are_a_graph_with_any_batch_and_length():
-    model = model_with("multiple_choice", FAMILIES["distilbert"], names=())
-    assert_equal_anywhere(model, torch_run(model), ["logits"])
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", FUSION_MODES)
 def test_any_fusion_is_a_graph_with_any_batch_and_length(mode):
