@@ -35,6 +35,8 @@ OF_THE_WHOLE = ("output_hidden_states", "output_attentions", "return_dict")
 
 # As ADDED_TO_ADAPTERS, of config.json.
 ADDED_TO_MODELS: dict[str, Any] = {"bottlenecks": {}, "active_bottlenecks": None, "adapter_names": None}
+# Families whose first positions stand for padding.
+ROBERTA_KIND = ("roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer")
 
 
 def is_causal(backbone: PreTrainedConfig) -> bool:
@@ -45,6 +47,16 @@ def is_causal(backbone: PreTrainedConfig) -> bool:
     kind = backbone.model_type
     only_causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return only_causal or bool(getattr(backbone, "is_decoder", False))
+
+
+def longest_sequence(backbone: PreTrainedConfig) -> int | None:
+    """How many tokens a sequence may have; None where the backbone's positions have no end."""
+    positions = getattr(backbone, "max_position_embeddings", None) or 0
+    if not getattr(backbone, "position_biased_input", True):
+        positions = 0  # DeBERTa-v3's are relative and have no end
+    if backbone.model_type in ROBERTA_KIND:
+        positions -= backbone.pad_token_id + 1  # the first positions stand for padding
+    return positions if positions > 0 else None
 
 
 def checked_task(value: Any, source: object = "the configuration") -> dict[str, Any] | None:

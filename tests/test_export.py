@@ -3,74 +3,43 @@
 import copy
 import json
 import shutil
-import subprocess
 import sys
 
 import pytest
 import torch
-from conftest import ROOT, load_script, slow
+from conftest import load_script
+from exporting import (
+    TEXTS,
+    assert_equal_anywhere,
+    assert_near_anywhere,
+    batch_of,
+    graphs_traced_once,
+    model_with,
+    outputs_of,
+)
 from tiny import SIZES, build
-from transformers import BertConfig, DistilBertConfig, GPT2Config, ModernBertConfig, RobertaConfig
+from transformers import DistilBertConfig, GPT2Config, ModernBertConfig
 
-from kadapter import BottleneckConfig, HeadConfig, Predictor
+from kadapter import Predictor
 from kadapter.configuration import FUSION_MODES
-from kadapter.inference.export import compared, example_inputs, export, exported_program, text_batches
+from kadapter.inference import export as export_module
+from kadapter.inference import formats
+from kadapter.inference.export import compared, export, exported_program, text_batches
 from kadapter.inference.exported import MANIFEST, ExportedModel, Manifest, sha256
-from kadapter.shapes import HEAD_KINDS
 from kadapter.tasks.glue import SST2
 from kadapter.training.task import saved_task
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
 SCRIPT = load_script("scripts/export_model.py")
 FORMATS = ("onnx", "openvino", "torch")
-LABELS = {"multiple_choice": 1, "masked_lm": 60, "dependency": 40}
-TEXTS = ["A fine film.", "Not one of the actors knows what the story is about, and neither do I.", "Dull."]
-ROBERTA = RobertaConfig(**{**SIZES, "num_hidden_layers": 1}, type_vocab_size=1, pad_token_id=1)
 
 
-def model_with(kind, backbone=ROBERTA, bottlenecks=False, names=("fac", "lin"), fusion_mode="concat"):
-    head = None if kind is None else HeadConfig(kind, LABELS.get(kind, 4)).to_dict()
-    taps = {"adapter_list": (0, 1)}
-    model = build(copy.deepcopy(backbone), names, fusion_mode, head, **taps)
-    if bottlenecks:
-        model.add_bottlenecks("default", BottleneckConfig(size=8))
-    return model.eval()
-
-
-def batch_of(model, examples, length, seed=0):
-    """Random tokens of random lengths, at least one of them filled up."""
-    torch.manual_seed(seed)
-    like, batch = example_inputs(model), {}
-    rows = examples
-    if "group_sizes" in like:
-        batch["group_sizes"] = torch.randint(1, 4, (examples,))
-        rows = int(batch["group_sizes"].sum())
-    lengths = torch.randint(3, length + 1, (rows,))
-    lengths[0] = length
-    batch["attention_mask"] = (torch.arange(length) < lengths[:, None]).long()
-    batch["input_ids"] = torch.randint(5, 60, (rows, length)) * batch["attention_mask"] + 1 - batch["attention_mask"]
-    if "token_type_ids" in like:
-        batch["token_type_ids"] = torch.randint(0, 2, (rows, length))
-    if "positions" in like:
-        batch["positions"] = torch.randint(0, 3, (rows, like["positions"].shape[1]))
-    return {name: batch[name] for name in like}
-
-
-SHAPES = ((1, 4), (2, 9), (6, 3), (3, 31))
-
-
-def assert_equal_anywhere(model, run, outputs):
-    for seed, (examples, length) in enumerate(SHAPES):
-        batch = batch_of(model, examples, length, seed)
-        with torch.no_grad():
-            expected = model(**batch)
-        for name, value in zip(outputs, run(batch), strict=True):
-            torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
-
-
-def outputs_of(kind):
-    return {None: ["last_hidden_state"], "dependency": ["logits", "attention"]}.get(kind, ["logits"])
+@pytest.fixture(scope="module", autouse=True)
+def _graphs(tmp_path_factory):
+    with graphs_traced_once(tmp_path_factory.mktemp("graphs")):
+        yield
 
 
 def torch_run(model):
@@ -78,24 +47,7 @@ def torch_run(model):
     return lambda batch: module(**batch)
 
 
-@pytest.mark.parametrize(
-    "kind", [None, "multiple_choice", *(slow(kind) for kind in HEAD_KINDS if kind != "multiple_choice")]
-)
-@pytest.mark.parametrize("bottlenecks", [slow(True), False])
-def test_any_head_is_a_graph_with_any_batch_and_length(kind, bottlenecks):
-    model = model_with(kind, bottlenecks=bottlenecks, names=("fac",))
-    assert_equal_anywhere(model, torch_run(model), outputs_of(kind))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", FUSION_MODES)
-def test_any_fusion_is_a_graph_with_any_batch_and_length(mode):
-    model = model_with("classification", fusion_mode=mode)
-    assert_equal_anywhere(model, torch_run(model), ["logits"])
-
-
 FAMILIES = {
-    "bert": BertConfig(**SIZES),
     "distilbert": DistilBertConfig(vocab_size=60, dim=32, n_layers=1, n_heads=2, hidden_dim=48),
     "modernbert": ModernBertConfig(**SIZES, pad_token_id=1, global_attn_every_n_layers=2, local_attention=8),
     "gpt2": GPT2Config(vocab_size=60, n_embd=32, n_layer=1, n_head=2, n_positions=40),
@@ -103,20 +55,29 @@ FAMILIES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_any_family_is_a_graph_with_any_batch_and_length(family):
-    model = model_with("classification", FAMILIES[family], bottlenecks=True, names=("fac",))
+@pytest.mark.parametrize("mode", FUSION_MODES)
+def test_any_fusion_is_a_graph_with_any_batch_and_length(mode):
+    model = model_with("classification", FAMILIES["distilbert"], fusion_mode=mode, names=("fac", "lin"), taps=(1,))
     assert_equal_anywhere(model, torch_run(model), ["logits"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("kind", [None, *HEAD_KINDS])
-def test_any_head_gives_the_same_in_any_format(format, kind, tokenizer, tmp_path):
-    model = model_with(kind, bottlenecks=True)
-    export(model, tmp_path / "exported", format, tokenizer, [batch_of(model, 2, 8)])
-    exported = ExportedModel(tmp_path / "exported", threads=1)
-    assert_equal_anywhere(model, lambda batch: [exported(**batch)[name] for name in outputs_of(kind)], outputs_of(kind))
+@pytest.mark.parametrize("family", ["modernbert", "gpt2"])
+def test_any_family_is_a_graph_with_any_batch_and_length(family):
+    model = model_with("classification", FAMILIES[family], bottlenecks=True, names=())
+    assert_equal_anywhere(model, torch_run(model), ["logits"])
+
+
+@pytest.mark.slow
+def test_an_encoder_of_all_parts_gives_the_same_in_any_format_and_nearly_as_int8(tokenizer, tmp_path):
+    model = model_with(None, bottlenecks=True)
+    check, outputs = [batch_of(model, 4, 12, seed) for seed in range(4)], outputs_of(None)
+    for format, quantize in [("onnx", None), ("openvino", None), ("openvino", "int8")]:
+        folder = tmp_path / f"{format}-{quantize}"
+        export(model, folder, format, tokenizer, check, quantize)
+        exported = ExportedModel(folder, threads=1)
+        assert_alike = assert_near_anywhere if quantize else assert_equal_anywhere
+        assert_alike(model, lambda batch, run=exported: [run(**batch)[name] for name in outputs], outputs)
 
 
 # -- a folder -----------------------------------------------------------------------------------------------------
@@ -125,7 +86,8 @@ def test_any_head_gives_the_same_in_any_format(format, kind, tokenizer, tmp_path
 @pytest.fixture(scope="module")
 def sst2(tokenizer):
     task = SST2(labels=("bad", "good"))
-    config = RobertaConfig(**{**ROBERTA.to_dict(), "vocab_size": len(tokenizer), "max_position_embeddings": 80})
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 80, "pad_token_id": tokenizer.pad_token_id}
+    config = DistilBertConfig(**{**FAMILIES["distilbert"].to_dict(), **sizes})  # of which tracing takes least
     model = build(config, (), head=task.head_config(32, config.vocab_size))
     model.config.task = saved_task(task, 32)
     return model
@@ -147,9 +109,14 @@ def scores(answers):
     return [[*answer["scores"].values()] for answer in answers]
 
 
-def test_an_exported_folder_predicts_like_the_model(sst2, onnx, tokenizer):
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exported_folder_predicts_like_the_model(sst2, onnx, tokenizer, tmp_path, format):
+    folder = onnx
+    if format != "onnx":
+        folder = tmp_path / "exported"
+        export(sst2, folder, format, tokenizer, text_batches(sst2, tokenizer, SCRIPT.TEXTS))
     expected = Predictor(sst2, tokenizer=tokenizer)(TEXTS)
-    found = Predictor(onnx, threads=1, batch_size=2)(TEXTS)
+    found = Predictor(folder, threads=1, batch_size=2)(TEXTS)
     assert [answer["label"] for answer in found] == [answer["label"] for answer in expected]
     torch.testing.assert_close(torch.tensor(scores(found)), torch.tensor(scores(expected)), rtol=0, atol=1e-4)
 
@@ -211,22 +178,54 @@ def test_a_format_that_is_not_known_is_named(copied):
         ExportedModel(copied)
 
 
+@pytest.mark.parametrize(
+    ("package", "format", "quantize"),
+    [("onnxscript", "onnx", None), ("openvino", "openvino", None), ("nncf", "openvino", "int8")],
+)
+def test_a_missing_package_is_told_before_anything_is_traced(sst2, tokenizer, monkeypatch, package, format, quantize):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("kadapter.inference.export.exported_program", None)
+    with pytest.raises(ImportError, match=rf"{package}.* missing.*pip install 'kadapter\[{format}\]'"):
+        export(sst2, "exported", format, tokenizer, text_batches(sst2, tokenizer, TEXTS), quantize)
+
+
 def test_a_missing_runtime_tells_what_to_install(onnx, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ImportError, match=r"pip install 'kadapter\[onnx\]'"):
         ExportedModel(onnx)
 
 
+def test_inputs_may_be_left_out_as_for_the_model(sst2, onnx):
+    exported, ids = ExportedModel(onnx), torch.full((2, 5), 7)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])  # the first token that is no padding is read
+    with torch.no_grad():
+        for batch in (
+            {"input_ids": ids},
+            {"input_ids": ids, "attention_mask": mask},
+            {"input_ids": ids.view(1, 2, 5)},
+            {"input_ids": ids, "positions": torch.tensor([[1, 4], [3, 0]])},  # the head takes the first ones
+            {"input_ids": ids, "positions": None, "labels": None},
+        ):
+            found, expected = exported(**batch).logits, sst2(**batch).logits
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_inputs_that_are_missing_or_out_of_range_are_refused(onnx):
     exported, ids = ExportedModel(onnx), torch.full((2, 5), 7)
     positions = torch.zeros(2, 1, dtype=torch.long)
-    assert exported(input_ids=ids, positions=positions).logits.shape == (2, 2)
-    with pytest.raises(ValueError, match="needs positions as well"):
-        exported(input_ids=ids)
+    with pytest.raises(ValueError, match="needs input_ids of shape"):
+        exported(positions=positions)
     with pytest.raises(ValueError, match="positions lie outside of the sequence, which has 5 tokens"):
         exported(input_ids=ids, positions=positions + 5)
-    with pytest.raises(ValueError, match="gives no loss"):
-        exported(input_ids=ids, positions=positions, labels=torch.zeros(2))
+    with pytest.raises(ValueError, match="positions has 1 rows, but there are 2 sequences"):
+        exported(input_ids=ids, positions=positions[:1])
+    known = exported.config.vocab_size - 1
+    with pytest.raises(ValueError, match=f"input_ids go from 7 to 9000, but the model knows those from 0 to {known}"):
+        exported(input_ids=torch.tensor([[7, 9000]]))
+    with pytest.raises(ValueError, match="the sequence has 81 tokens, but the model has positions for 80"):
+        exported(input_ids=torch.full((1, 81), 7))
+    with pytest.raises(ValueError, match="takes no inputs_embeds, labels"):
+        exported(input_ids=ids, labels=torch.zeros(2), inputs_embeds=torch.zeros(2, 5, 32))
     with pytest.raises(ValueError, match="threads is 0"):
         ExportedModel(onnx, threads=0)
     with pytest.raises(ValueError, match="leave dtype, backbone out"):
@@ -246,8 +245,7 @@ def test_threads_are_for_exported_models(sst2, tokenizer):
     [
         ("tflite", None, "must be one of onnx, openvino, torch"),
         ("onnx", "int4", "must be int8"),
-        ("torch", "int8", "int8 is for onnx alone, not for torch"),
-        ("openvino", "int8", "int8 is for onnx alone, not for openvino"),
+        ("torch", "int8", "int8 is for onnx and openvino, not for torch"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(sst2, tokenizer, tmp_path, format, quantize, message):
@@ -262,13 +260,12 @@ def test_weights_of_16_bits_are_refused(sst2):
 
 
 def test_an_export_that_differs_is_an_error_and_nothing_is_written(sst2, tokenizer, tmp_path, monkeypatch):
-    batches = text_batches(sst2, tokenizer, TEXTS)
+    program = export_module.exported_program(sst2)
     other = copy.deepcopy(sst2)
     torch.nn.init.normal_(other.head.out_proj.weight)
-    program = exported_program(other)
-    monkeypatch.setattr("kadapter.inference.export.exported_program", lambda model: program)
-    with pytest.raises(ValueError, match="the torch model differs from PyTorch by"):
-        export(sst2, tmp_path / "exported", "torch", tokenizer, batches)
+    monkeypatch.setattr(export_module, "exported_program", lambda model: program)
+    with pytest.raises(ValueError, match="the onnx model differs from PyTorch by"):
+        export(other, tmp_path / "exported", "onnx", tokenizer, text_batches(sst2, tokenizer, TEXTS))
     assert not [*tmp_path.iterdir()]
 
 
@@ -282,34 +279,67 @@ def test_another_model_does_not_agree(sst2, onnx, tokenizer):
     assert found["max_difference"] > 1e-3
 
 
-@pytest.mark.slow
-def test_int8_is_near_and_smaller(sst2, tokenizer, tmp_path):
+@pytest.mark.parametrize(
+    "format", [pytest.param("onnx", marks=pytest.mark.slow), pytest.param("openvino", marks=pytest.mark.slow)]
+)
+def test_int8_is_near_and_smaller(sst2, tokenizer, tmp_path, format):
     batches = text_batches(sst2, tokenizer, SCRIPT.TEXTS)
-    whole = export(sst2, tmp_path / "float32", "onnx", tokenizer, batches)
-    small = export(sst2, tmp_path / "int8", "onnx", tokenizer, batches, "int8")
+    whole = export(sst2, tmp_path / "float32", format, tokenizer, batches)
+    small = export(sst2, tmp_path / "int8", format, tokenizer, batches, "int8")
     assert 0 < small.check["max_difference"] < 0.1
     sizes = [
         sum((tmp_path / name / file).stat().st_size for file in manifest.files)
         for name, manifest in (("float32", whole), ("int8", small))
     ]
-    assert sizes[1] < sizes[0]
+    assert sizes[1] < 0.6 * sizes[0]
     assert len(Predictor(tmp_path / "int8")(TEXTS)) == len(TEXTS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_a_large_model_keeps_its_weights_beside_its_graph(sst2, tokenizer, tmp_path, monkeypatch, quantize):
+    monkeypatch.setattr(formats, "LARGE", 1000)
+    batches, folder = text_batches(sst2, tokenizer, TEXTS), tmp_path / "exported"
+    manifest = export(sst2, folder, "onnx", tokenizer, batches, quantize)
+    assert manifest.files.keys() == {"model.onnx", "model.onnx.data"}
+    expected = scores(Predictor(folder)(TEXTS))
+    moved = folder.rename(tmp_path / "moved")
+    assert scores(Predictor(moved)(TEXTS)) == expected
+    monkeypatch.undo()
+    export(sst2, moved, "onnx", tokenizer, batches, quantize)
+    assert [path.name for path in sorted(moved.glob("model*"))] == ["model.onnx"]
+    assert len(Predictor(moved)(TEXTS)) == len(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def saved(sst2, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    sst2.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("name", ["texts.txt", "texts.jsonl", None])
-def test_the_script_exports_and_tells_how_near_it_is(sst2, tokenizer, tmp_path, format, name):
-    sst2.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    command = [sys.executable, ROOT / "scripts/export_model.py", "--model", tmp_path / "model", "--format", format]
-    command += ["--output", tmp_path / "exported"]
+def test_the_script_exports_and_tells_how_near_it_is(sst2, saved, tmp_path, name, monkeypatch, capsys):
+    monkeypatch.setattr("kadapter.TaskModel.from_pretrained", lambda folder: sst2)  # whose graph is traced already
+    flags = ["--model", str(saved), "--format", "onnx", "--output", str(tmp_path / "exported")]
     if name is not None:
         lines = TEXTS if name.endswith("txt") else [json.dumps({"sentence": text}) for text in TEXTS]
         (tmp_path / name).write_text("\n".join(lines) + "\n")
-        command += ["--texts", tmp_path / name]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert f"on {3 if name else len(SCRIPT.TEXTS)} sequences" in found.stdout
-    assert "100.0 % of predictions equal" in found.stdout
+        flags += ["--texts", str(tmp_path / name)]
+    SCRIPT.main(flags)
+    printed = capsys.readouterr().out
+    assert f"on {3 if name else len(SCRIPT.TEXTS)} sequences" in printed
+    assert "100.0 % of predictions equal" in printed
     assert len(Predictor(tmp_path / "exported")(TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.slow
+def test_the_script_exports_a_saved_model(saved, tmp_path, capfd):
+    folder = tmp_path / "exported"
+    SCRIPT.main(["--model", str(saved), "--format", "openvino", "--output", str(folder), "--quantize", "int8"])
+    found = capfd.readouterr()
+    assert found.out.count("\n") == 1
+    assert "openvino int8" in found.out
+    assert "nncf" not in found.err.lower()
+    assert len(Predictor(folder)(TEXTS)) == len(TEXTS)

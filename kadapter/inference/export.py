@@ -5,31 +5,26 @@ Shapes: R = sequences, B = examples, S = length, N = positions that a head reads
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from kadapter.inference.exported import MAIN_FILES, ExportedModel, Manifest, imported, sha256
+from kadapter.configuration import longest_sequence
+from kadapter.inference.exported import MAIN_FILES, ExportedModel, Manifest, sha256
+from kadapter.inference.formats import QUANTIZED, Batch, check_installed, quietly, write
 from kadapter.models.heads import HEADS
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.files import atomic_folder
 
-QUANTIZED = ("onnx",)  # formats that have int8
-TOLERANCE = 1e-3  # of float32 against PyTorch
-LARGEST = 1_500_000_000  # bytes of weights that fit into a file of ONNX, which may have 2 GiB
+TOLERANCE = 1e-3  # of float32 against PyTorch; relative where values are above 1
 REPLACED = r"model.*\.(onnx|data|xml|bin|pt2)"
 DYNAMIC = torch.export.Dim.DYNAMIC
 
 Model = KAdapterModel | TaskModel
-Batch = dict[str, torch.Tensor]
 
 
 class Graph(nn.Module):
@@ -93,7 +88,7 @@ def exported_program(model: Model) -> torch.export.ExportedProgram:
         free["positions"] = {0: DYNAMIC}  # as many as the head has places
     before = model.training
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), quietly():
             return torch.export.export(Graph(model.eval()).eval(), (), example, dynamic_shapes=free)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -116,11 +111,12 @@ def export(
     Args:
         format: "onnx", "openvino" or "torch".
         tokenizer: saved beside it.
-        check: batches of real inputs, on which both are compared.
+        check: batches of real inputs, on which both are compared; OpenVINO's int8 also takes its ranges from them.
         quantize: None for float32, or "int8".
 
     Raises:
-        ValueError: the format or the quantisation is not known here, or a float32 export differs by more than 1e-3.
+        ValueError: the format or the quantisation is not known here, or a float32 export differs by more than a
+            thousandth.
         ImportError: a package is missing; the sentence tells how to install it.
     """
     if format not in MAIN_FILES:
@@ -128,16 +124,16 @@ def export(
     if quantize not in (None, "int8"):
         raise ValueError(f"quantize is {quantize!r}; it must be int8, or left out.")
     if quantize and format not in QUANTIZED:
-        raise ValueError(f"int8 is for {' and '.join(QUANTIZED)} alone, not for {format}; leave it out there.")
+        raise ValueError(f"int8 is for {' and '.join(QUANTIZED)}, not for {format}; leave it out there.")
     if not check:
         raise ValueError("there is nothing to compare the exported model on; give some texts.")
-    imported(format)
+    check_installed(format, quantize)
     program = exported_program(model)
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     with atomic_folder(folder, "an exported model", size, REPLACED) as place:
         graph = Graph(model)
         manifest = Manifest(format, quantize, list(example_inputs(model)), graph.outputs)
-        _write(program, manifest, place, check, size > LARGEST)
+        write(program, manifest, place, check)
         model.config.save_pretrained(place)
         tokenizer.save_pretrained(place)
         files = [path for path in place.iterdir() if path.name.startswith("model.")]
@@ -145,18 +141,23 @@ def export(
         manifest.write(place)
         manifest.check = compared(model, ExportedModel(place), check)
         far = manifest.check["max_difference"]
-        if quantize is None and not far <= TOLERANCE:
+        if quantize is None and not far <= TOLERANCE * max(1.0, manifest.check["max_value"]):
             raise ValueError(
-                f"the {format} model differs from PyTorch by {far:.2g}, more than {TOLERANCE}; not written."
+                f"the {format} model differs from PyTorch by {far:.2g}, where values go up to "
+                f"{manifest.check['max_value']:.2g}; not written."
             )
         manifest.write(place)
     return manifest
 
 
 def compared(model: Model, exported: ExportedModel, batches: Sequence[Batch]) -> dict[str, Any]:
-    """The largest difference of any output, and the share of equal predictions (the largest of the first output)."""
+    """The largest difference and value of any output, and the share of equal predictions (of the first output).
+
+    Raises:
+        ValueError: an output has another shape, or is not finite where the model's is.
+    """
     device = next(model.parameters()).device
-    far, equal, count = 0.0, 0, 0
+    far, largest, equal, count = 0.0, 0.0, 0, 0
     for batch in batches:
         with torch.no_grad():
             expected = model.eval()(**{name: value.to(device) for name, value in batch.items()})
@@ -165,105 +166,21 @@ def compared(model: Model, exported: ExportedModel, batches: Sequence[Batch]) ->
             left, right = expected[name].cpu().float(), found[name].float()
             finite = torch.isfinite(left)  # choices that an example lacks are -inf in both
             if left.shape != right.shape or not torch.equal(finite, torch.isfinite(right)):
-                return {"texts": len(batches), "max_difference": float("inf"), "agreement": 0.0}
+                raise ValueError(
+                    f"{exported.folder} gives {name} of another shape than PyTorch, or values that are not finite."
+                )
             far = max(far, float((left - right)[finite].abs().max()))
+            largest = max(largest, float(left[finite].abs().max()))
             if number == 0:
                 same = _predictions(left) == _predictions(right)
                 equal, count = equal + int(same.sum()), count + same.numel()
     rows = sum(len(batch["input_ids"]) for batch in batches)
-    return {"texts": rows, "max_difference": far, "agreement": round(equal / count, 6)}
+    return {"texts": rows, "max_difference": far, "max_value": largest, "agreement": round(equal / count, 6)}
 
 
 def _predictions(logits: torch.Tensor) -> torch.Tensor:
     """The largest place; of a single number per row, whether it is positive."""
     return logits.argmax(-1) if logits.shape[-1] > 1 else logits > 0
-
-
-# -- formats ------------------------------------------------------------------------------------------------------
-
-
-def _write(
-    program: torch.export.ExportedProgram, manifest: Manifest, place: Path, check: Sequence[Batch], large: bool
-) -> None:
-    path = place / MAIN_FILES[manifest.format]
-    if manifest.format == "torch":
-        torch.export.save(program, path)
-        return
-    graph = place / "graph.onnx"
-    _write_onnx(program, manifest, graph, large)
-    if manifest.format == "openvino":
-        _write_openvino(graph, path)
-    elif manifest.quantize:
-        _quantize_onnx(graph, path, large)
-    else:
-        _rename_onnx(graph, path, large)
-    for left in place.glob("graph.*"):
-        left.unlink()
-
-
-def _write_onnx(program: torch.export.ExportedProgram, manifest: Manifest, path: Path, large: bool) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        extra = "openvino" if manifest.format == "openvino" else "onnx"
-        raise ImportError(f"exporting needs onnx and onnxscript ({error}): pip install 'kadapter[{extra}]'.") from None
-    with _quietly():
-        found = torch.onnx.export(
-            program, (), kwargs=dict(program.example_inputs[1]), output_names=manifest.outputs, dynamo=True
-        )
-        assert found is not None
-        found.save(str(path), external_data=large)
-
-
-def _rename_onnx(source: Path, path: Path, large: bool) -> None:
-    import onnx
-
-    if not large:
-        source.rename(path)
-        return
-    onnx.save(onnx.load(source), str(path), save_as_external_data=True, location="model.data")
-
-
-def _quantize_onnx(source: Path, path: Path, large: bool) -> None:
-    """Weights of all products to 8 bits, a scale for each column; activations are quantised at each call.
-
-    reduce_range leaves 7 bits to the weights: without VNNI, sums of two products overflow 16 bits and are cut off
-    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). The folder may go to any machine.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    ready = source.with_name("graph.ready.onnx")
-    with _quietly():
-        quant_pre_process(str(source), str(ready), skip_symbolic_shape=True, save_as_external_data=large)
-        quantize_dynamic(
-            str(ready),
-            str(path),
-            op_types_to_quantize=["MatMul", "Gemm"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=large,
-        )
-
-
-def _write_openvino(graph: Path, path: Path) -> None:
-    openvino = imported("openvino")
-    openvino.save_model(openvino.Core().read_model(str(graph)), str(path), compress_to_fp16=False)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Exporters tell of each of their steps, and warn of packages that nothing here needs."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 # -- what it is compared on ---------------------------------------------------------------------------------------
@@ -278,7 +195,7 @@ def text_batches(model: Model, tokenizer: Any, texts: Sequence[str], longest: in
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
     like, size = example_inputs(model), 4
-    longest = min(longest, tokenizer.model_max_length, model.config.backbone_config.max_position_embeddings - 2)
+    longest = min(longest, tokenizer.model_max_length, longest_sequence(model.config.backbone_config) or longest)
     batches = []
     for begin in range(0, len(texts), size):
         own = list(texts[begin : begin + size])

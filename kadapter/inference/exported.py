@@ -17,14 +17,16 @@ from typing import Any
 
 import torch
 
-from kadapter.configuration import KAdapterConfig
-from kadapter.models.heads import HeadOutput
+from kadapter.configuration import KAdapterConfig, longest_sequence
+from kadapter.models.heads import HEADS, HeadOutput
 from kadapter.models.modeling import KAdapterOutput
+from kadapter.models.positions import as_sequences, positions_of
 from kadapter.storage.pretrained import read_config
 
 MANIFEST = "export.json"
 MAIN_FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 PACKAGES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", "openvino"), "torch": ("torch", "")}
+TAKEN = {"input_ids", "attention_mask", "token_type_ids", "positions", "group_sizes"}
 
 Run = Callable[[dict[str, torch.Tensor]], list[torch.Tensor]]
 
@@ -97,26 +99,42 @@ class ExportedModel:
         """`HeadOutput`, or `KAdapterOutput` of an encoder.
 
         Args:
-            batch: tensors as `TaskModel.forward` takes them, sequences [R, S]. attention_mask and token_type_ids may
-                be left out as there; what this model has no use for is not read.
+            batch: tensors as `TaskModel.forward` takes them: input_ids [R, S], or [B, choices, S] where all examples
+                have as many; attention_mask, token_type_ids, positions and group_sizes may be left out as there.
 
         Raises:
-            ValueError: an input is missing, or has labels, of which an exported model makes no loss.
+            ValueError: an input is missing or out of range, or is none of those that are in the graph.
         """
-        if batch.get("labels") is not None:
-            raise ValueError(f"{self.folder} is an exported model, which gives no loss; leave labels out.")
         given = {name: value for name, value in batch.items() if value is not None}
+        if other := sorted(given.keys() - TAKEN):
+            raise ValueError(f"{self.folder} is an exported model, which takes no {', '.join(other)}; leave that out.")
         ids = given.get("input_ids")
-        if ids is None or ids.dim() != 2:
+        if ids is None or ids.dim() not in (2, 3):
             raise ValueError(f"{self.folder} needs input_ids of shape [sequences, length].")
         given.setdefault("attention_mask", torch.ones_like(ids))
         given.setdefault("token_type_ids", torch.zeros_like(ids))
+        given = self._with_places(given)
         if missing := [name for name in self.manifest.inputs if name not in given]:
             raise ValueError(f"{self.folder} needs {', '.join(missing)} as well.")
         tensors = {name: given[name].detach().cpu().long().contiguous() for name in self.manifest.inputs}
-        _check_range(tensors)
+        _check_range(tensors, self.config)
         found: dict[str, Any] = dict(zip(self.manifest.outputs, self._run(tensors), strict=True))
         return KAdapterOutput(**found) if "last_hidden_state" in found else HeadOutput(**found)
+
+    def _with_places(self, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """With the positions that the head reads, as `TaskModel.forward` has them, and choices as sequences."""
+        inputs: dict[str, Any] = {name: given[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        positions, sizes = given.get("positions"), given.get("group_sizes")
+        if inputs["input_ids"].dim() == 3:
+            inputs, positions, sizes = as_sequences(inputs, positions, inputs["input_ids"].shape)
+        rows, length = inputs["input_ids"].shape
+        if "positions" in self.manifest.inputs:
+            head, mask = HEADS[self.config.head_config().kind], inputs["attention_mask"]
+            positions = positions_of(head, self.config, positions, mask, inputs["input_ids"])
+            if positions is None:  # all of them
+                positions = torch.arange(length).expand(rows, length)
+        found = inputs | {"positions": positions, "group_sizes": sizes}
+        return {name: value for name, value in found.items() if value is not None}
 
     def digest(self) -> str:
         """Tells exported models apart, whatever their folders are called."""
@@ -162,17 +180,27 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
             raise ValueError(f"{path} is not the file that was exported, or is damaged; export the model again.")
 
 
-def _check_range(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Runtimes read beyond the end without an error."""
+def _check_range(tensors: Mapping[str, torch.Tensor], config: KAdapterConfig) -> None:
+    """Runtimes read beyond the end of a table without an error."""
+    ids, vocabulary = tensors["input_ids"], config.vocab_size
+    rows, length = ids.shape
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
+        raise ValueError(
+            f"input_ids go from {int(ids.min())} to {int(ids.max())}, but the model knows those from 0 to "
+            f"{vocabulary - 1}."
+        )
+    longest = longest_sequence(config.backbone_config)
+    if longest is not None and length > longest:
+        raise ValueError(f"the sequence has {length} tokens, but the model has positions for {longest}.")
     positions = tensors.get("positions")
-    length = tensors["input_ids"].shape[1]
     if positions is not None and positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < length:
         raise ValueError(f"positions lie outside of the sequence, which has {length} tokens, from 0.")
     sizes = tensors.get("group_sizes")
-    if sizes is not None and int(sizes.sum()) != len(tensors["input_ids"]):
-        raise ValueError(
-            f"group_sizes tell of {int(sizes.sum())} sequences, but there are {len(tensors['input_ids'])}."
-        )
+    if sizes is not None and int(sizes.sum()) != rows:
+        raise ValueError(f"group_sizes tell of {int(sizes.sum())} sequences, but there are {rows}.")
+    for name in ("attention_mask", "token_type_ids", "positions"):
+        if name in tensors and len(tensors[name]) != rows:
+            raise ValueError(f"{name} has {len(tensors[name])} rows, but there are {rows} sequences.")
 
 
 # -- runtimes -----------------------------------------------------------------------------------------------------

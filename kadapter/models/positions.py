@@ -30,8 +30,27 @@ def at_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
+def as_sequences(
+    inputs: dict[str, torch.Tensor | None], positions: torch.Tensor | None, shape: torch.Size
+) -> tuple[dict[str, torch.Tensor | None], torch.Tensor | None, torch.Tensor]:
+    """Inputs [B, choices, S, ...] as [B * choices, S, ...], positions as [B * choices, 1], and `group_sizes` [B].
+
+    Args:
+        positions: [B, choices] or [B, 1].
+        shape: B, choices, ...
+    """
+    examples, choices = shape[:2]
+    flat = {name: None if value is None else value.flatten(0, 1) for name, value in inputs.items()}
+    sizes = torch.full((examples,), choices, device=next(v.device for v in flat.values() if v is not None))
+    return flat, None if positions is None else positions.expand(-1, choices).reshape(-1, 1), sizes
+
+
 def positions_of(
-    head: Head, config: KAdapterConfig, positions: torch.Tensor | None, mask: torch.Tensor | None, states: torch.Tensor
+    head: Head | type[Head],
+    config: KAdapterConfig,
+    positions: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    states: torch.Tensor,
 ) -> torch.Tensor | None:
     """The positions [B, N] that a head reads; None for all of them.
 

@@ -18,7 +18,7 @@ from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapter
 from kadapter.models.base import KAdapterPreTrainedModel
 from kadapter.models.heads import ClassificationHead, Head, HeadOutput, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
-from kadapter.models.positions import positions_of
+from kadapter.models.positions import as_sequences, positions_of
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
 from kadapter.models.switching import of_encoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
@@ -315,10 +315,7 @@ class TaskModel(KAdapterPreTrainedModel):
         inputs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds}
         given = cast(torch.Tensor, inputs_embeds if input_ids is None else input_ids)
         if given.dim() == (3 if inputs_embeds is None else 4):
-            examples, choices = given.shape[:2]
-            group_sizes = torch.full((examples,), choices, device=given.device)
-            positions = None if positions is None else positions.expand(-1, choices).reshape(-1, 1)
-            inputs = {name: None if value is None else value.flatten(0, 1) for name, value in inputs.items()}
+            inputs, positions, group_sizes = as_sequences(inputs, positions, given.shape)
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
         states = self.encoder(

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from kadapter.configuration import KAdapterConfig, is_causal
+from kadapter.configuration import KAdapterConfig, is_causal, longest_sequence
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
 from kadapter.data.splits import files_of
@@ -32,8 +32,6 @@ from kadapter.training.task import Task, saved_task
 from kadapter.training.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
-
-ROBERTA_KIND = ("roberta", "xlm-roberta", "camembert", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl", "longformer")
 
 
 def pretrain(task: Task, args: Arguments[PretrainingArguments, Any], name: str) -> dict[str, Any]:
@@ -148,12 +146,8 @@ def backbone_config(args: ModelArguments) -> PreTrainedConfig:
 
 def check_length(backbone: PreTrainedConfig, max_seq_length: int) -> None:
     """Refuse sequences that the backbone has no positions for, before anything is tokenized."""
-    positions = getattr(backbone, "max_position_embeddings", None) or 0
-    if not getattr(backbone, "position_biased_input", True):
-        positions = 0  # DeBERTa-v3's are relative and have no end
-    if backbone.model_type in ROBERTA_KIND:
-        positions -= backbone.pad_token_id + 1  # the first positions stand for padding
-    if 0 < positions < max_seq_length:
+    positions = longest_sequence(backbone)
+    if positions is not None and positions < max_seq_length:
         raise ValueError(
             f"--max_seq_length is {max_seq_length}, but this {backbone.model_type} has {positions} positions; lower it."
         )

@@ -1,8 +1,8 @@
 """transformers' own common tests of models and configurations, run on ours: `make test-transformers`.
 
 The source archive of the installed version of transformers carries them. It is fetched from the package index into a
-temporary folder, together with nothing else; what the archive lacks and these tests import stands in as few lines
-(`STUBS`). `testers.py` names our classes and, as controls, RoBERTa's own, which show what fails for reasons other than ours.
+temporary folder; what the archive lacks and these tests import stands in a few lines here (`STUBS`). `testers.py`
+names our classes and, as controls, RoBERTa's own, which show what fails for reasons other than ours.
 
     python tests/transformers_suite/run.py [arguments of pytest]
 """
@@ -26,7 +26,7 @@ STUBS = {
     # Arguments that every configuration takes, none of them at its default.
     "utils/test_configuration_utils.py": (
         "config_common_kwargs = {'return_dict': False, 'output_hidden_states': True, 'output_attentions': True,\n"
-        "    'dtype': 'float16', 'chunk_size_feed_forward': 5, 'architectures': ['Model'], 'problem_type': 'regression',\n"
+        "    'dtype': 'float16', 'chunk_size_feed_forward': 5, 'problem_type': 'regression',\n"
         "    'id2label': {0: 'no', 1: 'yes', 2: 'both'}, 'label2id': {'no': 0, 'yes': 1, 'both': 2}}\n"
     ),
 }
