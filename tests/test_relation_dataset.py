@@ -17,8 +17,9 @@ from conftest import ROOT, load_script, slow
 from kadapter.data import texts
 from kadapter.data.aliases import AliasRules, CompiledGraph, Sample, compile_graph, function_words
 from kadapter.data.cleaned import read_cleaned
-from kadapter.data.distant import AlignOptions, Found, align
+from kadapter.data.distant import AlignOptions, align
 from kadapter.data.graph import Graph, read_graph, readable, readable_relation
+from kadapter.data.mentions import Found
 from kadapter.data.texts import TextOptions, documents, find_texts, sentences_of, text_pieces, words_of
 
 pytest.importorskip("ahocorasick_rs")
@@ -224,10 +225,11 @@ def aligned(triples, aliases, sentences, rules=None, negatives=0.0, folder=None)
     graph.relation_names = {number: name for name, number in graph.relations.items()}
     rules = rules or AliasRules(stop=function_words())
     made = compile_graph(graph, rules, Sample(), folder / "graph")
-    found = Found()
+    graph = CompiledGraph(folder / "graph", rules.case)
+    found = Found.of(graph)
     options = AlignOptions(case=rules.case, negatives=negatives)
     given = [("d", i, words_of(text)) for i, text in enumerate(sentences)]
-    rows = list(align(given, CompiledGraph(folder / "graph", rules.case), options, found))
+    rows = list(align(given, graph, options, found))
     return rows, found, made
 
 
@@ -239,7 +241,7 @@ def test_an_ambiguous_alias_means_the_only_reading_with_a_fact(tmp_path):
     assert [(row["subj_label"], row["obj_label"], row["subj_readings"]) for row in rows] == [("Q1", "Q9", 3)]
     assert made["ambiguous"] == 1
     assert found.counts["pairs with a fact, left out since an alias has several readings with one"] == 5
-    assert sum(found.open.values()) == 2
+    assert found.open.sum() == 2
 
 
 def test_the_longest_alias_counts_and_words_are_whole(tmp_path):
@@ -282,7 +284,7 @@ def test_rules_keep_aliases_out_and_show_them(tmp_path):
     aliases = {"Q0": ["Ada"], "Q1": ["Once", "IT", "1984", "ab", "UK", "U.S.", "!?", "May", "x"]}
     aliases |= {f"Q{i}": ["Everyman"] for i in range(2, 30)}
     _, _, made = aligned(triples, aliases, [], folder=tmp_path)
-    kept = CompiledGraph(tmp_path / "graph", "smart").aliases.to_pylist()
+    kept = list(CompiledGraph(tmp_path / "graph", "smart").aliases)
     assert sorted(map(str.strip, kept)) == ["Ada", "IT", "U.S.", "UK"]
     assert made["refused"] == {
         "a function word": {"count": 2, "examples": ["Once", "May"]},

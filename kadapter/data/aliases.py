@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -80,14 +80,6 @@ def haystack(words: Sequence[str], case: str) -> str:
     """A sentence as the automaton reads it."""
     text = "  ".join(words)
     return f" {text.lower() if case == 'ignore' else text} "
-
-
-class Match(NamedTuple):
-    """An alias in a sentence; the end exclusive, in words."""
-
-    pattern: int
-    start: int
-    end: int
 
 
 def automaton(patterns: Iterable[str]) -> Any:
@@ -248,34 +240,27 @@ class CompiledGraph:
 
     def __init__(self, folder: Path, case: str, finds: bool = True) -> None:
         self.case = case
-        self.entities = _read_table(folder / "entities.arrow")["id"]
+        self.entities = Texts(_read_table(folder / "entities.arrow")["id"])
         relations = _read_table(folder / "relations.arrow")
         self.relations: list[str] = relations["id"].to_pylist()
         self.relation_names: list[str] = relations["name"].to_pylist()
         aliases = _read_table(folder / "aliases.arrow")
-        self.aliases = aliases["alias"]
+        self.aliases = Texts(aliases["alias"])
         readings = aliases["readings"].combine_chunks()
         self.offsets: np.ndarray = readings.offsets.to_numpy()
         self.owners: np.ndarray = readings.values.to_numpy()
-        self.facts: np.ndarray = np.load(folder / "facts.npy", mmap_mode="r")
-        self.fact_relations: np.ndarray = np.load(folder / "relations.npy", mmap_mode="r")
+        # As plain arrays, of which single values are read faster.
+        self.facts: np.ndarray = np.load(folder / "facts.npy", mmap_mode="r").view(np.ndarray)
+        self.fact_relations: np.ndarray = np.load(folder / "relations.npy", mmap_mode="r").view(np.ndarray)
         stop = function_words()
         self._telling = [{word for word in words_of(name.lower()) if word not in stop} for name in self.relation_names]
-        self.finder: Any = automaton(_each(self.aliases)) if finds else None
+        self.finder: Any = automaton(_each(aliases["alias"])) if finds else None
 
-    def matches(self, words: Sequence[str]) -> list[Match]:
-        """The aliases in a sentence, in its order."""
-        text = haystack(words, self.case)
-        found = self.finder.find_matches_as_indexes(text)
-        if len(found) < 2:  # of no use, and the most frequent case
-            return []
-        matches, at, word = [], 0, 0
-        for pattern, start, end in found:
-            word += text.count("  ", at, start + 1)
-            size = text.count("  ", start + 1, end - 1) + 1
-            matches.append(Match(pattern, word, word + size))
-            word, at = word + size - 1, end - 1
-        return matches
+    def find(self, texts: Sequence[str]) -> np.ndarray:
+        """The aliases in sentences as `haystack` gives them: rows of [pattern, start, end] in characters, the end
+        exclusive, of all sentences joined by a newline, which no alias holds."""
+        found = self.finder.find_matches_as_indexes("\n".join(texts))
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
 
     def says(self, relation: int, words: Sequence[str]) -> bool:
         """Whether a word of the relation's name, other than a function word, stands in a sentence."""
@@ -286,10 +271,26 @@ class CompiledGraph:
         return self.owners[self.offsets[pattern] : self.offsets[pattern + 1]].tolist()
 
     def alias(self, pattern: int) -> str:
-        return self.aliases[pattern].as_py().strip().replace("  ", " ")
+        return self.aliases[pattern].strip().replace("  ", " ")
 
-    def entity(self, number: int) -> str:
-        return self.entities[number].as_py()
+
+class Texts:
+    """A column of texts, mapped into memory, of which single ones are read."""
+
+    def __init__(self, column: Any) -> None:
+        import pyarrow as pa
+
+        whole = column.combine_chunks()
+        whole = whole if isinstance(whole, pa.Array) else pa.concat_arrays(whole.chunks)
+        _, offsets, data = whole.buffers()
+        self._offsets = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
+        self._data = memoryview(data)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, place: int) -> str:
+        return str(self._data[self._offsets[place] : self._offsets[place + 1]], "utf-8")
 
 
 def _each(column: Any) -> Iterator[str]:

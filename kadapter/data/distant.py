@@ -8,27 +8,25 @@ several have one, or none has, it is left out. Of several mentions of an entity 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from kadapter.data.aliases import CompiledGraph, Match, compiled
+from kadapter.data.aliases import CompiledGraph, compiled
 from kadapter.data.cleaned import Example, fraction
 from kadapter.data.jsonio import to_json, write_json
+from kadapter.data.mentions import Found, Hit, Match, Sentence, find_mentions
 from kadapter.data.pieces import Piece
 from kadapter.data.texts import TextOptions, documents, sentences_of, words_of
 from kadapter.storage.files import atomic_files
 
 NO_RELATION = "no_relation"
-SHOWN = 20  # examples of a report
-_BATCH = 1000  # sentences whose pairs are looked up together
-_MOST = 64  # readings in a sentence; more are a list of names
+_BATCH = 1000  # sentences whose mentions and pairs are found together
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,6 @@ class AlignOptions:
     max_words: int = 128
 
 
-class Sentence(NamedTuple):
-    """Where it stands, its words, its mentions, and their readings as (place in mentions, entity)."""
-
-    document: str
-    number: int
-    words: list[str]
-    mentions: list[Match]
-    readings: list[tuple[int, int]]
-
-
 class Fact(NamedTuple):
     """A pair of mentions and the first row of its facts in the graph, -1 where it has none."""
 
@@ -63,27 +51,6 @@ class Fact(NamedTuple):
     object: int
     entities: tuple[int, int]
     row: int
-
-
-@dataclass
-class Found:
-    """What is counted in a piece of text; `relations`: name -> sums over its examples."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    relations: dict[str, Counter[str]] = field(default_factory=dict)
-    aliases: Counter[int] = field(default_factory=Counter)
-    open: Counter[int] = field(default_factory=Counter)  # aliases whose readings were not resolved
-    entities: set[int] = field(default_factory=set)
-    used: set[int] = field(default_factory=set)  # entities in examples
-    facts: set[int] = field(default_factory=set)
-    shown: list[tuple[float, str]] = field(default_factory=list)  # examples as JSON, with their lot
-
-    def show(self, lot: float, example: Example) -> None:
-        """Keep the examples with the highest lots."""
-        if len(self.shown) < SHOWN:
-            heapq.heappush(self.shown, (lot, to_json(example)))
-        elif lot > self.shown[0][0]:
-            heapq.heappushpop(self.shown, (lot, to_json(example)))
 
 
 def align_piece(work: tuple[Piece, str, Path], graph: Path, options: AlignOptions) -> None:
@@ -97,29 +64,22 @@ def align_piece(work: tuple[Piece, str, Path], graph: Path, options: AlignOption
         ValueError: the text cannot be read; names file, line and mend.
     """
     piece, name, part = work
-    loaded, found = compiled(graph, options.case), Found()
+    loaded = compiled(graph, options.case)
+    found = Found.of(loaded)
     with atomic_files("a part of the examples") as aside:
         with aside(part).open("x", encoding="utf-8", newline="\n") as file:
             for example in align(read_sentences(piece, name, options, found), loaded, options, found):
                 file.write(to_json(example) + "\n")
-        np.savez(aside(part.with_suffix(".npz")), **_arrays(found))  # type: ignore[arg-type]
+        np.savez(aside(part.with_suffix(".npz")), **found.arrays())  # type: ignore[arg-type]
     report = {"counts": found.counts, "relations": found.relations, "shown": sorted(found.shown)}
     write_json(part.with_suffix(".counts"), report)
-
-
-def _arrays(found: Found) -> dict[str, np.ndarray]:
-    sets = {name: np.array(sorted(getattr(found, name)), np.int64) for name in ("entities", "used", "facts")}
-    for name in ("aliases", "open"):
-        counts = getattr(found, name)
-        sets[name] = np.array(sorted(counts.items()), np.int64).reshape(-1, 2)
-    return sets
 
 
 def read_sentences(
     piece: Piece, name: str, options: AlignOptions, found: Found | None = None
 ) -> Iterator[tuple[str, int, list[str]]]:
     """The sentences of a piece as (document, number in it from 1, words)."""
-    counts = found.counts if found else Counter[str]()
+    counts = Counter[str]() if found is None else found.counts
     for document, text in documents(piece, name, options.texts):
         words = words_of(text)
         counts["documents"] += 1
@@ -131,7 +91,7 @@ def read_sentences(
                 yield document, number, sentence
 
 
-# -- finding facts ----------------------------------------------------------------------------------------------
+# -- facts ------------------------------------------------------------------------------------------------------
 
 
 def align(
@@ -141,9 +101,8 @@ def align(
     due = 0.0
     stream = iter(sentences)
     while batch := list(islice(stream, _BATCH)):
-        read = [sentence for given in batch if (sentence := _read(*given, graph, found))]
         lone: list[tuple[float, Sentence, Fact]] = []
-        for sentence, hits in zip(read, _look_up(read, graph), strict=True):
+        for sentence, hits in find_mentions(batch, graph, found, lone=options.negatives > 0):
             facts, meant = _resolve(sentence, hits, found)
             made = 0
             for fact in facts:
@@ -162,64 +121,13 @@ def align(
         found.counts[f"examples of {NO_RELATION} that were wanted, but had no pairs"] += int(due)
 
 
-def _read(document: str, number: int, words: list[str], graph: CompiledGraph, found: Found) -> Sentence | None:
-    """A sentence with the mentions of at least two entities; None for another."""
-    mentions = graph.matches(words)
-    if not mentions:
-        return None
-    readings = [(i, entity) for i, match in enumerate(mentions) for entity in graph.readings(match.pattern)]
-    found.aliases.update(match.pattern for match in mentions)
-    entities = {entity for _, entity in readings}
-    found.entities |= entities
-    if len(entities) < 2:
-        return None
-    found.counts["sentences with two entities or more"] += 1
-    if len(readings) > _MOST:
-        found.counts[f"sentences with more than {_MOST} readings of aliases, left out"] += 1
-        return None
-    return Sentence(document, number, words, mentions, readings)
-
-
-Hit = tuple[int, int, int]  # two places in a sentence's readings, and the first row of their facts
-
-
-def _look_up(sentences: Sequence[Sentence], graph: CompiledGraph) -> list[list[Hit]]:
-    """For each sentence the pairs of readings that have a fact, all looked up at once."""
-    total = len(graph.entities)
-    keys: list[int] = []
-    begins: list[int] = []
-    for sentence in sentences:
-        begins.append(len(keys))
-        entities = [entity for _, entity in sentence.readings]
-        keys += [first * total + second for first in entities for second in entities]
-    wanted = np.array(keys, dtype=np.int64)
-    places = np.searchsorted(graph.facts, wanted)
-    hits: list[list[Hit]] = [[] for _ in sentences]
-    known = np.flatnonzero(graph.facts[np.minimum(places, len(graph.facts) - 1)] == wanted)
-    for at, row in zip(known.tolist(), places[known].tolist(), strict=True):
-        i = bisect_right(begins, at) - 1
-        one, other = divmod(at - begins[i], len(sentences[i].readings))
-        readings = sentences[i].readings
-        if readings[one][0] != readings[other][0] and readings[one][1] != readings[other][1]:
-            hits[i].append((one, other, row))
-    return hits
-
-
 def _resolve(sentence: Sentence, hits: Sequence[Hit], found: Found) -> tuple[list[Fact], dict[int, int]]:
     """The facts of a sentence, each pair of entities once, and what its mentions mean: place -> entity."""
-    readings: dict[int, set[int]] = {}
-    with_fact: dict[int, set[int]] = {}
-    for i, entity in sentence.readings:
-        readings.setdefault(i, set()).add(entity)
-    for i, entity in (sentence.readings[place] for one, other, _ in hits for place in (one, other)):
-        with_fact.setdefault(i, set()).add(entity)
-    meant: dict[int, int] = {}
-    for i, own in readings.items():
-        possible = with_fact.get(i, own)
-        if len(possible) == 1:
-            meant[i] = next(iter(possible))
-        else:
-            found.open[sentence.mentions[i].pattern] += 1
+    meant = dict(sentence.readings)
+    if len(sentence.readings) > len(sentence.mentions):  # some alias names several entities
+        meant = _meanings(sentence, hits)
+        unresolved = [match.pattern for i, match in enumerate(sentence.mentions) if i not in meant]
+        np.add.at(found.open, np.array(unresolved, np.int64), 1)
     facts: dict[tuple[int, int], Fact] = {}
     for one, other, row in hits:
         (i, first), (j, second) = sentence.readings[one], sentence.readings[other]
@@ -228,6 +136,18 @@ def _resolve(sentence: Sentence, hits: Sequence[Hit], found: Found) -> tuple[lis
         else:
             facts.setdefault((first, second), Fact(i, j, (first, second), row))
     return sorted(facts.values(), key=lambda fact: fact[:2]), meant
+
+
+def _meanings(sentence: Sentence, hits: Sequence[Hit]) -> dict[int, int]:
+    """What mentions mean, as far as their aliases or the facts leave one entity: place -> entity."""
+    readings: dict[int, set[int]] = {}
+    with_fact: dict[int, set[int]] = {}
+    for i, entity in sentence.readings:
+        readings.setdefault(i, set()).add(entity)
+    for i, entity in (sentence.readings[place] for one, other, _ in hits for place in (one, other)):
+        with_fact.setdefault(i, set()).add(entity)
+    possible = {i: with_fact.get(i, own) for i, own in readings.items()}
+    return {i: next(iter(own)) for i, own in possible.items() if len(own) == 1}
 
 
 def _lone_pairs(
@@ -257,8 +177,8 @@ def _examples(sentence: Sentence, fact: Fact, among: int, graph: CompiledGraph, 
         among: pairs with a fact in the sentence.
     """
     rows = _rows_of(fact.row, graph)
-    found.used.update(fact.entities)
-    found.facts.update(rows)
+    found.used[[*fact.entities]] = True
+    found.facts[rows.start : rows.stop] = True
     found.counts["pairs with several relations"] += len(rows) > 1
     subject, object_ = sentence.mentions[fact.subject], sentence.mentions[fact.object]
     readings = [_readings(match, graph) for match in (subject, object_)]
@@ -298,8 +218,8 @@ def _example(sentence: Sentence, fact: Fact, relation: str, graph: CompiledGraph
         "subj_end": subject.end - 1,
         "obj_start": object_.start,
         "obj_end": object_.end - 1,
-        "subj_label": graph.entity(fact.entities[0]),
-        "obj_label": graph.entity(fact.entities[1]),
+        "subj_label": graph.entities[fact.entities[0]],
+        "obj_label": graph.entities[fact.entities[1]],
         "sentence": sentence.number,
         "subj_alias": graph.alias(subject.pattern),
         "obj_alias": graph.alias(object_.pattern),

@@ -12,7 +12,7 @@ import numpy as np
 
 from kadapter.data.aliases import CompiledGraph
 from kadapter.data.cleaned import Example
-from kadapter.data.distant import SHOWN
+from kadapter.data.mentions import SHOWN
 from kadapter.data.spans import excerpt
 from kadapter.storage.reading import read_object
 
@@ -160,6 +160,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     axes.set(xscale="log", xlabel="examples", xlim=(0.8, max(counts) * 2))
     axes.margins(y=0.01)
     if rest := rows[_BARS:]:
-        axes.set_title(f"{len(rest)} more with {sum(row['examples'] for _, row in rest):,} examples", fontsize=8)
+        left = f"{len(rest)} others have {sum(row['examples'] for _, row in rest):,} examples"
+        axes.set_title(f"the {_BARS} most frequent of {len(rows)} relations; the {left}", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)

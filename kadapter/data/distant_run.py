@@ -59,7 +59,11 @@ def create(
         folder.mkdir(parents=True, exist_ok=True)
         work = [(piece, name) for path, name in texts.items() for piece in text_pieces(path, options.texts)]
         parts = [folder / f"{i:06d}.jsonl" for i in range(len(work))]
-        about = _prepare(inputs, folder, rules, options, work)
+        try:
+            about = _prepare(inputs, folder, rules, options, work)
+        except ValueError:
+            shutil.rmtree(folder)  # nothing is in it that would be gone on with
+            raise
         _align(work, parts, folder, options, workers, cluster)
         graph = CompiledGraph(folder / "graph", options.case, finds=False)
         report = {"graph": about["graph"], **gather(parts, graph, about["triples"])}

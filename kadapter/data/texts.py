@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from kadapter.data.jsonio import read_records, shorten, whole
@@ -147,7 +147,19 @@ def _of_records(piece: Piece, name: str, options: TextOptions) -> Iterator[tuple
 
 
 def words_of(text: str) -> list[str]:
-    return WORD.findall(text)
+    """The words of a text; parts of letters and digits alone, which most are, need no further look."""
+    words: list[str] = []
+    for part in text.split():
+        if part.isalnum():
+            words.append(part)
+        else:
+            words += _parts(part)
+    return words
+
+
+@lru_cache(maxsize=1 << 16)
+def _parts(part: str) -> list[str]:
+    return WORD.findall(part)
 
 
 @cache
