@@ -116,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             runs.append(create(out, text, how))
         (seconds, count, size, _), (all_seconds, all_count, all_size, peak) = runs
         more = all_seconds - seconds
-        cells = (how, f"{share:.0%}", f"{all_size:.0f}", f"{all_count:,}", f"{seconds:.0f}", f"{more:.0f}")
-        cells += (f"{(all_count - count) / more:,.0f}", f"{(all_size - size) / more:.1f}", f"{peak:.0f}")
+        cells = [how, f"{share:.0%}", f"{all_size:.0f}", f"{all_count:,}", f"{seconds:.0f}", f"{more:.0f}"]
+        cells += [f"{(all_count - count) / more:,.0f}", f"{(all_size - size) / more:.1f}", f"{peak:.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -28,7 +28,8 @@ class Feature(TypedDict, total=False):
     length: tokens of the longest sequence.
     dropped: why the example cannot be used, "" where it can.
     note: what was done to an example that is used, "" for nothing.
-    index, block: of a task alone: GLUE's row number, the block within a text.
+    index, block, spans: of a task alone: GLUE's row number, the block within a text, what is hidden whole (flat: start
+        and end of each, in tokens).
     """
 
     input_ids: Any
@@ -42,6 +43,7 @@ class Feature(TypedDict, total=False):
     note: str
     index: int
     block: int
+    spans: Any
 
 
 @dataclass(frozen=True)

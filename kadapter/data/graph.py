@@ -102,7 +102,7 @@ def _add_own_names(graph: Graph) -> None:
     for name, number in graph.entities.items():
         if number not in named:
             graph.counts["entities without an alias"] += 1
-        if number not in named or not _CODE.fullmatch(name):
+        if number not in named or not is_code(name):
             graph.names.append((number, readable(name)))
     for name, number in graph.relations.items():
         graph.relation_names.setdefault(number, readable_relation(name))
@@ -231,6 +231,11 @@ def _add_aliases(path: Path, graph: Graph) -> None:
 # -- names for people -------------------------------------------------------------------------------------------
 
 
+def is_code(name: str) -> bool:
+    """Whether it is an id of Wikidata or Freebase, or an address, which no text calls anything by."""
+    return _CODE.fullmatch(name) is not None
+
+
 def readable(name: str) -> str:
     """A name as a text has it: the last part of an address, without escapes, with blanks in place of underscores."""
     if "://" in name:
@@ -241,4 +246,4 @@ def readable(name: str) -> str:
 def readable_relation(name: str) -> str:
     """A relation as words: "birthPlace", "place_of_birth" and "/people/person/place_of_birth" lose their form."""
     name = readable(name).rsplit("/", 1)[-1].rsplit(":", 1)[-1]
-    return " ".join(_CAMEL.sub(" ", name).split()) if _CODE.fullmatch(name) is None else name
+    return " ".join(_CAMEL.sub(" ", name).split()) if not is_code(name) else name
