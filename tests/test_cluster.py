@@ -79,6 +79,7 @@ def test_results_come_in_the_order_of_the_work_and_no_more_is_handed_out_than_as
     assert list(in_order(None, str, [1, 2], ahead=1)) == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_cluster_aligns_a_graph_with_text_to_the_same_bytes(cluster, tmp_path):
     pytest.importorskip("ahocorasick_rs")
     (tmp_path / "graph.tsv").write_text("Ada\tborn in\tOslo\nBo Li\tknows\tAda\n")

@@ -23,6 +23,7 @@ from kadapter.storage.files import atomic_folder
 
 CASES = ("smart", "exact", "ignore")
 _SHOWN = 5  # aliases that are shown for each rule
+_MANY = 1000  # sentences, below which a share of them says nothing
 _ENOUGH = 5  # occurrences of an ordinary word, below which it is not called one
 
 
@@ -211,7 +212,7 @@ def _refuse_in_text(pattern: str, readings: int, found: int, rules: AliasRules, 
     word = pattern.strip()
     if readings > rules.max_readings:
         return f"names more than {rules.max_readings} entities"
-    if found >= _ENOUGH and found > rules.max_share * len(sample.sentences):
+    if found > rules.max_share * max(_MANY, len(sample.sentences)):
         return f"in more than {rules.max_share:.1%} of the sentences"
     is_name = " " not in word and not word.islower() and not word.isupper()
     ordinary = sample.words[word.lower()] if is_name else 0

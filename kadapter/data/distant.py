@@ -7,9 +7,11 @@ several have one, or none has, it is left out. Of several mentions of an entity 
 
 from __future__ import annotations
 
+import gc
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
@@ -23,6 +25,7 @@ from kadapter.data.jsonio import to_json, write_json
 from kadapter.data.mentions import Found, Hit, Match, Sentence, find_mentions
 from kadapter.data.pieces import Piece
 from kadapter.data.texts import TextOptions, documents, sentences_of, words_of
+from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_files
 
 NO_RELATION = "no_relation"
@@ -66,13 +69,26 @@ def align_piece(work: tuple[Piece, str, Path], graph: Path, options: AlignOption
     piece, name, part = work
     loaded = compiled(graph, options.case)
     found = Found.of(loaded)
-    with atomic_files("a part of the examples") as aside:
+    what = "a part of the examples"
+    with _no_collector(), writing(part, what), atomic_files(what) as aside:
         with aside(part).open("x", encoding="utf-8", newline="\n") as file:
             for example in align(read_sentences(piece, name, options, found), loaded, options, found):
                 file.write(to_json(example) + "\n")
         np.savez(aside(part.with_suffix(".npz")), **found.arrays())  # type: ignore[arg-type]
     report = {"counts": found.counts, "relations": found.relations, "shown": sorted(found.shown)}
     write_json(part.with_suffix(".counts"), report)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Without the collector of reference cycles, of which there are none here: it takes a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def read_sentences(

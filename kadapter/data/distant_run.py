@@ -141,16 +141,19 @@ def _nothing(inputs: Inputs, report: dict[str, Any], names: Sequence[str]) -> st
     text = ", ".join(map(str, inputs.text))
     named = report["coverage"]["entities that the text names"][0]
     sentences = report["counts"].get("sentences", 0)
+    refused = sum(kept["count"] for kept in report["aliases not used"].values())
+    rules = f" ({refused:,} aliases are not used by the rules: {', '.join(report['aliases not used'])})" * bool(refused)
     if not sentences:
         return f"{text} holds no sentence; give text."
     if named < 2:
         return (
-            f"{text}: {sentences:,} sentences do not name two entities of the graph, whose names are such as {listed}; "
+            f"{text}: {sentences:,} sentences do not name two entities of the graph, whose names are such as {listed}"
+            f"{rules}; "
             "check that these are names rather than ids (else give --aliases), the language, and --case ignore."
         )
     return (
-        f"{text}: {named:,} entities such as {listed} are named, but no sentence names both ends of a triple; check "
-        "that graph and text are about the same things, and the ids in --aliases."
+        f"{text}: {named:,} entities such as {listed} are named, but no sentence names both ends of a triple{rules}; "
+        "check that graph and text are about the same things, and the ids in --aliases."
     )
 
 
