@@ -543,3 +543,38 @@ def test_splitting_without_spacy_says_what_to_install(monkeypatch):
     with pytest.raises(ValueError, match=re.escape("run: pip install 'kadapter[graph]', or give a sentence a line")):
         sentences_of(["a"])
     texts._spacy_rules.cache_clear()
+
+
+# -- evaluation -------------------------------------------------------------------------------------------------
+
+
+def test_precision_and_recall_against_an_annotation(tmp_path):
+    def mention(name, sentence):
+        return {"name": name, "sent_id": sentence, "pos": [0, 1], "type": "X"}
+
+    document = {
+        "sents": [["Ada", "was", "in", "Oslo", "."], ["Bo", "Li", "met", "Ada", "."], ["Ada", "1984", "."]],
+        "vertexSet": [
+            [mention("Ada", 0), mention("Ada", 1), mention("Ada", 2)],
+            [mention("Oslo", 0)],
+            [mention("Bo Li", 1)],
+            [mention("1984", 2)],
+        ],
+        "labels": [
+            {"h": 0, "r": "P1", "t": 1, "evidence": [0]},
+            {"h": 2, "r": "P2", "t": 0, "evidence": []},
+            {"h": 0, "r": "P3", "t": 3, "evidence": [2]},  # a year, which is not looked for
+        ],
+    }
+    (tmp_path / "docs.json").write_text(json.dumps([document]))
+    evaluate = load_script("scripts/evaluate_relations.py")
+    flags = ["--redocred", str(tmp_path / "docs.json"), "--output_dir", str(tmp_path / "out")]
+    scores = evaluate.main(flags)
+    assert {name: scores[name] for name in ("wanted", "wanted and stated", "found", "precision")} == {
+        "wanted": 3,
+        "wanted and stated": 2,
+        "found": 2,
+        "precision": 1.0,
+    }
+    assert scores["recall"] == pytest.approx(2 / 3)
+    assert scores["precision, stated"] == scores["recall, stated"] == 0.5
