@@ -3,9 +3,10 @@
     bash run_pretrain_mlm-adapter.sh                           # RoBERTa-large, data/domain
     NGPU=4 bash run_pretrain_mlm-adapter.sh --line_by_line     # 4 GPUs; each line stands for itself
 
-Data: <data_dir>/{train,dev}.txt, a sentence or paragraph a line. Lines are joined and cut into blocks of
-max_seq_length, as by transformers' run_mlm. The model begins as the backbone alone, with its own pretrained head where
-it has one, so that the first dev score is the backbone's. Leaves an adapter folder that every task takes as
+Data: <data_dir>/{train,dev}.txt, a sentence or paragraph a line; with --mask_spans {train,dev}.jsonl, whose spans are
+hidden whole: what scripts/verbalize_triples.py writes, or cleaned relation examples. Lines are joined and cut into
+blocks of max_seq_length, as by transformers' run_mlm. The model begins as the backbone alone, with its own pretrained
+head where it has one, so that the first dev score is the backbone's. Leaves an adapter folder that every task takes as
 --adapter name=folder. Measured here: docs/results.md.
 """
 
@@ -24,6 +25,7 @@ class LanguageModelArguments:
 
     line_by_line: bool = flag("cut each line for itself instead of joining lines", False)
     mlm_probability: float = flag("share of the tokens that are hidden", 0.15, within="(0, 1)")
+    mask_spans: bool = flag("hide whole spans that the data mark (docs/own_knowledge.md)", False)
 
 
 def main(argv=None):

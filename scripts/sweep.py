@@ -19,7 +19,6 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 import warnings
 from collections.abc import Sequence
 from itertools import product
@@ -42,10 +41,11 @@ try:
 except ImportError:
     raise SystemExit("error: this script needs optuna; run pip install kadapter[sweep].") from None
 
+from recipe_runs import RecipeFailed, command_of, run_recipe
+
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json
 from kadapter.storage.files import atomic_files
-from kadapter.storage.runs import read_metrics
 
 README_SPACE = (
     "per_gpu_train_batch_size=4,8",
@@ -54,10 +54,6 @@ README_SPACE = (
 )
 JOURNAL = "sweep.journal"  # in the output folder
 OVER = (TrialState.COMPLETE, TrialState.FAIL)
-
-
-class TrialFailed(RuntimeError):
-    """A recipe that ended with an error; the search goes on."""
 
 
 def parse_space(texts: Sequence[str]) -> dict[str, Any]:
@@ -97,17 +93,13 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, str]:
     return flags
 
 
-def command_of(recipe: Sequence[str], flags: dict[str, str]) -> list[str]:
-    return [*recipe, *(f"--{name}={value}" for name, value in flags.items())]
-
-
 def run_trial(
     trial: optuna.Trial, recipe: Sequence[str], space: dict[str, Any], output: Path, gpus: Queue, grid: bool
 ) -> float:
     """Run the recipe; its best dev score.
 
     Raises:
-        TrialFailed: it ended with an error, whose last lines are kept with the trial.
+        RecipeFailed: it ended with an error, whose last lines are kept with the trial.
     """
     if grid and not trial.user_attrs.get("queued"):
         raise optuna.TrialPruned("other workers took the rest of the grid")
@@ -119,28 +111,23 @@ def run_trial(
         trial.set_user_attr(name, value)
     gpu = gpus.get()
     try:
-        environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
-        with (folder / "log.txt").open("w", encoding="utf-8") as log:
-            command = [*command_of(recipe, flags), f"--output_dir={folder}"]
-            done = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    finally:
-        gpus.put(gpu)
-    reports = sorted(folder.glob("*/metrics.json"))
-    if done.returncode or not reports:
+        place, report = run_recipe(command_of(recipe, flags), folder, gpu)
+    except RecipeFailed:
         said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         trial.set_user_attr("error", "\n".join(said[-3:]))
-        raise TrialFailed(f"exit {done.returncode}, see {folder / 'log.txt'}: {said[-1] if said else 'no output'}")
-    return _score(reports[-1])
+        raise
+    finally:
+        gpus.put(gpu)
+    return _score(place, report)
 
 
-def _score(path: Path) -> float:
-    try:
-        best = read_metrics(path.parent).get("best", {})
-    except ValueError as error:
-        raise TrialFailed(str(error)) from None
+def _score(place: Path, report: dict[str, Any]) -> float:
+    best = report.get("best", {})
     scores = [value for name, value in best.items() if name != "step"] if isinstance(best, dict) else []
     if not scores:
-        raise TrialFailed(f"{path} has no best dev score; give the recipe --do_train, a dev split and --eval_steps.")
+        raise RecipeFailed(
+            f"{place / 'metrics.json'} has no best dev score; give the recipe --do_train, a dev split and --eval_steps."
+        )
     return scores[0]
 
 
@@ -244,7 +231,7 @@ def main(argv: list[str] | None = None) -> optuna.Study:
             lambda trial: run_trial(trial, recipe, space, args.output, gpus, args.sampler == "grid"),
             n_trials=count,
             n_jobs=len(devices),
-            catch=(TrialFailed,),
+            catch=(RecipeFailed,),
             callbacks=[MaxTrialsCallback(args.trials, states=OVER)] if args.trials else None,
         )
     summarize(study, recipe, args.output)

@@ -24,6 +24,7 @@ from kadapter.tasks.relations import TrexRelations
 distributed = pytest.importorskip("distributed")
 CLEAN = load_script("scripts/clean_T_REx.py")
 CHOOSE = load_script("scripts/create_subdataset-relation-classification.py")
+ALIGN = load_script("scripts/create_relation_dataset.py")
 DEPENDENCIES = load_script("scripts/create_dependency_dataset.py")
 
 
@@ -76,6 +77,25 @@ def test_results_come_in_the_order_of_the_work_and_no_more_is_handed_out_than_as
     assert taken == [0, 1, 2]
     assert list(found) == [1, 4, 9, 16, 25]
     assert list(in_order(None, str, [1, 2], ahead=1)) == ["1", "2"]
+
+
+@pytest.mark.slow
+def test_a_cluster_aligns_a_graph_with_text_to_the_same_bytes(cluster, tmp_path):
+    pytest.importorskip("ahocorasick_rs")
+    (tmp_path / "graph.tsv").write_text("Ada\tborn in\tOslo\nBo Li\tknows\tAda\n")
+    (tmp_path / "text").mkdir()
+    for i in range(3):
+        (tmp_path / "text" / f"{i}.txt").write_text(f"Ada left Oslo in {i}.\nBo Li saw Ada. Bo Li saw Oslo.\n" * 5)
+    found = []
+    for name, flags in (("here", ["--workers", "1"]), ("there", ["--cluster", cluster])):
+        folder = tmp_path / name
+        ALIGN.main(
+            ["--triples", str(tmp_path / "graph.tsv"), "--text", str(tmp_path / "text"), "--max_share", "1"]
+            + ["--output", str(folder / "kg.jsonl"), "--negatives", "0.4", *flags]
+        )
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
 
 
 def refused(address, message, *shared):

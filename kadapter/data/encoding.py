@@ -28,7 +28,8 @@ class Feature(TypedDict, total=False):
     length: tokens of the longest sequence.
     dropped: why the example cannot be used, "" where it can.
     note: what was done to an example that is used, "" for nothing.
-    index, block: of a task alone: GLUE's row number, the block within a text.
+    index, block, spans: of a task alone: GLUE's row number, the block within a text, what is hidden whole (flat: start
+        and end of each, in tokens).
     text, starts, ends: of tagging: the text, and where the words are that are read.
     window_of: in prediction, the place of the example that this is a window of, where examples have several.
     """
@@ -44,6 +45,7 @@ class Feature(TypedDict, total=False):
     note: str
     index: int
     block: int
+    spans: Any
     text: str
     starts: Any
     ends: Any

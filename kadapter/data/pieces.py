@@ -1,9 +1,10 @@
-"""Pieces of large files of JSON lines, so that several workers read one file."""
+"""Pieces of large files of lines, so that several workers read one file."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -82,16 +83,25 @@ class _Range(io.RawIOBase):
         super().close()
 
 
-def pieces(path: Path, size: int = PIECE_BYTES) -> list[Piece]:
-    """A file of JSON lines in pieces of about `size` bytes; another file, or a small one, as one piece."""
-    if path.suffix != ".jsonl" or not path.is_file() or path.stat().st_size <= size:
+def pieces(path: Path, size: int = PIECE_BYTES, endings: Sequence[str] = (".jsonl",), by: str = "lines") -> list[Piece]:
+    """A file of lines in pieces of about `size` bytes; another file, or a small one, as one piece.
+
+    Args:
+        endings: of names of files that are cut.
+        by: "lines", or "paragraphs", which are cut behind a blank line.
+    """
+    if path.suffix not in endings or not path.is_file() or path.stat().st_size <= size:
         return [Piece(path)]
     cuts = [0]
     with path.open("rb") as stream:
         total = stream.seek(0, os.SEEK_END)
         while cuts[-1] + size < total:
             stream.seek(cuts[-1] + size)
-            stream.readline()
+            line = stream.readline()
+            while by == "paragraphs" and line:  # the first may be a part of a line, of which nothing is to be said
+                line = stream.readline()
+                if not line.strip():
+                    break
             cuts.append(stream.tell())
     cuts += [total] * (cuts[-1] < total)
     return [Piece(path, begin, end) for begin, end in zip(cuts, cuts[1:], strict=False)]

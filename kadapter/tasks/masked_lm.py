@@ -2,7 +2,8 @@
 
 A file holds one sentence or paragraph a line; blank lines part nothing. 15 % of a block's tokens are hidden: 80 % of
 them become the mask token, 10 % a random one, 10 % stay (BERT). A mask is a function of seed, epoch and block alone,
-so that it changes from epoch to epoch, and a resumed run or one with other workers sees the same.
+so that it changes from epoch to epoch, and a resumed run or one with other workers sees the same. With `mask_spans` the
+same number of tokens is hidden as whole spans that the data mark (`kadapter.tasks.span_masking`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from kadapter.data.collation import Augment
 from kadapter.data.columns import feature_column
 from kadapter.data.encoding import Encoding, Feature, Template
 from kadapter.data.features import OnError, dropped
+from kadapter.data.spans import Span
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_texts
 from kadapter.models.heads import Kept
 from kadapter.models.language_model import start_from_backbone
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of
+from kadapter.tasks.span_masking import choose, read_spanned, token_spans
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
 TOP = 5  # tokens that are named for a hidden one
@@ -35,6 +38,7 @@ TEXT_SCHEMA = Features(
     {
         "lines": List(Value("string")),
         "numbers": List(Value("int64")),  # of these lines in the file
+        "spans": List(Value("int64")),  # flat: line from 0, start, end in characters
         "masked": Value("bool"),  # once for all, as dev is
         "record": Value("int64"),
     }
@@ -57,16 +61,18 @@ class MaskedLM(Task):
     """Cut each line for itself instead of joining lines."""
     mlm_probability: float = 0.15
     """Share of the tokens that are hidden."""
+    mask_spans: bool = False
+    """Hide whole spans that the data mark, as far as they fit this share, before single tokens."""
 
     def path(self, folder: str | Path, split: str) -> Path:
         return split_path(folder, split, TEXT, TABLES)
 
     def read(self, path: Path, split: str, on_error: OnError | None = None) -> Iterator[dict[str, Any]]:
-        return read_text(path, self.line_by_line, masked=split != "train")
+        return read_text(path, self.line_by_line, masked=split != "train", spanned=self.mask_spans)
 
     def encode(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         size, share = encoding.max_seq_length, self.mlm_probability
-        return encode_text(examples, encoding.tokenizer, size, share, encoding.causal)
+        return encode_text(examples, encoding.tokenizer, size, share, encoding.causal, self.mask_spans)
 
     def augmentation(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> Augment:
         return Masking.of(tokenizer, self.mlm_probability, seed)
@@ -84,7 +90,7 @@ class MaskedLM(Task):
 
     def example(self, given: Any, where: str) -> dict[str, Any]:
         """A text, as it is or as `text`, in which the tokenizer's mask token stands for what is hidden."""
-        return {"lines": [text_of(given, ("text",), where)], "numbers": [0], "masked": False, "record": 0}
+        return {"lines": [text_of(given, ("text",), where)], "numbers": [0], "spans": [], "masked": False, "record": 0}
 
     def encode_unlabelled(self, examples: Sequence[dict[str, Any]], encoding: Encoding) -> list[Feature]:
         tokenizer, template = encoding.tokenizer, Template.of(encoding.tokenizer)
@@ -123,21 +129,28 @@ class MaskedLM(Task):
             yield {"record": int(record), "hidden": gold, "predicted": predicted}
 
 
-def read_text(path: str | Path, line_by_line: bool = False, masked: bool = False) -> Iterator[dict[str, Any]]:
+def read_text(
+    path: str | Path, line_by_line: bool = False, masked: bool = False, spanned: bool = False
+) -> Iterator[dict[str, Any]]:
     """Groups of lines that make blocks together.
 
     Args:
         line_by_line: a group is one line.
         masked: hide tokens once, instead of anew in every epoch.
+        spanned: the file marks spans (`read_spanned`).
 
     Raises:
-        ValueError: not UTF-8, or nothing but blank lines.
+        ValueError: not UTF-8, or nothing but blank lines; with `spanned` a bad record.
     """
-    lines = ((number, line.strip()) for number, line in read_texts(path) if line.strip())
+    if spanned:
+        lines = ((number, line, spans) for number, line, spans in read_spanned(path) if line.strip())
+    else:
+        lines = ((number, line.strip(), []) for number, line in read_texts(path) if line.strip())
     numbers: tuple[int, ...] = ()
     while group := list(islice(lines, 1 if line_by_line else LINES_TOGETHER)):
-        numbers, texts = zip(*group, strict=True)
-        yield {"lines": list(texts), "numbers": list(numbers), "masked": masked, "record": numbers[0]}
+        numbers, texts, marked = zip(*group, strict=True)
+        spans = [part for i, own in enumerate(marked) for span in own for part in (i, *span)]
+        yield {"lines": list(texts), "numbers": list(numbers), "spans": spans, "masked": masked, "record": numbers[0]}
     if not numbers:
         raise ValueError(f"{path} holds no text; write one sentence or paragraph a line.")
 
@@ -148,25 +161,26 @@ def encode_text(
     max_seq_length: int,
     share: float,
     causal: bool = False,
+    spanned: bool = False,
 ) -> list[Feature]:
     """Blocks of up to `max_seq_length` tokens, special ones included; a block's record is the line it begins in.
 
     Lines are joined by a space, as running text.
 
-    "items" is how many tokens will be hidden. Blocks of training have no positions and labels yet.
+    "items" is how many tokens will be hidden. Blocks of training have no positions and labels yet. With `spanned` they
+    have "spans", flat: start and end of each in tokens of the block; those that two blocks share are left out.
     """
     masking, template = Masking.of(tokenizer, share, seed=0), Template.of(tokenizer)
     if causal:
         raise ValueError("a decoder sees nothing behind a hidden token; take an encoder for masked language modelling.")
-    texts = [" " * bool(i) + line for example in examples for i, line in enumerate(example["lines"])]
-    found = tokenizer(texts, add_special_tokens=False, verbose=False, return_attention_mask=False)
-    pieces = iter(found["input_ids"])
+    pieces = _tokenized(examples, tokenizer, spanned)
     size = max_seq_length - template.size
     features: list[Feature] = []
     for example in examples:
-        rows = [next(pieces) for _ in example["lines"]]
-        ids = [token for row in rows for token in row]
-        numbers = np.repeat(example["numbers"], [len(row) for row in rows])
+        found = [next(pieces) for _ in example["lines"]]
+        ids = [token for row, _ in found for token in row]
+        numbers = np.repeat(example["numbers"], [len(row) for row, _ in found])
+        spans = _spans_of(example["spans"], found) if spanned else []
         for block, begin in enumerate(range(0, max(1, len(ids)), size)):
             record = int(numbers[begin]) if ids else example["record"]
             feature = template.join(ids[begin : begin + size])
@@ -174,9 +188,55 @@ def encode_text(
             count = masking.count(feature["input_ids"])
             if not count:
                 feature |= dropped("they hold nothing but special tokens", [], [])
+            if spanned:
+                inside = [(s - begin, e - begin) for s, e in spans if begin <= s and e <= begin + size]
+                feature |= _marked(inside, template.before, count)
             feature |= masking(feature, 0) if example["masked"] and count else {}
             features.append(cast(Feature, {**feature, "items": count}))
     return features
+
+
+def _marked(inside: Sequence[Span], before: int, count: int) -> Feature:
+    """What a block keeps of the spans in it.
+
+    Args:
+        before: special tokens before the text.
+        count: tokens that will be hidden.
+    """
+    too_long = bool(inside) and all(end - start > count for start, end in inside)
+    note = "all their spans are longer than what is hidden (raise --mlm_probability)" if too_long else ""
+    return {"spans": [before + place for span in inside for place in span], "note": note}
+
+
+Line = tuple[list[int], list[Span]]  # tokens, and the characters of each where they are asked for
+
+
+def _tokenized(examples: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, offsets: bool) -> Iterator[Line]:
+    """The tokens of all lines; offsets count in a line, before which a space stands if it is not the first."""
+    if offsets and not tokenizer.is_fast:
+        raise ValueError(f"--mask_spans needs a fast tokenizer, and {tokenizer.name_or_path!r} has none.")
+    texts = [" " * bool(i) + line for example in examples for i, line in enumerate(example["lines"])]
+    found = tokenizer(
+        texts,
+        add_special_tokens=False,
+        verbose=False,
+        return_attention_mask=False,
+        return_offsets_mapping=offsets,
+    )
+    yield from zip(found["input_ids"], found.get("offset_mapping", [[]] * len(texts)), strict=True)
+
+
+def _spans_of(flat: Sequence[int], lines: Sequence[Line]) -> list[Span]:
+    """The spans of a group of lines in its tokens."""
+    own: list[list[Span]] = [[] for _ in lines]
+    for line, start, end in zip(*[iter(flat)] * 3, strict=True):
+        own[line].append((start + bool(line), end + bool(line)))
+    found: list[Span] = []
+    before = 0
+    for (ids, offsets), spans in zip(lines, own, strict=True):
+        found += [(before + start, before + end) for start, end in token_spans(offsets, spans)]
+        before += len(ids)
+    return found
 
 
 @dataclass(frozen=True)
@@ -214,12 +274,22 @@ class Masking:
         return min(usable, max(1, round(self.share * usable)))
 
     def __call__(self, feature: Feature, epoch: int) -> Feature:
-        """The feature with tokens hidden, their `positions` in order, and as `labels` what stood there."""
+        """The feature with tokens hidden, their `positions` in order, and as `labels` what stood there.
+
+        The tokens of a span share their fate: all become the mask token, random ones, or stay.
+        """
         rng = np.random.default_rng([self.seed, epoch, feature["record"], feature["block"]])
         ids = np.array(feature["input_ids"])
         usable = self._usable(feature["input_ids"])
-        positions = np.sort(rng.choice(usable, self.count(feature["input_ids"]), False))
-        labels, fate = ids[positions], rng.random(len(positions))
+        count = self.count(feature["input_ids"])
+        if spans := feature.get("spans"):
+            pairs = list(zip(spans[::2], spans[1::2], strict=True))
+            positions, groups = choose(usable, pairs, count, rng)
+            fate = rng.random(len(positions))[groups]
+        else:
+            positions = np.sort(rng.choice(usable, count, False))
+            fate = rng.random(len(positions))
+        labels = ids[positions]
         replaced = np.where(fate < 0.9, rng.integers(self.vocabulary, size=len(positions)), labels)
         ids[positions] = np.where(fate < 0.8, self.mask_token, replaced)
         masked = {"input_ids": ids.tolist(), "positions": positions.tolist(), "labels": labels.tolist()}

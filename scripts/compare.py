@@ -1,0 +1,297 @@
+"""Did the knowledge help? One recipe with and without adapters, over several seeds, with tests of the differences.
+
+    python scripts/compare.py --seeds 42,43,44,45,46 -- bash run_finetune_classification_adapter.sh \
+        --data_dir data/mine --adapter kg=output/kg/best
+
+After -- stands the command of a fine-tuning recipe with the adapters to judge: --adapter name=folder, or
+--meta_fac_adaptermodel, --meta_lin_adaptermodel and --meta_et_adaptermodel. Those that a run script brings by itself are left
+out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each adapter
+alone; all together; with --also_frozen the same on a frozen backbone. Writes comparison.md, comparison.json and comparison.png
+into the output folder. Started again, finished runs are only checked and killed ones go on; several machines may share the
+folder, and each takes the runs that no other is at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_outcomes
+from recipe_runs import RecipeFailed, command_of, run_recipe
+from tqdm import tqdm
+
+from kadapter.console import COUNT, Parser, absolute, run
+from kadapter.data.jsonio import write_json
+from kadapter.storage.files import atomic_files
+from kadapter.storage.locks import in_turn
+
+logger = logging.getLogger(__name__)
+NONE, UNTRAINED, TOGETHER = "none", "untrained", "all together"
+NAMED = {"meta_fac_adaptermodel": "fac", "meta_lin_adaptermodel": "lin", "meta_et_adaptermodel": "et"}
+
+
+@dataclass
+class Setting:
+    """One way to run the recipe, and what its runs found; lists in the order of the seeds."""
+
+    name: str
+    frozen: bool
+    flags: list[str]
+    scores: list[float] = field(default_factory=list)
+    metric: str = ""
+    outcomes: list[np.ndarray] = field(default_factory=list)  # [examples, 3 or 1] each
+    gold: list[Any] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, frozen" if self.frozen else self.name
+
+    @property
+    def folder(self) -> str:
+        return self.label.replace(", ", "-").replace(" ", "-")
+
+
+def split_recipe(recipe: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command without its adapters, and the adapters: name -> place.
+
+    Raises:
+        ValueError: no adapter, a name twice or one that settings have, or a flag that the comparison sets itself.
+    """
+    rest: list[str] = []
+    adapters: dict[str, str] = {}
+    words = iter(recipe)
+    for word in words:
+        flag, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and flag in {"seed", "output_dir", "untrained", "freeze_bert"}:
+            raise ValueError(f"--{flag} stands behind --, but the comparison sets it itself; leave it out.")
+        if not word.startswith("--") or flag not in {"adapter", *NAMED}:
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        name, _, place = value.partition("=") if flag == "adapter" else (NAMED[flag], "=", value)
+        if not place and flag in NAMED:
+            continue  # "" is none
+        if not name or not place or name in {*adapters, NONE, UNTRAINED}:
+            raise ValueError(f"--{flag} is {value!r}; write name=place, with a name of its own beside none, untrained.")
+        adapters[name] = place
+    if not adapters:
+        raise ValueError("no adapter stands behind --; add --adapter name=folder for each one to judge.")
+    return rest, adapters
+
+
+def settings_of(adapters: Mapping[str, str], also_frozen: bool) -> list[Setting]:
+    """All settings, the unfrozen first. Adapters that the run script brings are switched off by empty flags."""
+    without = [f"--{flag}=" for flag in NAMED]
+    first = next(iter(adapters.values()))
+    found = {NONE: [], UNTRAINED: [f"--untrained={UNTRAINED}={first}"]}
+    found |= {name: [f"--adapter={name}={place}"] for name, place in adapters.items()}
+    if len(adapters) > 1:
+        found[TOGETHER] = [f"--adapter={name}={place}" for name, place in adapters.items()]
+    frozen = [False, True] if also_frozen else [False]
+    return [
+        Setting(name, is_frozen, [*without, *flags, *(["--freeze_bert=True"] if is_frozen else [])])
+        for is_frozen in frozen
+        for name, flags in found.items()
+    ]
+
+
+def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[str], args: argparse.Namespace) -> None:
+    """Run each setting with each seed and read what it found.
+
+    Raises:
+        ChildProcessError: runs failed; all others are done.
+    """
+    gpus: Queue = Queue()
+    devices = args.gpus.split(",") if args.gpus else [""] * args.workers
+    for device in devices:
+        gpus.put(device)
+
+    def one(setting: Setting, seed: int) -> tuple[Path, dict[str, Any]] | RecipeFailed:
+        gpu, folder = gpus.get(), args.output / "runs" / setting.folder / f"seed-{seed}"
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with in_turn(folder):  # another machine may be at it
+                return run_recipe(command_of([*recipe, *setting.flags], {"seed": str(seed)}), folder, gpu)
+        except RecipeFailed as error:
+            tqdm.write(f"{setting.label}, seed {seed}: {error}")
+            return error
+        finally:
+            gpus.put(gpu)
+
+    jobs = [(setting, seed) for seed in seeds for setting in settings]  # a part of them is a comparison already
+    with ThreadPoolExecutor(len(devices)) as pool:
+        done = list(tqdm(pool.map(lambda job: one(*job), jobs), "runs", total=len(jobs), disable=None))
+    if failed := [job for job, found in zip(jobs, done, strict=True) if isinstance(found, RecipeFailed)]:
+        raise ChildProcessError(
+            f"{len(failed)} of {len(jobs)} runs failed, such as {failed[0][0].label} with seed {failed[0][1]}; read its "
+            "log.txt, mend that, and start the same command again."
+        )
+    for (setting, _), found in zip(jobs, done, strict=True):
+        _take(setting, *found, args.split)  # type: ignore[misc]
+
+
+def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str) -> None:
+    """Score and outcomes of a run, whose test examples must be those of all others."""
+    metric = report["metric"]
+    if metric not in report.get(split, {}):
+        raise ValueError(f"{folder / 'metrics.json'} has no {split} {metric}; choose a labelled split by --split.")
+    outcomes, gold = read_outcomes(folder / f"predictions_{split}.jsonl")
+    if setting.gold and setting.gold != gold:
+        raise ValueError(f"{folder} was tested on other examples than the runs beside it; give another --output.")
+    setting.scores.append(report[split][metric])
+    setting.metric, setting.gold = metric, gold
+    setting.outcomes.append(outcomes)
+
+
+def differences(settings: Sequence[Setting]) -> dict[str, dict[str, Difference]]:
+    """Label of each setting with knowledge -> base ("none" or "untrained") -> difference; so too for untrained."""
+    by_label = {setting.label: setting for setting in settings}
+    found: dict[str, dict[str, Difference]] = {}
+    for setting in settings:
+        bases = [] if setting.name == NONE else [NONE] if setting.name == UNTRAINED else [NONE, UNTRAINED]
+        for name in bases:
+            base = by_label[Setting(name, setting.frozen, []).label]
+            if base.gold != setting.gold:
+                raise ValueError(f"{setting.label} and {base.label} were tested on other examples; start anew.")
+            found.setdefault(setting.label, {})[name] = difference(np.stack(base.outcomes), np.stack(setting.outcomes))
+    return found
+
+
+def verdict(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Difference]]) -> list[str]:
+    """One sentence for each setting with adapters that hold knowledge."""
+    sentences = []
+    for setting in settings:
+        if setting.name in (NONE, UNTRAINED):
+            continue
+        against = found[setting.label]
+        control, none = against[UNTRAINED], against[NONE]
+        if control.shown and control.points > 0 and none.shown and none.points > 0:
+            said = f"helps: {_points(control)} beyond the untrained control, {_points(none)} beyond none"
+        elif control.shown and control.points < 0:
+            said = f"harms: {_points(control)} against the untrained control"
+        elif none.shown and none.points > 0:
+            said = f"is ahead of none by {_points(none)}, but no difference from an untrained adapter is shown"
+        else:
+            said = f"no difference shown from {'the untrained control' if not control.shown else 'none'}"
+        sentences.append(f"{setting.label}: {said}.")
+    return sentences
+
+
+def _points(found: Difference) -> str:
+    unit = "" if found.measure == "mean absolute error" else " points"
+    return f"{found.points:+.2f}{unit} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def markdown(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Difference]], split: str) -> str:
+    """The table, with what its columns mean."""
+    metric, measure = settings[0].metric, measure_name(settings[0].outcomes[0])
+    lines = [
+        f"| setting | {split} {metric} | 95 % of the mean | against none | p | against untrained | p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for setting in settings:
+        scores = 100 * np.array(setting.scores)
+        spread = f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else ""
+        half = interval_of_seeds(list(scores))
+        cells = [f"{scores.mean():.2f}{spread}", "–" if np.isnan(half) else f"± {half:.2f}"]
+        for base in (NONE, UNTRAINED):
+            one = found.get(setting.label, {}).get(base)
+            cells += [f"{one.points:+.2f} [{one.low:+.2f}, {one.high:+.2f}]", f"{one.p_value:.4f}"] if one else ["", ""]
+        lines.append(f"| {setting.label} | {' | '.join(cells)} |")
+    count, examples = len(settings[0].scores), len(settings[0].gold)
+    lines += [
+        "",
+        f"{metric}: mean ± deviation of {count} seeds, per cent, and the 95 % interval of the mean over seeds (Student's t).",
+        f"Differences: {measure} of the {examples} examples' outcomes, averaged over seeds; 95 % interval by paired "
+        "bootstrap over examples; p by a two-sided permutation test. No correction for several comparisons.",
+    ]
+    return "\n".join(lines)
+
+
+def plot(settings: Sequence[Setting], split: str, path: Path) -> None:
+    """A dot for each seed, a line at the mean."""
+    figure, axes = plt.subplots(figsize=(6, 0.45 * len(settings) + 1.3), layout="constrained")
+    for place, setting in enumerate(settings):
+        scores = 100 * np.array(setting.scores)
+        colour = "#999999" if setting.name in (NONE, UNTRAINED) else "#0072B2"
+        axes.plot(scores, np.full(len(scores), place), "o", color=colour, alpha=0.7, markersize=5)
+        axes.plot([scores.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+    axes.set_yticks(range(len(settings)), [setting.label for setting in settings])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{split} {settings[0].metric}, per cent (a dot a seed, a line at the mean)")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
+    """Print and write table, numbers and plot; the sentences of the verdict."""
+    found = differences(settings)
+    sentences = verdict(settings, found)
+    text = "\n".join([markdown(settings, found, args.split), "", *sentences])
+    rows = [
+        {
+            "setting": setting.label,
+            "metric": setting.metric,
+            "scores": setting.scores,
+            "against": {base: asdict(one) for base, one in found.get(setting.label, {}).items()},
+        }
+        for setting in settings
+    ]
+    with atomic_files("the comparison") as aside:
+        aside(args.output / "comparison.md").write_text(text + "\n", encoding="utf-8")
+        write_json(
+            aside(args.output / "comparison.json"), {"seeds": args.seeds, "settings": rows, "verdict": sentences}
+        )
+        plot(settings, args.split, aside(args.output / "comparison.png"))
+    print(text)
+    return sentences
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no whole numbers with commas between them") from None
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
+    return seeds
+
+
+def main(argv: list[str] | None = None) -> list[str]:
+    parser = Parser(__doc__)
+    parser.add_argument("--output", type=absolute, default="output/compare")
+    parser.add_argument("--seeds", type=_seeds, default="42,43,44,45,46", help="whole numbers with commas between them")
+    parser.add_argument("--split", default="test", help="the labelled split whose predictions are compared")
+    parser.add_argument("--also_frozen", action="store_true", help="the same settings on a frozen backbone too")
+    parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
+    parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
+    parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
+    args = parser.parse_args(argv)
+    command = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe
+    if not command:
+        parser.error("give the command of the recipe after --.")
+    try:
+        recipe, adapters = split_recipe(command)
+    except ValueError as error:
+        parser.error(str(error))
+    settings = settings_of(adapters, args.also_frozen)
+    args.output.mkdir(parents=True, exist_ok=True)
+    run_all(settings, args.seeds, recipe, args)
+    return write(settings, args)
+
+
+if __name__ == "__main__":
+    run(main)
