@@ -4,11 +4,11 @@
         --data_dir data/mine --adapter kg=output/kg/best
 
 After -- stands the command of a fine-tuning recipe with the adapters to judge: --adapter name=folder, or
---meta_fac_adaptermodel, --meta_lin_adaptermodel and --meta_et_adaptermodel. Those that a run script brings by itself are left
-out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each adapter
-alone; all together; with --also_frozen the same on a frozen backbone. Writes comparison.md, comparison.json and comparison.png
-into the output folder. Started again, finished runs are only checked and killed ones go on; several machines may share the
-folder, and each takes the runs that no other is at.
+--meta_fac_adaptermodel, --meta_lin_adaptermodel, --meta_et_adaptermodel. Those that a run script brings by itself are
+left out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each
+adapter alone; all together; with --also_frozen the same on a frozen backbone. Writes comparison.md, comparison.json
+and comparison.png into the output folder. Started again, finished runs are only checked and killed ones go on; several
+machines may share the folder, and each run is one machine's at a time.
 """
 
 from __future__ import annotations
@@ -134,11 +134,12 @@ def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[
         done = list(tqdm(pool.map(lambda job: one(*job), jobs), "runs", total=len(jobs), disable=None))
     if failed := [job for job, found in zip(jobs, done, strict=True) if isinstance(found, RecipeFailed)]:
         raise ChildProcessError(
-            f"{len(failed)} of {len(jobs)} runs failed, such as {failed[0][0].label} with seed {failed[0][1]}; read its "
-            "log.txt, mend that, and start the same command again."
+            f"{len(failed)} of {len(jobs)} runs failed, such as {failed[0][0].label} with seed {failed[0][1]}; read "
+            "its log.txt, mend that, and start the same command again."
         )
     for (setting, _), found in zip(jobs, done, strict=True):
-        _take(setting, *found, args.split)  # type: ignore[misc]
+        assert not isinstance(found, RecipeFailed)
+        _take(setting, *found, args.split)
 
 
 def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str) -> None:
@@ -212,7 +213,8 @@ def markdown(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Diffe
     count, examples = len(settings[0].scores), len(settings[0].gold)
     lines += [
         "",
-        f"{metric}: mean ± deviation of {count} seeds, per cent, and the 95 % interval of the mean over seeds (Student's t).",
+        f"{metric}: mean ± deviation of {count} seeds, per cent; the 95 % interval is that of the mean over seeds "
+        "(Student's t).",
         f"Differences: {measure} of the {examples} examples' outcomes, averaged over seeds; 95 % interval by paired "
         "bootstrap over examples; p by a two-sided permutation test. No correction for several comparisons.",
     ]

@@ -43,11 +43,12 @@ def read_outcomes(path: Path) -> tuple[np.ndarray, list[Any]]:
     Raises:
         ValueError: a row without gold or predicted labels.
     """
-    outcomes, known = [], []
-    for number, row in enumerate(read_rows(path), 1):
+    outcomes: list[tuple[float, ...]] = []
+    known: list[Any] = []
+    for _, where, row in read_rows(path):
         name = next((name for name in GOLD if row.get(name) is not None), None)
         if name is None or "predicted" not in row:
-            raise ValueError(f"{path}, row {number} has no gold label or no prediction; compare on a labelled split.")
+            raise ValueError(f"{where} has no gold label or no prediction; compare on a labelled split.")
         gold, guess = row[name], row["predicted"]
         known.append(gold)
         if isinstance(gold, float):

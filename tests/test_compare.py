@@ -1,0 +1,184 @@
+"""compare.py: which settings it runs, what it says of their differences, and that it goes on."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from conftest import DEMO_BACKBONE, ROOT, load_script
+
+from kadapter import AdapterConfig, KAdapterModel
+
+compare = load_script("scripts/compare.py")
+paired = load_script("scripts/paired_tests.py")
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_settings_are_none_untrained_each_adapter_and_all_together():
+    command = ["bash", "x.sh", "--data_dir", "d", "--adapter", "kg=a", "--adapter=bio=b", "--meta_fac_adaptermodel=f"]
+    rest, adapters = compare.split_recipe(command)
+    assert rest == ["bash", "x.sh", "--data_dir", "d"]
+    assert adapters == {"kg": "a", "bio": "b", "fac": "f"}
+    settings = compare.settings_of(adapters, also_frozen=True)
+    names = ["none", "untrained", "kg", "bio", "fac", "all together"]
+    assert [s.label for s in settings] == names + [f"{name}, frozen" for name in names]
+    assert settings[1].flags[3:] == ["--untrained=untrained=a"]  # of the first one's size
+    assert settings[5].flags[3:] == ["--adapter=kg=a", "--adapter=bio=b", "--adapter=fac=f"]
+    assert all(s.flags[:3] == [f"--{flag}=" for flag in compare.NAMED] for s in settings)
+    assert [s.flags[-1] == "--freeze_bert=True" for s in settings] == [False] * 6 + [True] * 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "no adapter stands behind --"),
+        (["--adapter", "kg"], "write name=place"),
+        (["--adapter", "kg=a", "--adapter", "kg=b"], "write name=place"),
+        (["--adapter", "untrained=a"], "beside none, untrained"),
+        (["--adapter", "kg=a", "--seed=3"], "--seed stands behind --"),
+        (["--adapter", "kg=a", "--freeze_bert"], "--freeze_bert stands behind --"),
+    ],
+)
+def test_a_command_that_cannot_be_compared_is_refused(flags, said, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--", "bash", "x.sh", *flags])
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", ["1,x", "1,1", ""])
+def test_seeds_that_are_none_are_refused(seeds, capsys):
+    with pytest.raises(SystemExit):
+        compare.main([f"--seeds={seeds}", "--", "bash", "x.sh", "--adapter", "kg=a"])
+    assert "--seeds" in capsys.readouterr().err
+
+
+# -- differences ------------------------------------------------------------------------------------------------------
+
+
+def outcomes(right):
+    """[S, E, 3] of single labels that are right or not."""
+    right = np.asarray(right, dtype=float)
+    return np.stack([right, np.ones_like(right), np.ones_like(right)], axis=-1)
+
+
+def test_rows_become_counts_of_labels_spans_and_errors_of_numbers(tmp_path):
+    def read(*rows):
+        path = tmp_path / "predictions.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        return paired.read_outcomes(path)[0].tolist()
+
+    assert read({"label": "a", "predicted": "b"}, {"label": "a", "predicted": "a"}) == [[0, 1, 1], [1, 1, 1]]
+    assert read({"labels": ["a", "b"], "predicted": ["b", "c", "d"]}) == [[1, 3, 2]]
+    assert read({"relation": "no_relation", "predicted": "x"}) == [[0, 1, 0]]
+    assert read({"label": "Other", "predicted": "Other"}) == [[1, 1, 1]]  # a class like any other, of one's own
+    span = {"start": 0, "end": 3, "label": "PER", "text": "Ada"}
+    assert read({"entities": [span], "predicted": [span, {**span, "end": 4}]}) == [[1, 2, 1]]
+    assert read({"label": 2.5, "predicted": 2.0}) == [[0.5]]
+    with pytest.raises(ValueError, match="line 1 has no gold label"):
+        read({"label": None, "predicted": "a"})
+
+
+def test_a_difference_is_that_of_the_measure_and_its_p_value_that_of_an_exact_test():
+    generator = np.random.default_rng(0)
+    base, other = (outcomes(generator.random((2, 10)) < share) for share in (0.3, 0.9))
+    found = paired.difference(base, other)
+    assert found.measure == "accuracy"
+    assert found.points == pytest.approx(100 * (other[..., 0].mean() - base[..., 0].mean()))
+    change = (other[..., 0] - base[..., 0]).mean(0)  # all 2^10 exchanges
+    signs = np.array(np.meshgrid(*[[1, -1]] * 10)).reshape(10, -1)
+    sums = (change[:, None] * signs).sum(0)
+    exact = 2 * min((sums >= change.sum() - 1e-9).mean(), (sums <= change.sum() + 1e-9).mean())
+    assert found.p_value == pytest.approx(min(exact, 1), abs=1e-9)
+
+
+def test_the_interval_is_that_of_resampled_micro_f1():
+    generator = np.random.default_rng(1)
+    gold = generator.integers(1, 4, (1, 200))
+    base, other = (
+        np.stack([generator.binomial(gold, share), generator.integers(3, 5, gold.shape), gold], -1).astype(float)
+        for share in (0.5, 0.7)
+    )
+
+    def f1(part):
+        right, predicted, known = part.sum((0, 1))
+        return 200 * right / (predicted + known)
+
+    rows = [generator.integers(0, 200, 200) for _ in range(4000)]
+    low, high = np.percentile([f1(other[:, row]) - f1(base[:, row]) for row in rows], [2.5, 97.5])
+    found = paired.difference(base, other)
+    assert found.measure == "micro F1"
+    assert found.points == pytest.approx(f1(other) - f1(base))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.6)
+    assert found.shown
+
+
+def test_smaller_errors_are_better():
+    errors = np.abs(np.random.default_rng(2).normal(size=(2, 50, 1)))
+    found = paired.difference(errors + 0.5, errors)
+    assert (found.measure, found.points) == ("mean absolute error", pytest.approx(0.5))
+
+
+def test_equal_outcomes_are_no_difference():
+    same = outcomes([[1, 0, 1]])
+    assert paired.difference(same, same).p_value == 1
+    assert not paired.difference(same, same).shown
+
+
+@pytest.mark.parametrize(
+    ("kg", "untrained", "said"),
+    [
+        (0.9, 0.5, "helps: "),
+        (0.5, 0.5, "no difference shown from the untrained control"),
+        (0.9, 0.9, "is ahead of none by"),
+        (0.2, 0.9, "harms: "),
+    ],
+)
+def test_the_verdict_says_what_is_shown_and_no_more(kg, untrained, said):
+    base = np.random.default_rng(3).random((3, 300))
+    settings = []
+    for name, share in (("none", 0.5), ("untrained", untrained), ("kg", kg)):
+        rows = list(outcomes(base < share))
+        settings.append(compare.Setting(name, False, [], [share] * 3, "accuracy", rows, list(range(300))))
+    (sentence,) = compare.verdict(settings, compare.differences(settings))
+    assert sentence.startswith(f"kg: {said}")
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A table of texts whose label is a word in them, and an adapter for the demo's backbone."""
+    folder = tmp_path_factory.mktemp("own")
+    drawn = random.Random(0)
+    for split, count in (("train", 24), ("dev", 8), ("test", 12)):
+        words = [drawn.choice(("red", "blue")) for _ in range(count)]
+        rows = [f"{drawn.choice('abc')} is {word},{word}" for word in words]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    config = AdapterConfig(adapter_size=16, num_attention_heads=4)
+    KAdapterModel.from_pretrained(DEMO_BACKBONE, adapters={"kg": config}).save_adapter(folder / "kg", "kg")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_comparison_runs_all_settings_goes_on_and_tells_of_failed_runs(own, tmp_path, capsys):
+    command = ["bash", str(ROOT / "run_finetune_classification_adapter.sh"), f"--data_dir={own}"]
+    command += [f"--model_name_or_path={DEMO_BACKBONE}", "--max_steps=2", "--per_gpu_train_batch_size=4"]
+    command += [f"--adapter=kg={own / 'kg'}", "--max_seq_length=16"]
+    arguments = [f"--output={tmp_path}", "--seeds=1,2", "--workers=2", "--", *command]
+    with pytest.raises(ChildProcessError, match="6 of 6 runs failed, such as none with seed 1"):
+        compare.main([*arguments, "--no_such_flag"])
+    sentences = compare.main(arguments)
+    assert len(sentences) == 1
+    table = capsys.readouterr().out
+    assert all(f"| {name} |" in table for name in ("none", "untrained", "kg"))
+    first = json.loads((tmp_path / "comparison.json").read_text())
+    assert [one["setting"] for one in first["settings"]] == ["none", "untrained", "kg"]
+    assert (tmp_path / "comparison.png").stat().st_size > 1000
+    (run,) = (tmp_path / "runs" / "kg" / "seed-1").glob("*/results.jsonl")
+    before = run.stat().st_mtime_ns
+    compare.main(arguments)
+    assert run.stat().st_mtime_ns == before  # nothing was trained again
+    assert json.loads((tmp_path / "comparison.json").read_text()) == first
