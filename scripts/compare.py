@@ -138,8 +138,9 @@ def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[
             "its log.txt, mend that, and start the same command again."
         )
     for (setting, _), found in zip(jobs, done, strict=True):
-        assert not isinstance(found, RecipeFailed)
-        _take(setting, *found, args.split)
+        if not isinstance(found, RecipeFailed):
+            folder, report = found
+            _take(setting, folder, report, args.split)
 
 
 def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str) -> None:

@@ -66,6 +66,7 @@ def outcomes(right):
 def test_rows_become_counts_of_labels_spans_and_errors_of_numbers(tmp_path):
     def read(*rows):
         path = tmp_path / "predictions.jsonl"
+        rows = [{"record": number, **row} for number, row in enumerate(rows, 1)]
         path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         return paired.read_outcomes(path)[0].tolist()
 
@@ -177,7 +178,7 @@ def test_a_comparison_runs_all_settings_goes_on_and_tells_of_failed_runs(own, tm
     first = json.loads((tmp_path / "comparison.json").read_text())
     assert [one["setting"] for one in first["settings"]] == ["none", "untrained", "kg"]
     assert (tmp_path / "comparison.png").stat().st_size > 1000
-    (run,) = (tmp_path / "runs" / "kg" / "seed-1").glob("*/results.jsonl")
+    (run,) = (tmp_path / "runs" / "kg" / "seed-1").glob("*/model.safetensors")
     before = run.stat().st_mtime_ns
     compare.main(arguments)
     assert run.stat().st_mtime_ns == before  # nothing was trained again
