@@ -6,10 +6,9 @@
 TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), mlm (plain text), openentity, figer,
 tacred, semeval, cosmosqa, classification and tagging (your own), or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP,
 MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit code is 1 where there are any or a split is missing. What is
-legal but should be known is said
-below the table, and some mentions of each split are shown between the markers that the model sees: fac and TACRED read
-their ends as inclusive, entity typing as exclusive, and --spans says otherwise. With
---tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+legal but should be known is said below the table, and some mentions of each split are shown between the markers that
+the model sees: fac and TACRED read their ends as inclusive, entity typing as exclusive, and --spans says otherwise.
+With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
 """
 
 from __future__ import annotations
@@ -17,21 +16,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from kadapter.console import COUNT, Parser, absolute, place, run
+from kadapter.console import COUNT, Number, Parser, absolute, place, run
 from kadapter.data.spans import SPANS
 from kadapter.storage.files import atomic_files
 from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
 
+COLUMN = Number(int, "-1 or [1, inf)")
 # Options of tasks on one's own files: flag -> its type.
-OWN = {
+OWN: dict[str, Any] = {
     **dict.fromkeys(("text_column", "pair_column", "label_column", "problem_type", "label_separator"), str),
-    **dict.fromkeys(("word_column", "tag_column"), int),
+    **dict.fromkeys(("word_column", "tag_column"), COLUMN),
 }
 SHOWN = 20  # bad records of a file that are printed
 

@@ -77,7 +77,7 @@ def test_rows_become_counts_of_labels_spans_and_errors_of_numbers(tmp_path):
     span = {"start": 0, "end": 3, "label": "PER", "text": "Ada"}
     assert read({"entities": [span], "predicted": [span, {**span, "end": 4}]}) == [[1, 2, 1]]
     assert read({"label": 2.5, "predicted": 2.0}) == [[0.5]]
-    with pytest.raises(ValueError, match="line 1 has no gold label"):
+    with pytest.raises(ValueError, match="record 1 has no gold label"):
         read({"label": None, "predicted": "a"})
 
 

@@ -1,5 +1,6 @@
 """Predictions: each example's own, in the order of the features, whatever the batches."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from kadapter.training import devices, fitting
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import _Table, predict
+from kadapter.training.task import Task
 
 LENGTHS = [3, 5, 2, 5, 1, 4, 3]
 
@@ -82,7 +84,7 @@ def test_an_evaluation_alone_computes_with_the_precision_that_was_asked_for(monk
 def test_a_split_of_one_example_is_scored_unless_its_label_is_kept_back(monkeypatch, label, scored):
     monkeypatch.setattr(fitting, "predict", lambda *args: ("predictions", 0.5))
     run = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1))
-    task = SimpleNamespace(score=lambda predictions, features: {"f1": 1.0})
+    task = SimpleNamespace(score=lambda predictions, features: {"f1": 1.0}, is_labelled=partial(Task.is_labelled, None))
     feeds = {"test": Feed(Dataset.from_dict({"labels": [label]}), Collator(0))}
     found = fitting.Evaluation(run, task, feeds, 8, files=None).of_split("test", model=None)
     assert found == ({"f1": 1.0, "loss": 0.5} if scored else {}, "predictions")
