@@ -135,7 +135,7 @@ class KAdapterConfig(PreTrainedConfig):
         self.adapter_names = order
         # Plain dictionaries are what transformers can compare, copy and write.
         self.adapters = {name: self._adapter(name, self.adapters[name], depth) for name in order}
-        self.bottlenecks = {name: self._bottleneck(name, value) for name, value in self.bottlenecks.items()}
+        self.bottlenecks = {name: self._bottleneck(name, value, depth) for name, value in self.bottlenecks.items()}
         if self.active_bottlenecks == "":
             self.active_bottlenecks = next(reversed(self.bottlenecks), None)
         if self.active_bottlenecks not in (None, *self.bottlenecks):
@@ -209,10 +209,16 @@ class KAdapterConfig(PreTrainedConfig):
             raise ValueError(f"adapter {name!r}: {error}") from None
 
     @staticmethod
-    def _bottleneck(name: str, value: BottleneckConfig | Mapping[str, Any]) -> dict[str, Any]:
+    def _bottleneck(name: str, value: BottleneckConfig | Mapping[str, Any], depth: int) -> dict[str, Any]:
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f"the name of bottlenecks {name!r} is not a plain word; use letters, digits, underscores.")
-        return (value if isinstance(value, BottleneckConfig) else BottleneckConfig.from_dict(value)).to_dict()
+        config = value if isinstance(value, BottleneckConfig) else BottleneckConfig.from_dict(value)
+        if config.layers is not None and config.layers[-1] >= depth:
+            raise ValueError(
+                f"bottlenecks {name!r} are for layers {list(config.layers)}, but the backbone has {depth}, "
+                "numbered from 0; name others."
+            )
+        return config.to_dict()
 
     # Sizes of the backbone, which transformers sets too (`resize_token_embeddings`).
     hidden_size = _of_backbone("hidden_size")

@@ -31,6 +31,7 @@ def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
 # Fields that files of before them lack -> the value that such a file stands for. All others must be in a file: a
 # default in the place of a lost key would be another model.
 ADDED_TO_ADAPTERS: dict[str, Any] = {"causal": False}
+ADDED_TO_BOTTLENECKS: dict[str, Any] = {"layers": None}
 
 
 @dataclass(frozen=True)
@@ -148,14 +149,18 @@ class BottleneckConfig:
         size: width of the bottleneck.
         initializer_range: standard deviation of the first weights; 1e-3 in the original's code, 1e-2 in the paper.
         hidden_act: "gelu_pytorch_tanh" is the original's, "gelu" the exact one.
+        layers: the backbone's layers, from 0, that have bottlenecks and norms of their own; None means all, and the
+            embeddings' norm too. Without the lowest ones, training needs no gradient there (AdapterDrop, Rücklé et al.,
+            EMNLP 2021).
 
     Raises:
-        ValueError: a size that is not positive, an unknown activation.
+        ValueError: a size that is not positive, an unknown activation, layers that are none, repeated or negative.
     """
 
     size: int = 64
     initializer_range: float = 1e-3
     hidden_act: str = "gelu_pytorch_tanh"
+    layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         settle(self, "the bottleneck's ")
@@ -165,6 +170,10 @@ class BottleneckConfig:
             raise ValueError(f"the bottleneck's initializer_range is {self.initializer_range}; it must be above 0.")
         if self.hidden_act not in ACT2FN:
             raise ValueError(f"the bottleneck's hidden_act is {self.hidden_act!r}; take 'gelu_pytorch_tanh' or 'gelu'.")
+        if self.layers is not None:
+            if not self.layers or len({*self.layers}) < len(self.layers) or min(self.layers) < 0:
+                raise ValueError(f"the bottleneck's layers are {list(self.layers)}; name each layer once, from 0.")
+            object.__setattr__(self, "layers", tuple(sorted(self.layers)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BottleneckConfig:
@@ -173,10 +182,10 @@ class BottleneckConfig:
     @classmethod
     def from_saved(cls, values: Any) -> BottleneckConfig:
         """As `from_dict`, of a file: no key may be missing."""
-        return cls(**known(cls, values, "the bottleneck's configuration", optional=()))
+        return cls(**known(cls, values, "the bottleneck's configuration", optional=ADDED_TO_BOTTLENECKS))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "layers": None if self.layers is None else list(self.layers)}
 
 
 @dataclass(frozen=True)

@@ -465,3 +465,82 @@ def test_a_backbone_saved_alone_with_its_bottlenecks_is_refused_as_a_plain_encod
     model.delete_bottlenecks("rte")
     model.backbone.save_pretrained(tmp_path / "bare")
     KAdapterModel.from_pretrained(tmp_path / "bare")
+
+
+# -- some layers alone ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "mpnet", "modernbert", "gpt2", "llama"])
+def test_bottlenecks_stand_in_the_layers_that_are_named_and_none_below_gets_a_gradient(family):
+    torch.manual_seed(0)
+    special = {f"{token}_token_id": 1 for token in ("pad", "bos", "eos", "cls", "sep")}
+    bare = AutoModel.from_config(AutoConfig.for_model(family, **{**SIZES, "num_hidden_layers": 3}, **special))
+    config = KAdapterConfig(
+        backbone_config=bare.config, bottlenecks={"default": BottleneckConfig(4, layers=(2, 1))}, fusion_mode="add"
+    )
+    model = KAdapterModel(config, backbone=bare).train()
+    model.freeze("backbone_but_bottlenecks")
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len([name for name in names if "down_project.weight" in name]) == 4  # two sites in each of two layers
+    outside = [name for name in names if not any(f".{layer}." in name for layer in (1, 2))]
+    assert all(".norms." in name and "embed" not in name for name in outside)  # only what stands above all layers
+    entered = []
+    layers = next(m for m in model.backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == 3)
+    for i, layer in enumerate(layers):
+        layer.register_forward_hook(
+            lambda _, __, out, i=i: entered.append((i, (out[0] if isinstance(out, tuple) else out).requires_grad))
+        )
+    model(TEXT, attention_mask=MASK).last_hidden_state.sum().backward()
+    assert entered == [(0, False), (1, True), (2, True)]
+    assert all(p.grad is not None for name, p in model.named_parameters() if ".bottlenecks." in name)
+
+
+def test_a_set_of_some_layers_is_saved_loaded_and_used_beside_a_whole_one(tmp_path):
+    model = encoder()
+    model.add_bottlenecks("upper", BottleneckConfig(4, initializer_range=0.5, layers=(1,)))
+    model.eval()
+    outputs = {}
+    for name in ("default", "upper", None):
+        model.activate_bottlenecks(name)
+        outputs[name] = model(TEXT, attention_mask=MASK).last_hidden_state
+    assert not torch.equal(outputs["upper"], outputs[None])
+    model.activate_bottlenecks("upper")
+    model.save_pretrained(tmp_path)
+    loaded = KAdapterModel.from_pretrained(tmp_path)
+    assert loaded.config.bottleneck_config("upper").layers == (1,)
+    torch.testing.assert_close(loaded(TEXT, attention_mask=MASK).last_hidden_state, outputs["upper"])
+    by_hand = copy.deepcopy(model)
+    by_hand.activate_bottlenecks(None)
+    states = by_hand(TEXT, attention_mask=MASK, output_hidden_states=True).hidden_states[1]
+    model.activate_bottlenecks("upper")
+    found = model(TEXT, attention_mask=MASK, output_hidden_states=True).hidden_states
+    assert torch.equal(found[1], states)  # below, nothing changes
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [((), "name each layer once"), ((1, 1), "once"), ((-1,), "from 0"), ((2,), "has 2, numbered from 0")],
+)
+def test_layers_that_cannot_have_bottlenecks_are_refused(layers, said):
+    with pytest.raises(ValueError, match=said):
+        KAdapterConfig(backbone_config=backbone().config, bottlenecks={"a": BottleneckConfig(4, layers=layers)})
+
+
+def test_a_family_whose_layers_share_their_weights_has_bottlenecks_in_all_of_them():
+    config = KAdapterConfig(
+        backbone_config=backbone("albert").config, bottlenecks={"a": BottleneckConfig(4, layers=(1,))}
+    )
+    with pytest.raises(ValueError, match="each needs weights of its own"):
+        KAdapterModel(config)
+
+
+@pytest.mark.parametrize("text", ["x", "3-1", "1-2-3", "-1", "1,,2"])
+def test_a_recipe_takes_numbers_and_ranges_of_layers(text):
+    from kadapter.training.arguments import TaskArguments
+
+    given = TaskArguments(bottleneck_size=4, bottleneck_layers="0,2-4")
+    assert given.bottlenecks()["default"].layers == (0, 2, 3, 4)
+    with pytest.raises(ValueError, match="--bottleneck_layers is"):
+        TaskArguments(bottleneck_size=4, bottleneck_layers=text)
+    with pytest.raises(ValueError, match="give --bottleneck_size"):
+        TaskArguments(bottleneck_layers="1")

@@ -11,6 +11,7 @@ A set has norms of its own too, which are trained with it (`….LayerNorm.norms.
 from __future__ import annotations
 
 import copy
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -107,12 +108,15 @@ class _NormForward:
 
 
 def insert_bottlenecks(backbone: PreTrainedModel, name: str, config: BottleneckConfig) -> None:
-    """Put a fresh set of bottlenecks into every layer of a backbone, at both sites.
+    """Put a fresh set of bottlenecks into the layers of a backbone that `config` names, at both sites.
 
     Raises:
-        ValueError: its layers are built in a way that is not known here.
+        ValueError: its layers are built in a way that is not known here, or it has not so many, or one for all.
     """
-    for site in _sites(backbone):
+    sites = _sites(backbone)
+    for place, site in sites.items():
+        if config.layers is not None and _layer(place) not in config.layers:
+            continue
         if not hasattr(site, "bottlenecks"):
             site.bottlenecks = Bottlenecks()
             site.register_forward_hook(_adapt)
@@ -121,19 +125,41 @@ def insert_bottlenecks(backbone: PreTrainedModel, name: str, config: BottleneckC
         for module in adapter.modules():  # real weights are not to be drawn anew by the rule of the backbone's family
             module._is_hf_initialized = not parameter.is_meta  # type: ignore[assignment]
         cast(Bottlenecks, site.bottlenecks)[name] = adapter
-    insert_norms(backbone, name)
+    insert_norms(backbone, name, _norms_of(backbone, config))
 
 
-def _sites(backbone: PreTrainedModel) -> list[nn.Module]:
+def _norms_of(backbone: PreTrainedModel, config: BottleneckConfig) -> list[str]:
+    """The norms of the layers with bottlenecks, and those above all layers; of all layers, the embeddings' norm too."""
+    places = list(norm_modules(backbone))
+    if config.layers is None:
+        return places
+    if backbone.config.model_type == "albert" or max(config.layers) >= backbone.config.num_hidden_layers:
+        raise ValueError(
+            f"the bottleneck's layers are {list(config.layers)}, but this {backbone.config.model_type} has "
+            f"{backbone.config.num_hidden_layers} layers, numbered from 0, and each needs weights of its own."
+        )
+    last = max(i for i, place in enumerate(places) if _layer(place) is not None)
+    return [place for i, place in enumerate(places) if _layer(place) in config.layers or i > last]
+
+
+def _layer(place: str) -> int | None:
+    """The number of the layer where a module stands, None outside of all layers."""
+    found = re.search(r"(?:^|\.)(\d+)\.", place)
+    return int(found[1]) if found else None
+
+
+def _sites(backbone: PreTrainedModel) -> dict[str, nn.Module]:
+    """The modules whose outputs are adapted, by their names in the backbone."""
     config = backbone.config
     paths = SITES.get(config.model_type, BERT_SITES)
-    found = [module for name, module in backbone.named_modules() if name.endswith(tuple(f".{path}" for path in paths))]
+    ends = tuple(f".{path}" for path in paths)
+    found = {name: module for name, module in backbone.named_modules() if name.endswith(ends)}
     if paths is BERT_SITES:
-        found = [
-            site.dropout
+        found = {
+            f"{name}.dropout": cast(nn.Module, site.dropout)
             for name, site in backbone.named_modules()
             if name.endswith((".attention.output", ".output")) and _is_of_bert(site)
-        ]
+        }
     layers = config.num_hidden_layers
     if config.model_type == "albert":
         layers = config.num_hidden_groups * config.inner_group_num  # each of which is passed through several times
@@ -143,7 +169,7 @@ def _sites(backbone: PreTrainedModel) -> list[nn.Module]:
             f"backbone of BERT's or RoBERTa's family (bert, roberta, xlm-roberta, camembert, electra, deberta), or one "
             f"of {', '.join(SITES)}."
         )
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _is_of_bert(site: nn.Module) -> bool:
@@ -178,10 +204,10 @@ def norm_modules(backbone: nn.Module) -> dict[str, nn.Module]:
     return {name: part for name, part in own.items() if type(part).__name__.endswith("Norm")}
 
 
-def insert_norms(backbone: PreTrainedModel, name: str, places: Iterable[str] | None = None) -> None:
-    """Give norms of the backbone, by default all of them, copies of that name."""
+def insert_norms(backbone: PreTrainedModel, name: str, places: Iterable[str]) -> None:
+    """Give norms of the backbone copies of that name."""
     norms = norm_modules(backbone)
-    for place in norms if places is None else places:
+    for place in places:
         site = norms[place]
         if not hasattr(site, "norms"):
             site.norms = Norms()

@@ -105,6 +105,11 @@ class TaskArguments(ModelArguments):
     bottleneck_size: int = flag(
         "train bottlenecks of this width and LayerNorm instead of the whole backbone", 0, within="[0, inf)"
     )
+    bottleneck_layers: str = flag(
+        'layers from 0 that have bottlenecks, such as "4-11" or "0,5-7"; "" means all. Below the first, no gradient is '
+        "needed (AdapterDrop)",
+        "",
+    )
     bottleneck_initializer_range: float = flag("deviation of the bottlenecks' first weights", 1e-3, within="(0, inf)")
     train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone is frozen", False)
 
@@ -115,12 +120,19 @@ class TaskArguments(ModelArguments):
             raise ValueError(
                 "--freeze_bert would freeze fresh bottlenecks; give --bottleneck_size 0 to train the head alone."
             )
+        if self.bottleneck_layers and not self.bottleneck_size:
+            raise ValueError(
+                "--bottleneck_layers names layers for bottlenecks, but there are none; give --bottleneck_size."
+            )
+        self.bottlenecks()
 
     def bottlenecks(self) -> dict[str, BottleneckConfig]:
         """The bottlenecks that these flags describe, by name; raises ValueError where they are none."""
         if not self.bottleneck_size:
             return {}
-        return {DEFAULT_BOTTLENECKS: BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range)}
+        layers = _layers(self.bottleneck_layers) if self.bottleneck_layers else None
+        config = BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range, layers=layers)
+        return {DEFAULT_BOTTLENECKS: config}
 
     def trained_adapters(self) -> list[str]:
         """The names that --train_adapters gives."""
@@ -159,6 +171,20 @@ class TaskArguments(ModelArguments):
                 )
             found[name] = source
         return found
+
+
+def _layers(text: str) -> tuple[int, ...]:
+    """The numbers that "4-11" or "0,5-7" stand for; raises ValueError for other texts."""
+    try:
+        ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        numbers = tuple(n for ends in ranges for n in range(ends[0], ends[-1] + 1))
+        if not all(len(ends) < 3 and ends[0] <= ends[-1] for ends in ranges):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f'--bottleneck_layers is {text!r}; write numbers and ranges, such as "4-11" or "0,5-7".'
+        ) from None
+    return numbers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,12 @@ def _run(
 
 def _name(args: Arguments, encoder: KAdapterModel) -> str:
     active = encoder.active_bottlenecks
-    inside = [] if active is None else [f"bottleneck{encoder.config.bottleneck_config(active).size}"]
+    inside = []
+    if active is not None:
+        config = encoder.config.bottleneck_config(active)
+        inside = [
+            f"bottleneck{config.size}" + ("" if config.layers is None else f"-{'.'.join(map(str, config.layers))}")
+        ]
     return run_name(args.training, args.data.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
 
 
