@@ -6,7 +6,7 @@
 After -- stands the command of a fine-tuning recipe with the adapters to judge: --adapter name=folder, or
 --meta_fac_adaptermodel, --meta_lin_adaptermodel, --meta_et_adaptermodel. Those that a run script brings by itself are
 left out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each
-adapter alone; all together; with --also_frozen the same on a frozen backbone. Writes comparison.md, comparison.json
+adapter alone; all together; on a backbone that is trained, frozen, or both (--backbone). Writes comparison.md, comparison.json
 and comparison.png into the output folder. Started again, finished runs are only checked and killed ones go on; several
 machines may share the folder, and each run is one machine's at a time.
 """
@@ -90,7 +90,7 @@ def split_recipe(recipe: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return rest, adapters
 
 
-def settings_of(adapters: Mapping[str, str], also_frozen: bool) -> list[Setting]:
+def settings_of(adapters: Mapping[str, str], backbone: str) -> list[Setting]:
     """All settings, the unfrozen first. Adapters that the run script brings are switched off by empty flags."""
     without = [f"--{flag}=" for flag in NAMED]
     first = next(iter(adapters.values()))
@@ -98,7 +98,7 @@ def settings_of(adapters: Mapping[str, str], also_frozen: bool) -> list[Setting]
     found |= {name: [f"--adapter={name}={place}"] for name, place in adapters.items()}
     if len(adapters) > 1:
         found[TOGETHER] = [f"--adapter={name}={place}" for name, place in adapters.items()]
-    frozen = [False, True] if also_frozen else [False]
+    frozen = {"trained": [False], "frozen": [True], "both": [False, True]}[backbone]
     return [
         Setting(name, is_frozen, [*without, *flags, *(["--freeze_bert=True"] if is_frozen else [])])
         for is_frozen in frozen
@@ -278,7 +278,9 @@ def main(argv: list[str] | None = None) -> list[str]:
     parser.add_argument("--output", type=absolute, default="output/compare")
     parser.add_argument("--seeds", type=_seeds, default="42,43,44,45,46", help="whole numbers with commas between them")
     parser.add_argument("--split", default="test", help="the labelled split whose predictions are compared")
-    parser.add_argument("--also_frozen", action="store_true", help="the same settings on a frozen backbone too")
+    parser.add_argument(
+        "--backbone", choices=("trained", "frozen", "both"), default="trained", help="what the settings stand on"
+    )
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
@@ -290,7 +292,7 @@ def main(argv: list[str] | None = None) -> list[str]:
         recipe, adapters = split_recipe(command)
     except ValueError as error:
         parser.error(str(error))
-    settings = settings_of(adapters, args.also_frozen)
+    settings = settings_of(adapters, args.backbone)
     args.output.mkdir(parents=True, exist_ok=True)
     run_all(settings, args.seeds, recipe, args)
     return write(settings, args)

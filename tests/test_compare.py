@@ -21,13 +21,14 @@ def test_settings_are_none_untrained_each_adapter_and_all_together():
     rest, adapters = compare.split_recipe(command)
     assert rest == ["bash", "x.sh", "--data_dir", "d"]
     assert adapters == {"kg": "a", "bio": "b", "fac": "f"}
-    settings = compare.settings_of(adapters, also_frozen=True)
+    settings = compare.settings_of(adapters, "both")
     names = ["none", "untrained", "kg", "bio", "fac", "all together"]
     assert [s.label for s in settings] == names + [f"{name}, frozen" for name in names]
     assert settings[1].flags[3:] == ["--untrained=untrained=a"]  # of the first one's size
     assert settings[5].flags[3:] == ["--adapter=kg=a", "--adapter=bio=b", "--adapter=fac=f"]
     assert all(s.flags[:3] == [f"--{flag}=" for flag in compare.NAMED] for s in settings)
     assert [s.flags[-1] == "--freeze_bert=True" for s in settings] == [False] * 6 + [True] * 6
+    assert [s.label for s in compare.settings_of({"kg": "a"}, "frozen")] == [f"{n}, frozen" for n in (*names[:2], "kg")]
 
 
 @pytest.mark.parametrize(
