@@ -6,9 +6,9 @@
 After -- stands the command of a fine-tuning recipe with the adapters to judge: --adapter name=folder, or
 --meta_fac_adaptermodel, --meta_lin_adaptermodel, --meta_et_adaptermodel. Those that a run script brings by itself are
 left out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each
-adapter alone; all together; on a backbone that is trained, frozen, or both (--backbone). Writes comparison.md, comparison.json
-and comparison.png into the output folder. Started again, finished runs are only checked and killed ones go on; several
-machines may share the folder, and each run is one machine's at a time.
+adapter alone; all together; on a backbone that is trained, frozen, or both (--backbone). Writes comparison.md,
+comparison.json and comparison.png into the output folder. Started again, finished runs are only checked and killed ones
+go on; several machines may share the folder, and each run is one machine's at a time.
 """
 
 from __future__ import annotations
