@@ -5,7 +5,7 @@ ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 cd "$ROOT"
 OUT=${OUT:-output/own_knowledge}
 SEEDS=${SEEDS:-42,43,44}
-STEPS=${STEPS:-2500}
+STEPS=${STEPS:-1500}
 [ -x .venv/bin/python ] && PATH="$ROOT/.venv/bin:$PATH"
 # A small encoder, short runs: docs/own_knowledge.md says what to choose for others.
 SMALL=(--model_name_or_path pretrained_models/roberta-demo --max_seq_length 64 --adapter_size 64
