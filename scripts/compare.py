@@ -182,6 +182,9 @@ def verdict(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Differ
             said = f"helps: {_points(control)} beyond the untrained control, {_points(none)} beyond none"
         elif control.shown and control.points < 0:
             said = f"harms: {_points(control)} against the untrained control"
+        elif none.shown and none.points < 0:
+            beside = "ahead of" if control.shown else "no difference shown from"
+            said = f"harms: {_points(none)} against none, though {beside} the untrained control"
         elif none.shown and none.points > 0:
             said = f"is ahead of none by {_points(none)}, but no difference from an untrained adapter is shown"
         else:

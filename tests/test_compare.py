@@ -135,6 +135,8 @@ def test_equal_outcomes_are_no_difference():
         (0.5, 0.5, "no difference shown from the untrained control"),
         (0.9, 0.9, "is ahead of none by"),
         (0.2, 0.9, "harms: "),
+        (0.35, 0.2, "harms: -"),  # better than the control, and yet none is better still
+        (0.35, 0.35, "harms: -"),
     ],
 )
 def test_the_verdict_says_what_is_shown_and_no_more(kg, untrained, said):
