@@ -8,7 +8,7 @@ After -- stands the command of a fine-tuning recipe with the adapters to judge: 
 left out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each
 adapter alone; all together; on a backbone that is trained, frozen, or both (--backbone). Writes comparison.md,
 comparison.json and comparison.png into the output folder. Started again, finished runs are only checked and killed ones
-go on; several machines may share the folder, and each run is one machine's at a time.
+go on; where several machines share the folder, a run is locked by the machine that is at it.
 """
 
 from __future__ import annotations
