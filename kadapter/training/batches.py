@@ -10,19 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from kadapter.data.collation import Batch, Collator
 from kadapter.data.columns import feature_column, feature_rows
-from kadapter.data.encoding import Feature
+from kadapter.models.task_model import TaskModel
 from kadapter.training.arguments import TrainingArguments
+from kadapter.training.states import SplitStates
 
 COLLATED = ("input_ids", "token_type_ids", "positions", "labels", "record", "block")  # the collator needs no other
 
@@ -32,41 +34,56 @@ class Feed:
     """Where batches come from.
 
     num_workers: processes that load them.
+    states: what the frozen backbone made of them before, where that is kept.
     """
 
     features: Dataset
     collate: Collator
     group_by_length: bool = True
     num_workers: int = 0
+    states: SplitStates | None = None
 
     def batches(self, indices: list[np.ndarray], epoch: int | None = None) -> DataLoader:
         """A loader of just these batches, in this order; `epoch` is that of training."""
         # A generator of its own: a loader draws a number at its start, which would change what a resumed run draws.
         return DataLoader(
-            _Rows(self.features),
+            _Batches(self.features, self.collate, epoch, self.states),
             batch_sampler=[batch.tolist() for batch in indices],
-            collate_fn=partial(self.collate, epoch=epoch),
+            collate_fn=_as_it_is,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )
 
+    def ready(self, accelerator: Accelerator, model: torch.nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch on its device; where states are kept, with all that `model` would make of it."""
+        if self.states is None:
+            return send_to_device(batch, accelerator.device)
+        return self.states.complete(accelerator, cast(TaskModel, accelerator.unwrap_model(model)), batch)
 
-class _Rows(torch.utils.data.Dataset):
-    """Features by their indices, many at a time, as arrays."""
 
-    def __init__(self, features: Dataset):
+class _Batches(torch.utils.data.Dataset):
+    """Batches by the indices of their examples; features are read many at a time, as arrays."""
+
+    def __init__(self, features: Dataset, collate: Collator, epoch: int | None, states: SplitStates | None):
         kept = [name for name in features.column_names if name in COLLATED]
         self.features = features.select_columns(kept).with_format("arrow")
+        self.collate, self.epoch, self.states = collate, epoch, states
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, index: int) -> Feature:
-        return self.__getitems__([index])[0]
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[int]) -> list[Any]:
-        return feature_rows(self.features[indices])
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        rows: list[Any] = feature_rows(self.features[indices])
+        batch: dict[str, Any] = dict(self.collate(rows, self.epoch))
+        return batch if self.states is None else {**batch, "states": self.states.read(indices, batch)}
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def order_batches(

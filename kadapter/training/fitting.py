@@ -21,6 +21,7 @@ from kadapter.training.evaluation import predict
 from kadapter.training.interruption import Interruption
 from kadapter.training.keeping import ModelFiles
 from kadapter.training.loop import Progress, train
+from kadapter.training.states import SplitStates, open_states
 from kadapter.training.task import Predictions, Scores, Task
 from kadapter.training.tracking import Run
 
@@ -69,7 +70,7 @@ def fit(
     Returns:
         What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
-    feeds = _feeds(run, task, data, args, files)
+    feeds = _feeds(run, model, task, data, args, files)
     evaluation = Evaluation(run, task, feeds, args.training.per_gpu_eval_batch_size, files)
     module: torch.nn.Module = model.to(run.accelerator.device)
     progress, report = Progress(), dict[str, Any](metric=task.metric)
@@ -97,7 +98,9 @@ def fit(
     return report
 
 
-def _feeds(run: Run, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles) -> dict[str, Feed]:
+def _feeds(
+    run: Run, model: TaskModel, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles
+) -> dict[str, Feed]:
     """Split -> its batches."""
     tokenizer, flags = files.tokenizer, args.data
     collate = Collator(
@@ -107,7 +110,12 @@ def _feeds(run: Run, task: Task, data: Mapping[str, Dataset], args: Arguments, f
         augment=task.augmentation(tokenizer, args.training.seed),
     )
     feed = Feed(next(iter(data.values())), collate, flags.group_by_length, flags.dataloader_num_workers)
-    return {split: replace(feed, features=features) for split, features in data.items()}
+    states: Mapping[str, SplitStates] = {}
+    if flags.cache_states:
+        kept = {split: features for split, features in data.items() if split != "train" or collate.augment is None}
+        precision = run.accelerator.mixed_precision
+        states = open_states(flags.cache_states, model, kept, flags.cache_dtype, flags.cache_max_gb, precision)
+    return {split: replace(feed, features=features, states=states.get(split)) for split, features in data.items()}
 
 
 def _sizes(model: TaskModel) -> dict[str, int]:

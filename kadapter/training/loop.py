@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import set_seed
 from datasets import Dataset
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -118,7 +118,7 @@ def train(
     with interruption.held(), _bar(accelerator, plan.total_steps, progress.step) as bar:
         model.train()
         while not _is_over(progress, args) and (step := next(steps, None)):
-            loss = _accumulate(accelerator, model, step, args)
+            loss = _accumulate(accelerator, model, feed, step, args)
             if args.max_grad_norm > 0:
                 accelerator.unscale_gradients()
                 clip_gradients(model, args.max_grad_norm, args.clip_separately)
@@ -185,7 +185,9 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
 
 
-def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: TrainingArguments) -> torch.Tensor:
+def _accumulate(
+    accelerator: Accelerator, model: nn.Module, feed: Feed, step: Step, args: TrainingArguments
+) -> torch.Tensor:
     """Gradients of one optimizer step, and its loss."""
     total = torch.zeros((), device=accelerator.device)
     for i, (batch, divisor) in enumerate(zip(step.batches, step.divisors, strict=True)):
@@ -193,7 +195,7 @@ def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: Tr
         complete = last or args.original_accumulation
         accelerator.sync_gradients = complete
         with nullcontext() if complete else accelerator.no_sync(model):
-            loss = model(**send_to_device(batch, accelerator.device), num_items=divisor).loss
+            loss = model(**feed.ready(accelerator, model, batch), num_items=divisor).loss
             accelerator.backward(loss)
         if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by the loop
             scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
