@@ -90,6 +90,18 @@ def split_recipe(recipe: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     return rest, adapters
 
 
+def without_cache(recipe: Sequence[str]) -> list[str]:
+    """The command without flags of cached states, which are those of a frozen backbone."""
+    rest, words = list[str](), iter(recipe)
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag not in ("--cache_states", "--cache_dtype", "--cache_max_gb"):
+            rest.append(word)
+        elif not equals:
+            next(words, None)  # its value
+    return rest
+
+
 def settings_of(adapters: Mapping[str, str], backbone: str) -> list[Setting]:
     """All settings, the unfrozen first. Adapters that the run script brings are switched off by empty flags."""
     without = [f"--{flag}=" for flag in NAMED]
@@ -122,7 +134,8 @@ def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with in_turn(folder):  # another machine may be at it
-                return run_recipe(command_of([*recipe, *setting.flags], {"seed": str(seed)}), folder, gpu)
+                words = recipe if setting.frozen else without_cache(recipe)
+                return run_recipe(command_of([*words, *setting.flags], {"seed": str(seed)}), folder, gpu)
         except RecipeFailed as error:
             tqdm.write(f"{setting.label}, seed {seed}: {error}")
             return error

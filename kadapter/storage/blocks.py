@@ -86,7 +86,7 @@ class Blocks:
         """
         with (
             writing(self.path, "cached states", sum(block.nbytes for block in blocks.values())),
-            _alone(self.path.with_name(f".{self.path.name}.lock")),
+            _alone(self.path.with_name(".lock")),
             self.path.open("r+b", buffering=0) as file,
             self.sums_path.open("r+b", buffering=0) as sums,
         ):

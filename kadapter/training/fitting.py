@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from kadapter.training.loop import Progress, train
 from kadapter.training.states import SplitStates, open_states
 from kadapter.training.task import Predictions, Scores, Task
 from kadapter.training.tracking import Run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,9 @@ def _feeds(
     states: Mapping[str, SplitStates] = {}
     if flags.cache_states:
         kept = {split: features for split, features in data.items() if split != "train" or collate.augment is None}
-        precision = run.accelerator.mixed_precision
-        states = open_states(flags.cache_states, model, kept, flags.cache_dtype, flags.cache_max_gb, precision)
+        states = open_states(flags, model, kept, run.accelerator)
+        if len(kept) < len(data):
+            logger.warning("tokens are hidden anew in each epoch of training: only the states of dev are kept.")
     return {split: replace(feed, features=features, states=states.get(split)) for split, features in data.items()}
 
 

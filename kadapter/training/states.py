@@ -15,27 +15,32 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedType, send_to_device
 from datasets import Dataset
 
 from kadapter.data.collation import Batch
 from kadapter.data.columns import Column, feature_column
+from kadapter.data.jsonio import write_json
+from kadapter.models.heads import Head
 from kadapter.models.modeling import LAST, KAdapterModel
 from kadapter.models.positions import WHOLE_TEXT
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.blocks import Blocks
 from kadapter.storage.errors import free_bytes, shown_bytes
+from kadapter.training.arguments import Arguments, DataArguments
 from kadapter.training.content import state_digest
 
 logger = logging.getLogger(__name__)
 
 # numpy knows no bfloat16: its bytes are kept as those of integers.
 DTYPES = {"float32": (torch.float32, np.float32), "bf16": (torch.bfloat16, np.int16), "fp16": (torch.float16, np.int16)}
+ABOUT = "about.json"  # for people: what a store is of
+ALL, WHOLE, MARKED = "all", "whole", "marked"  # where a head reads the last state
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "positions")
 _OF_NO_MATTER = ("_name_or_path", "transformers_version", "fresh_pooler", "architectures", "_commit_hash", "dtype")
 
@@ -53,22 +58,24 @@ class SplitStates:
     def __init__(self, folder: Path, features: Dataset, model: TaskModel, dtype: str):
         ids, positions = feature_column(features, "input_ids"), feature_column(features, "positions")
         grouped = isinstance(ids.values, Column)
-        sequences = ids.values if grouped else ids
-        self.lengths = sequences.sizes
+        self.lengths = ids.values.sizes if grouped else ids.sizes
         # Of each example its first sequence.
         self.begins = np.asarray(ids.offsets) if grouped else np.arange(len(ids) + 1)
-        self.counts, self.wholes = _counts(model, self.lengths, positions, grouped)
+        self.reads, self.counts = _read_places(model, self.lengths, positions, grouped)
         self.dtype, self.numpy_dtype = DTYPES[dtype]
         self.width = model.config.hidden_size
-        self.files: dict[str, Blocks] = {}
         taps = model.encoder.read_taps()
-        for tap in taps:
-            self.files[str(tap)] = Blocks(folder / f"state-{tap}.bin", self._bytes(self.lengths))
-        read = hashlib.sha256(np.ascontiguousarray(self.counts, np.int64).tobytes())
-        read.update(b"" if self.wholes else np.ascontiguousarray(positions.values, np.int64).tobytes())
-        self.files[LAST] = Blocks(folder / f"last-{read.hexdigest()[:16]}.bin", self._bytes(self.counts))
+        places = hashlib.sha256(np.ascontiguousarray(self.counts, np.int64).tobytes())
+        if self.reads == MARKED:
+            places.update(np.ascontiguousarray(positions.values, np.int64).tobytes())
+        names = {**{str(tap): f"state-{tap}.bin" for tap in taps}, LAST: f"last-{places.hexdigest()[:16]}.bin"}
+        self.files = {key: Blocks(folder / name, self._bytes(self._tokens(key))) for key, name in names.items()}
         self.sizes = self._bytes(len(taps) * self.lengths + self.counts)
         self.stored = len(self.lengths)  # sequences that are written; those behind are computed each time
+
+    def _tokens(self, name: str) -> np.ndarray:
+        """[sequences] of how many tokens that state is kept."""
+        return self.counts if name == LAST else self.lengths
 
     def _bytes(self, tokens: np.ndarray) -> np.ndarray:
         return np.asarray(tokens, np.int64) * self.width * np.dtype(self.numpy_dtype).itemsize
@@ -77,112 +84,129 @@ class SplitStates:
         """[sequences] whether all states of each are there."""
         return np.logical_and.reduce([file.there() for file in self.files.values()])
 
-    def rows(self, examples: Sequence[int]) -> np.ndarray:
-        """Numbers of the sequences of these examples."""
-        return np.concatenate([np.arange(self.begins[i], self.begins[i + 1]) for i in examples])
-
     def read(self, examples: Sequence[int], batch: Batch) -> dict[str, torch.Tensor]:
-        """What is known of a batch.
+        """What is there for a batch.
 
         Returns:
-            `rows` [R], `known` [R], and the states, [R, S, H] or [R, N, H], with zeros where nothing is known.
+            `rows` [R], the sequences' numbers, `known` [R], and the states, [R, S, H] or [R, N, H], with zeros behind
+            the tokens and where nothing is known.
         """
-        rows = self.rows(examples)
-        known = np.ones(len(rows), dtype=bool)
-        longest = batch["input_ids"].shape[1]
+        rows = np.concatenate([np.arange(self.begins[i], self.begins[i + 1]) for i in examples])
+        # A batch without any marked place is read as a whole.
+        known = np.full(len(rows), self.reads != MARKED or "positions" in batch)
         states = {}
         for name, file in self.files.items():
-            sizes = self.counts if name == LAST else self.lengths
-            width = self._places(batch) if name == LAST else longest
+            tokens = self._tokens(name)[rows]
+            width = max(1, tokens.max()) if name == LAST and self.reads != ALL else batch["input_ids"].shape[1]
             array = np.zeros((len(rows), width, self.width), self.numpy_dtype)
-            for i, row in enumerate(rows):
-                block = file.read(row) if known[i] and sizes[row] <= width else None
-                known[i] = block is not None
-                if block is not None:
-                    array[i, : sizes[row]] = block.view(self.numpy_dtype).reshape(-1, self.width)
+            for i in np.flatnonzero(known):
+                block = file.read(rows[i])
+                if block is None:
+                    known[i] = False
+                else:
+                    array[i, : tokens[i]] = block.view(self.numpy_dtype).reshape(-1, self.width)
             states[name] = torch.from_numpy(array).view(self.dtype)
         return {**states, "rows": torch.from_numpy(rows), "known": torch.from_numpy(known)}
 
-    def _places(self, batch: Batch) -> int:
-        """N of a batch."""
-        if self.wholes or "positions" not in batch:
-            return batch["input_ids"].shape[1] if self.wholes else 1
-        return min(batch["positions"].shape[1], int(self.counts.max()))
+    def complete(self, accelerator: Accelerator, model: TaskModel, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch on its device with all its states: the backbone runs for those that are not known, which are kept.
 
-    def write(self, rows: np.ndarray, states: Mapping[str, torch.Tensor]) -> None:
-        """Keep the states [R, ...] of these sequences, but for those that are not to be stored."""
-        for name, file in self.files.items():
-            sizes = self.counts if name == LAST else self.lengths
-            values = states[name].cpu().contiguous().view(getattr(torch, np.dtype(self.numpy_dtype).name)).numpy()
-            kept = [(i, int(row)) for i, row in enumerate(rows) if row < self.stored]
-            file.write({row: np.ascontiguousarray(values[i, : sizes[row]]) for i, row in kept})
+        Args:
+            batch: with what `read` gave as `states`.
 
-    def complete(self, accelerator: Accelerator, model: TaskModel, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch on its device with all its states: the backbone runs for those that are not known, which are kept."""
+        Raises:
+            FloatingPointError: a state is beyond what fp16 can hold.
+        """
         states = dict(batch["states"])
-        rows, known = states.pop("rows").numpy(), states.pop("known")
-        batch = send_to_device({**batch, "states": states}, accelerator.device)
-        if bool(known.all()):
-            return batch
-        unknown = torch.nonzero(~known)[:, 0].to(accelerator.device)
-        every = len(unknown) == len(rows)
-        inputs = {name: batch[name] for name in INPUTS if name in batch}
+        rows, known = states.pop("rows").numpy(), states.pop("known").numpy()
+        ready = send_to_device({**batch, "states": states}, accelerator.device)
+        if known.all():
+            return ready
+        inputs = {name: ready[name] for name in INPUTS if name in ready}
+        unknown = torch.from_numpy(np.flatnonzero(~known)).to(accelerator.device)
+        if known.any():
+            inputs = {name: value[unknown] for name, value in inputs.items()}
         with accelerator.autocast():
-            found = model.frozen_states(**(inputs if every else {k: v[unknown] for k, v in inputs.items()}))
+            found = model.frozen_states(**inputs)
         found = {name: state.to(self.dtype) for name, state in found.items()}
-        self.write(rows[~known.numpy()], found)
-        for name, state in found.items():
-            if every:
-                batch["states"][name] = state
-            else:
-                batch["states"][name][unknown] = state
-        return batch
+        if self.dtype == torch.float16 and not all(state.isfinite().all() for state in found.values()):
+            raise FloatingPointError("this backbone's states are beyond --cache_dtype fp16; give bf16 or float32.")
+        self._write(rows[~known], found)
+        if known.any():
+            for name, state in found.items():
+                ready["states"][name][unknown] = state
+            return ready
+        return {**ready, "states": found}
+
+    def _write(self, rows: np.ndarray, states: Mapping[str, torch.Tensor]) -> None:
+        """Keep the states [R, ...] of these sequences, but for those that are not to be stored."""
+        kept = [(i, int(row)) for i, row in enumerate(rows) if row < self.stored]
+        for name, file in self.files.items():
+            values, tokens = states[name].cpu(), self._tokens(name)
+            file.write({row: _as_bytes(values[i, : tokens[row]]) for i, row in kept})
 
 
-def _counts(model: TaskModel, lengths: np.ndarray, positions: Column, grouped: bool) -> tuple[np.ndarray, bool]:
-    """How many positions of each sequence the head reads, and whether these are all of it."""
-    head: Any = model.head
+def _as_bytes(states: torch.Tensor) -> np.ndarray:
+    return states.contiguous().flatten().view(torch.uint8).numpy()
+
+
+def _read_places(model: TaskModel, lengths: np.ndarray, positions: Column, grouped: bool) -> tuple[str, np.ndarray]:
+    """Where the head reads the last state, and at how many places of each sequence."""
+    head, ones = cast(Head, model.head), np.ones_like(lengths)
     if head.reads != "positions":
-        return lengths, True
-    if grouped:
-        return np.ones_like(lengths), False
-    sizes = positions.sizes if positions.offsets is not None else np.full(len(lengths), positions.values.shape[1])
+        return ALL, lengths
+    sizes = ones if grouped else positions.sizes
     if not sizes.any():
-        of_text = model.config.head_config().kind in WHOLE_TEXT
-        return (np.ones_like(lengths), False) if of_text else (lengths, True)
-    return (sizes if head.places is None else np.minimum(sizes, head.places)), False
+        return (WHOLE, ones) if model.config.head_config().kind in WHOLE_TEXT else (ALL, lengths)
+    return MARKED, sizes if head.places is None else np.minimum(sizes, head.places)
+
+
+def check_cacheable(args: Arguments) -> None:
+    """Raise ValueError where --cache_states is given to a run whose states do not stay the same, before work starts."""
+    if not args.data.cache_states:
+        return
+    if not args.model.freeze_bert:
+        raise ValueError(
+            "--cache_states keeps what a frozen backbone computes, but this one is trained; give --freeze_bert, or "
+            "leave it out."
+        )
+    if args.model.attend_padding:
+        raise ValueError(
+            "--cache_states keeps no states of padding, to which adapters would attend by --attend_padding; give one "
+            "of the two."
+        )
 
 
 def open_states(
-    folder: str | Path,
-    model: TaskModel,
-    features: Mapping[str, Dataset],
-    dtype: str,
-    max_gb: float | None,
-    precision: str,
+    args: DataArguments, model: TaskModel, features: Mapping[str, Dataset], accelerator: Accelerator
 ) -> dict[str, SplitStates]:
-    """The stores of these splits, whose size is told first.
-
-    Args:
-        folder: that of --cache_states, below which each store has one of its own.
-        max_gb: GB (10^9 bytes) that the states may take; what is beyond is computed each time. None for no limit.
-        precision: that of the arithmetic, as accelerate names it.
+    """The stores of these splits below --cache_states, whose size is told first.
 
     Raises:
-        ValueError: the disk cannot hold them.
+        ValueError: the disk cannot hold them, or parameters are sharded.
     """
-    backbone = backbone_digest(model.encoder)
-    found = {}
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise ValueError(
+            "--cache_states is not for FSDP and DeepSpeed, where all processes must run the backbone at once; leave it "
+            "out, or start plain processes (torchrun)."
+        )
+    backbone, found = backbone_digest(model.encoder), {}
     for split, store in features.items():
-        key = {"backbone": backbone, "tokens": _tokens_digest(store), "dtype": dtype, "precision": precision}
+        key = {"backbone": backbone, "tokens": _tokens_digest(store), "dtype": args.cache_dtype}
+        key["precision"] = accelerator.mixed_precision
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
-        found[split] = SplitStates(Path(folder) / name, store, model, dtype)
-    _fit_in(Path(folder), found, dtype, max_gb)
+        place = Path(args.cache_states) / name
+        found[split] = SplitStates(place, store, model, args.cache_dtype)
+        if accelerator.is_main_process and not (place / ABOUT).exists():
+            write_json(
+                place / ABOUT, {**key, "family": model.config.backbone_config.model_type, "examples": len(store)}
+            )
+    _fit_in(Path(args.cache_states), found, args.cache_dtype, args.cache_max_gb)
     return found
 
 
 def _fit_in(folder: Path, found: Mapping[str, SplitStates], dtype: str, max_gb: float | None) -> None:
-    """Say what the states take, keep within `max_gb`, and refuse what the disk cannot hold."""
+    """Say what the states take, keep within `max_gb` (10^9 bytes), and refuse what the disk cannot hold."""
     left = None if max_gb is None else int(max_gb * 10**9)
     missing = 0
     for split, states in found.items():
