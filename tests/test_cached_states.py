@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import load_script
+from conftest import load_script, slow
 from safetensors.torch import load_file
 from transformers import RobertaModel
 
@@ -25,7 +25,7 @@ FINETUNED = {
     kind: load_script(f"examples/run_finetune_{kind}_adapter.py")
     for kind in ("openentity", "tacred", "cosmosqa", "classification", "tagging")
 }
-EPOCH = 14  # steps that are more than an epoch, with batches of 16
+BATCH, EPOCH = 64, 5  # steps that are more than an epoch
 
 
 def losses(folder):
@@ -48,7 +48,7 @@ def assert_same(one, other):
     assert found.keys() == expected.keys()
     for file in found:
         for name, tensor in found[file].items():
-            within = 1e-4 if name.endswith(("key.bias", "classifier.bias")) else 1e-6
+            within = 1e-4 if name.endswith("key.bias") or tensor.numel() == 1 else 1e-6
             torch.testing.assert_close(tensor, expected[file][name], atol=within, rtol=0, msg=name)
 
 
@@ -71,7 +71,7 @@ def pair(run, tmp_path):
     """Calls a recipe without and with a cache; gives both folders."""
 
     def call(recipe, *flags, cached=(), steps=EPOCH):
-        flags = ("--per_gpu_train_batch_size", 16, "--eval_steps", steps, *flags)
+        flags = ("--per_gpu_train_batch_size", BATCH, "--eval_steps", steps, *flags)
         _, plain = run(recipe, *flags, "--comment", "plain", steps=steps)
         _, kept = run(
             recipe, *flags, "--comment", "cached", "--cache_states", tmp_path / "states", *cached, steps=steps
@@ -85,20 +85,20 @@ def pair(run, tmp_path):
 
 
 def test_epochs_from_the_cache_give_the_losses_and_weights_of_the_plain_way(run, pair, tmp_path, backbone_rows):
-    plain, cached = pair(FAC, "--gradient_accumulation_steps", 2, "--eval_steps", 7, steps=21)
+    flags = ("--per_gpu_train_batch_size", 32, "--gradient_accumulation_steps", 2, "--eval_steps", 4)
+    plain, cached = pair(FAC, *flags, steps=9)
     assert_same(cached, plain)
     backbone_rows.clear()
-    flags = ("--per_gpu_train_batch_size", 16, "--gradient_accumulation_steps", 2, "--eval_steps", 7)
     more = ("--dataloader_num_workers", 1, "--comment", "again")
-    _, again = run(FAC, *flags, *more, "--cache_states", tmp_path / "states", steps=21)
+    _, again = run(FAC, *flags, *more, "--cache_states", tmp_path / "states", steps=9)
     assert not backbone_rows
     assert_same(again, plain)
 
 
-@pytest.mark.parametrize("recipe", [LIN, *(pytest.param(FINETUNED[k], id=k) for k in FINETUNED)])
-def test_every_head_finds_in_the_cache_what_it_reads(pair, recipe, backbone_rows):
-    flags = () if recipe is LIN else FROZEN
-    assert_same(*reversed(pair(recipe, *flags, steps=EPOCH)))
+@pytest.mark.parametrize("kind", ["lin", "cosmosqa", "tagging", *map(slow, ("openentity", "tacred", "classification"))])
+def test_every_head_finds_in_the_cache_what_it_reads(pair, kind):
+    recipe, flags = (LIN, ()) if kind == "lin" else (FINETUNED[kind], FROZEN)
+    assert_same(*reversed(pair(recipe, *flags)))
 
 
 def test_of_masked_language_modelling_only_dev_is_kept_which_is_said(pair, tmp_path, caplog):
@@ -111,23 +111,23 @@ def test_of_masked_language_modelling_only_dev_is_kept_which_is_said(pair, tmp_p
 def test_a_run_that_ends_in_the_middle_of_the_first_epoch_goes_on_as_an_unbroken_one(
     run, tmp_path, monkeypatch, backbone_rows
 ):
-    flags = ("--eval_steps", 4, "--save_steps", 2, "--per_gpu_train_batch_size", 16)
-    _, plain = run(FAC, *flags, "--comment", "plain", steps=16)
+    flags = ("--eval_steps", 6, "--save_steps", 1, "--per_gpu_train_batch_size", BATCH)
+    _, plain = run(FAC, *flags, "--comment", "plain", steps=6)
     real, calls = loop._accumulate, []
 
     def killed(*args):
         calls.append(1)
-        if len(calls) == 6:
+        if len(calls) == 3:
             raise KeyboardInterrupt
         return real(*args)
 
     monkeypatch.setattr(loop, "_accumulate", killed)
     cached = (*flags, "--comment", "cached", "--cache_states", tmp_path / "states")
     with pytest.raises(KeyboardInterrupt):
-        run(FAC, *cached, steps=16)
+        run(FAC, *cached, steps=6)
     monkeypatch.setattr(loop, "_accumulate", real)
     done = sum(backbone_rows)
-    _, again = run(FAC, *cached, steps=16)
+    _, again = run(FAC, *cached, steps=6)
     assert_same(again, plain)
     assert done < sum(backbone_rows)
 
@@ -136,7 +136,7 @@ def test_a_run_that_ends_in_the_middle_of_the_first_epoch_goes_on_as_an_unbroken
 
 
 def test_runs_with_other_seeds_rates_and_sizes_share_what_was_computed(run, tmp_path, backbone_rows):
-    cache = ("--cache_states", tmp_path / "states", "--per_gpu_train_batch_size", 16, "--eval_steps", EPOCH)
+    cache = ("--cache_states", tmp_path / "states", "--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH)
     run(FAC, *cache, "--comment", "one", steps=EPOCH)
     assert backbone_rows
     backbone_rows.clear()
@@ -156,21 +156,18 @@ def test_with_a_limit_a_part_is_kept_and_the_rest_is_computed(pair, tmp_path, ba
     assert 0 < backbone_rows[-1] < 36  # of dev's examples, too
 
 
-def test_sixteen_bits_take_half_the_room_and_every_epoch_sees_the_same(run, tmp_path):
-    flags = ("--per_gpu_train_batch_size", 16, "--eval_steps", EPOCH, "--cache_states", tmp_path / "states")
+@pytest.mark.parametrize("dtype", ["bf16", slow("fp16")])
+def test_sixteen_bits_take_half_the_room_and_every_epoch_sees_the_same(run, tmp_path, dtype):
+    flags = ("--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH, "--cache_states", tmp_path / "states")
     _, wide = run(FAC, *flags, "--comment", "wide", steps=EPOCH)
     sizes = {path.stat().st_size for path in (tmp_path / "states").rglob("state-1.bin")}
-    for dtype in ("bf16", "fp16"):
-        first, later = (
-            run(FAC, *flags, "--cache_dtype", dtype, "--comment", f"{dtype}-{name}", steps=EPOCH)[1]
-            for name in ("first", "later")
-        )
-        assert_same(later, first)
-        assert losses(first) == pytest.approx(losses(wide), abs=0.01)
-        assert losses(first) != losses(wide)
-    assert {path.stat().st_size for path in (tmp_path / "states").rglob("state-1.bin")} == {
-        size // part for size in sizes for part in (1, 2)
-    }
+    few = (*flags, "--cache_dtype", dtype, "--comment")
+    first, later = (run(FAC, *few, name, steps=EPOCH)[1] for name in ("first", "later"))
+    assert_same(later, first)
+    assert losses(first) == pytest.approx(losses(wide), abs=0.01)
+    assert losses(first) != losses(wide)
+    found = {path.stat().st_size for path in (tmp_path / "states").rglob("state-1.bin")}
+    assert found == sizes | {size // 2 for size in sizes}
 
 
 # -- damage and refusals ---------------------------------------------------------------------------------------------
@@ -183,7 +180,7 @@ def test_a_damaged_block_is_computed_anew_and_said(run, pair, tmp_path, caplog, 
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
     backbone_rows.clear()
-    flags = ("--per_gpu_train_batch_size", 16, "--eval_steps", EPOCH, "--cache_states", tmp_path / "states")
+    flags = ("--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH, "--cache_states", tmp_path / "states")
     _, again = run(FAC, *flags, "--comment", "again", steps=EPOCH)
     assert_same(again, plain)
     assert backbone_rows == [1, 1]  # of train and dev, and then they are whole again
