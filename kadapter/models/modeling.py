@@ -161,7 +161,12 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         Returns:
             The hidden states that active adapters read, by their numbers as text, [B, S, H]; and as "last" the last
             one, [B, N, H] at the positions, or whole.
+
+        Raises:
+            ValueError: the backbone is being trained.
         """
+        if self.backbone.training:
+            raise ValueError('the backbone is being trained, so its states change; freeze("backbone") or eval() first.')
         found, tapped = self.tapped_states(self._running(), **inputs)
         return {
             **{str(tap): state for tap, state in tapped.items()},
