@@ -232,7 +232,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         self._check_shapes([*tapped.values(), states.last_hidden_state])
         return states, tapped
 
-    def _backbone_states(self, token_type_ids: torch.Tensor | None, **inputs: Any) -> Any:
+    def _backbone_states(self, token_type_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
         """The backbone's output for those inputs that it has a use for; without a graph where it is frozen."""
         if "token_type_ids" in self._backbone_takes:
             inputs["token_type_ids"] = token_type_ids

@@ -241,6 +241,12 @@ class TrainingArguments:
     )
     per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",), within="[1, inf)")
     gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1, within="[1, inf)")
+    max_tokens_per_batch: int = flag(
+        "tokens a device and micro-batch, padding counted: steps hold the same examples, but are cut by this instead "
+        "of their number; 0 is off",
+        0,
+        within="[0, inf)",
+    )
     original_accumulation: bool = flag("mean and clip of each micro-batch by itself (docs/deviations.md, 7, 13)", False)
     learning_rate: float = flag("peak learning rate of AdamW", 5e-5, within="[0, inf)")
     weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0, within="[0, inf)")
@@ -274,6 +280,11 @@ class TrainingArguments:
             raise ValueError("--output_dir is empty; give the folder that runs are written below.")
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other; choose one.")
+        if self.max_tokens_per_batch and self.original_accumulation:
+            raise ValueError(
+                "--original_accumulation weighs micro-batches alike, which --max_tokens_per_batch makes of different "
+                "sizes; give one of the two."
+            )
         if self.eval_steps is None:
             object.__setattr__(self, "eval_steps", 2 * self.save_steps)
 
