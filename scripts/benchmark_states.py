@@ -6,8 +6,8 @@
 After -- stands a recipe of `examples/` with its flags, which must freeze the backbone. A run is one epoch, or as many
 steps as --max_steps says there. The ways run in turn, in one process: padded to --max_seq_length and attending to
 padding, as the original; plain; with an empty cache (first epoch); with a full one (later epoch). Only the training is
-timed, not the start: by the clock, and in seconds of a core, which do not count waiting for other programs. Prints a
-table for docs/benchmarks.md.
+timed, neither start nor checkpoint: by the clock, and in seconds of a core, which do not count waiting for other
+programs. Prints each run, and a table of medians for docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from kadapter.console import COUNT, Parser, absolute, run
-from kadapter.training import fitting
+from kadapter.training import fitting, loop
 
 WAYS = {
     "the original's way": ["--pad_to_max_length=True", "--attend_padding=True"],
@@ -50,7 +50,7 @@ def load_recipe(path: str) -> Callable[[Sequence[str]], Any]:
 def timed(main: Callable[[Sequence[str]], Any], flags: Sequence[str]) -> tuple[float, float]:
     """Seconds of the training by the clock and of a core."""
     found: list[tuple[float, float]] = []
-    real = fitting.train
+    real, save = fitting.train, loop.save_checkpoint
 
     def train(*args: Any, **options: Any) -> Any:
         began = time.perf_counter(), time.process_time()
@@ -58,11 +58,11 @@ def timed(main: Callable[[Sequence[str]], Any], flags: Sequence[str]) -> tuple[f
         found.append((time.perf_counter() - began[0], time.process_time() - began[1]))
         return result
 
-    fitting.train = train
+    fitting.train, loop.save_checkpoint = train, lambda *args, **options: None
     try:
         main(flags)
     finally:
-        fitting.train = real
+        fitting.train, loop.save_checkpoint = real, save
     return found[0]
 
 
@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
             own = [f"{flag}={cache}" if flag == "--cache_states" else flag for flag in WAYS[way]]
             place = f"--output_dir={args.output_dir / 'runs' / way.replace(' ', '-')}"
             found[way].append(timed(recipe, [*args.recipe[1:], *ALWAYS.split(), *own, place]))
+            print(way, *(f"{value:.2f}" for value in found[way][-1]), flush=True)
     print("| an epoch | seconds | seconds of a core | times faster than the first row, by seconds of a core |")
     print("|---|---|---|---|")
     seconds = {way: [median(values) for values in zip(*runs, strict=True)] for way, runs in found.items()}

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import load_script, slow
+from conftest import ROOT, load_script, slow
 from safetensors.torch import load_file
 from transformers import RobertaModel
 
@@ -127,7 +127,7 @@ def test_a_run_that_ends_in_the_middle_of_the_first_epoch_goes_on_as_an_unbroken
         run(FAC, *cached, steps=6)
     monkeypatch.setattr(loop, "_accumulate", real)
     done = sum(backbone_rows)
-    _, again = run(FAC, *cached, steps=6)
+    _, again = run(FAC, *cached, "--cache_max_gb", 1, steps=6)  # which is no other run
     assert_same(again, plain)
     assert done < sum(backbone_rows)
 
@@ -222,6 +222,24 @@ def test_states_beyond_fp16_are_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(states.TaskModel, "frozen_states", lambda self, **inputs: {"last": torch.full((9, 2, 32), 1e6)})
     with pytest.raises(FloatingPointError, match="give bf16 or float32"):
         run(FAC, "--cache_states", tmp_path / "states", "--cache_dtype", "fp16")
+
+
+# -- scripts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_comparison_leaves_the_cache_out_where_the_backbone_is_trained():
+    recipe = ["bash", "run.sh", "--cache_states", "/states", "--cache_dtype=bf16", "--seed", "3", "--cache_max_gb=2"]
+    assert load_script("scripts/compare.py").without_cache(recipe) == ["bash", "run.sh", "--seed", "3"]
+
+
+def test_the_benchmark_fills_the_cache_and_reads_it(tiny_backbone, world, tmp_path, capsys, backbone_rows):
+    recipe = [str(ROOT / "examples/run_pretrain_fac_adapter.py"), f"--model_name_or_path={tiny_backbone}", "--no_cuda"]
+    recipe += [f"--data_dir={world / 'trex-rc'}", "--adapter_size=16", "--adapter_attention_heads=2", "--max_steps=2"]
+    benchmark = load_script("scripts/benchmark_states.py")
+    benchmark.main([f"--output_dir={tmp_path}", "--repeats=1", "--ways", "first epoch", "later epoch", "--", *recipe])
+    assert backbone_rows == [8, 8]
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| an epoch", "| first epoch", "| later epoch"]
 
 
 # -- the file of blocks ----------------------------------------------------------------------------------------------
