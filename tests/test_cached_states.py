@@ -212,10 +212,17 @@ def test_what_the_disk_cannot_hold_is_refused_in_one_sentence(run, tmp_path, mon
         run(FAC, "--cache_states", tmp_path / "states")
 
 
-def test_sharded_parameters_are_refused(tmp_path):
-    accelerator = SimpleNamespace(distributed_type="FSDP")
+def test_an_adapter_that_was_trained_with_padding_is_refused(run, tmp_path):
+    _, padded = run(FAC, "--attend_padding", "--comment", "padded", steps=1)
+    cached = (*FROZEN, "--adapter", f"fac={padded}", "--cache_states", tmp_path / "states")
+    with pytest.raises(ValueError, match="to which adapter 'fac' attends"):
+        run(FINETUNED["openentity"], *cached)
+
+
+def test_sharded_parameters_are_refused(tiny_model):
+    model = SimpleNamespace(encoder=tiny_model)
     with pytest.raises(ValueError, match="not for FSDP and DeepSpeed"):
-        states.open_states(None, None, {}, accelerator)
+        states.open_states(None, model, {}, SimpleNamespace(distributed_type="FSDP"))
 
 
 def test_states_beyond_fp16_are_refused(run, tmp_path, monkeypatch):

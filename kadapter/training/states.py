@@ -26,6 +26,7 @@ from datasets import Dataset
 from kadapter.data.collation import Batch
 from kadapter.data.columns import Column, feature_column
 from kadapter.data.jsonio import write_json
+from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.heads import Head
 from kadapter.models.modeling import LAST, KAdapterModel
 from kadapter.models.positions import WHOLE_TEXT
@@ -65,7 +66,7 @@ class SplitStates:
         self.dtype, self.numpy_dtype = DTYPES[dtype]
         self.width = model.config.hidden_size
         taps = model.encoder.read_taps()
-        places = hashlib.sha256(np.ascontiguousarray(self.counts, np.int64).tobytes())
+        places = hashlib.sha256(self.reads.encode() + np.ascontiguousarray(self.counts, np.int64).tobytes())
         if self.reads == MARKED:
             places.update(np.ascontiguousarray(positions.values, np.int64).tobytes())
         names = {**{str(tap): f"state-{tap}.bin" for tap in taps}, LAST: f"last-{places.hexdigest()[:16]}.bin"}
@@ -183,8 +184,14 @@ def open_states(
     """The stores of these splits below --cache_states, whose size is told first.
 
     Raises:
-        ValueError: the disk cannot hold them, or parameters are sharded.
+        ValueError: the disk cannot hold them, parameters are sharded, or an adapter attends to padding.
     """
+    adapters = cast(Mapping[str, KnowledgeAdapter], model.encoder.adapters)
+    if padded := [name for name, adapter in adapters.items() if adapter.config.attend_padding]:
+        raise ValueError(
+            f"--cache_states keeps no states of padding, to which adapter {padded[0]!r} attends, as it was trained; "
+            "leave it out."
+        )
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise ValueError(
             "--cache_states is not for FSDP and DeepSpeed, where all processes must run the backbone at once; leave it "
