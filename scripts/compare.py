@@ -100,6 +100,18 @@ def is_frozen(recipe: Sequence[str]) -> bool:
     return bool(value) and string_to_bool(value)
 
 
+def without_cache(recipe: Sequence[str]) -> list[str]:
+    """The command without flags of cached states, which are those of a frozen backbone."""
+    rest, words = list[str](), iter(recipe)
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag not in ("--cache_states", "--cache_dtype", "--cache_max_gb"):
+            rest.append(word)
+        elif not equals:
+            next(words, None)  # its value
+    return rest
+
+
 def settings_of(adapters: Mapping[str, str], frozen: Sequence[bool]) -> list[Setting]:
     """All settings for each of `frozen`. Adapters that the run script brings are switched off by empty flags."""
     without = [f"--{flag}=" for flag in NAMED]
@@ -131,7 +143,8 @@ def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with in_turn(folder):  # another machine may be at it
-                return run_recipe(command_of([*recipe, *setting.flags], {"seed": str(seed)}), folder, gpu)
+                words = recipe if setting.frozen else without_cache(recipe)
+                return run_recipe(command_of([*words, *setting.flags], {"seed": str(seed)}), folder, gpu)
         except RecipeFailed as error:
             tqdm.write(f"{setting.label}, seed {seed}: {error}")
             return error

@@ -14,7 +14,7 @@ from kadapter.data.collation import Collator
 from kadapter.models.heads import HeadOutput
 from kadapter.training import loop
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Feed
+from kadapter.training.batches import Feed, Step
 from kadapter.training.interruption import Interruption
 from kadapter.training.loop import train
 from kadapter.training.tracking import Run
@@ -166,11 +166,11 @@ def test_much_evaluation_is_what_takes_more_than_a_third_of_the_time(caplog, sha
 
 def test_the_records_of_a_step_whose_loss_is_not_finite_are_told():
     losses = loop._Losses(Accelerator(cpu=True), feed().features)
-    losses.add(1, torch.tensor(2.0), [np.array([0])])
-    losses.add(2, torch.tensor(4.0), [np.array([1])])
+    losses.add(1, torch.tensor(2.0), Step([np.array([0])], [], []))
+    losses.add(2, torch.tensor(4.0), Step([np.array([1])], [], []))
     assert losses.finish() == 3.0
-    losses.add(3, torch.tensor(1.0), [np.array([2, 9])])
-    losses.add(4, torch.tensor(torch.inf), [np.array([7, 3]), np.array([5])])
+    losses.add(3, torch.tensor(1.0), Step([np.array([2, 9])], [], []))
+    losses.add(4, torch.tensor(torch.inf), Step([np.array([7, 3]), np.array([5])], [], []))
     with pytest.raises(FloatingPointError, match=r"not finite at step 4, whose batch holds the records \[3, 5, 7\]"):
         losses.finish()
 

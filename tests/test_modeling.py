@@ -301,3 +301,23 @@ def test_adapters_compile_into_one_graph():
     torch._dynamo.reset()
     compiled = torch.compile(adapter, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(states, MASK), adapter(states, MASK))
+
+
+def test_states_of_a_frozen_backbone_stand_for_it(tiny_model):
+    ids, positions = torch.randint(3, 120, (2, 9)), torch.tensor([[1, 4], [0, 8]])
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    positions[1, 1] = 5
+    tiny_model.train()
+    with pytest.raises(ValueError, match="the backbone is being trained"):
+        tiny_model.frozen_states(input_ids=ids, attention_mask=mask)
+    tiny_model.eval()
+    expected = tiny_model(ids, mask, positions=positions)
+    states = tiny_model.frozen_states(positions, input_ids=ids, attention_mask=mask)
+    assert {name: tuple(state.shape) for name, state in states.items()} == {
+        **dict.fromkeys("012", (2, 9, 32)),
+        "last": (2, 2, 32),
+    }
+    found = tiny_model(ids, mask, positions=positions, states=states)
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+    assert found.hidden_states is None

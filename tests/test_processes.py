@@ -119,6 +119,32 @@ def test_two_processes_fine_tune_as_one(tiny_backbone, world, tmp_path, recipe):
 
 
 @pytest.mark.slow
+def test_processes_and_runs_fill_one_cache_together_and_a_killed_one_is_gone_on_from(tiny_backbone, world, tmp_path):
+    # A job of two processes and a run of one write at once; another job is killed while it writes.
+    flags = ["--max_steps", 24, "--eval_steps", 12, "--save_steps", 24, "--adapter_dropout", 0]
+    arguments = ["run_pretrain_fac_adapter", tiny_backbone, world / "trex-rc"]
+    cache = ["--cache_states", tmp_path / "states"]
+    plain = command(*arguments, tmp_path / "plain", *flags, "--per_gpu_train_batch_size", 18)
+    one = command(*arguments, tmp_path / "one", *flags, *cache, "--per_gpu_train_batch_size", 18)
+    two = command(*arguments, tmp_path / "two", *flags, *cache, "--per_gpu_train_batch_size", 9)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    finished(plain, tmp_path)
+    killed = subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    while killed.poll() is None and not any(np.fromfile(path).any() for path in tmp_path.rglob("*.sums")):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    beside = subprocess.Popen([sys.executable, *one], cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    finished([*launch, *two], tmp_path)
+    assert beside.wait(timeout=300) == 0
+    assert all(np.fromfile(path, np.int64).all() for path in tmp_path.rglob("*.sums"))
+    expected = only_run(tmp_path / "plain")
+    for folder in ("one", "two"):
+        run = only_run(tmp_path / folder)
+        np.testing.assert_allclose([r[2] for r in dev_losses(run)], [r[2] for r in dev_losses(expected)], atol=1e-5)
+
+
+@pytest.mark.slow
 def test_sharded_parameters_give_the_losses_of_whole_ones_and_resume(tiny_backbone, world, tmp_path):
     flags = ["--max_steps", 8, "--eval_steps", 4, "--save_steps", 4, "--adapter_dropout", 0]
     flags += ["--per_gpu_train_batch_size", 3]

@@ -222,6 +222,20 @@ def test_padding_to_max_length_and_bfloat16_and_checkpointing_run(run):
     assert json.loads((folder / "args.json").read_text())["arguments"]["bf16"] is True
 
 
+def test_a_budget_of_tokens_gives_the_losses_and_weights_of_steps_that_are_cut_evenly(run):
+    flags = ("--per_gpu_train_batch_size", 24, "--adapter_dropout", 0, "--eval_steps", 5)
+    whole, cut = (
+        run(LIN, *flags, "--comment", name, *more, steps=5)[1]
+        for name, more in (("whole", ()), ("cut", ("--max_tokens_per_batch", 130)))
+    )
+    assert [row["metrics"]["loss"] for row in results(cut)] == pytest.approx(
+        [row["metrics"]["loss"] for row in results(whole)], abs=1e-5
+    )
+    weights, expected = (load_file(folder / "adapter_model.safetensors") for folder in (cut, whole))
+    for name, value in expected.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5)
+
+
 def test_the_peak_of_memory_is_that_of_the_training_not_of_a_later_start(run, monkeypatch):
     monkeypatch.setattr(training, "peak_memory_mib", lambda device: 700)
     assert run(TYPING)[0]["peak_memory_mib"] == 700

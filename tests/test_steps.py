@@ -13,7 +13,7 @@ from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.data.columns import Column, feature_column, feature_rows, from_arrow, padded, ragged
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Feed, Plan, accumulation_steps, order_batches
+from kadapter.training.batches import Feed, Plan, TokenBudget, accumulation_steps, order_batches
 from kadapter.training.loop import Due
 
 LENGTHS = np.random.default_rng(0).integers(3, 40, 103)
@@ -216,3 +216,42 @@ def test_labels_are_an_example_s_a_class_s_a_position_s_or_a_token_s(positions, 
     assert batch["labels"].tolist() == expected
     assert batch["labels"].dtype == (torch.float32 if isinstance(labels[0], float) else torch.long)
     assert ragged(positions).sizes.tolist() == [len(p) for p in positions]
+
+
+# -- a budget of tokens -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_budget_of_tokens_cuts_the_same_steps_into_parts_that_keep_to_it(world):
+    made, plain = plan(world, max_tokens_per_batch=100), plan(world)
+    assert made.total_steps == plain.total_steps
+    for indices, whole in zip(made.epoch(1), plain.epoch(1), strict=True):
+        assert sorted(np.concatenate(indices)) == sorted(np.concatenate(whole))
+        for batch in indices:
+            assert all(LENGTHS[own].max() * len(own) <= 100 for rank in range(world) if len(own := batch[rank::world]))
+    parts = [len(batch) for indices in made.epoch(1) for batch in indices]
+    assert len(set(parts)) > 1
+
+
+def test_examples_of_several_sequences_count_with_all_of_them():
+    rows = {"input_ids": [[[1, 2, 3]] * n for n in (1, 4, 2, 1)], "length": [3] * 4, "items": [1] * 4}
+    budget = TokenBudget.make(Feed(Dataset.from_dict(rows), Collator(0)), 12)
+    assert [batch.tolist() for batch in budget.cut(np.arange(4), 1)] == [[0], [1], [2, 3]]
+    padded_to = TokenBudget.make(Feed(Dataset.from_dict(rows), Collator(0, max_length=5)), 20)
+    assert [batch.tolist() for batch in padded_to.cut(np.array([0, 2, 3]), 1)] == [[0, 2, 3]]
+
+
+def test_a_budget_that_holds_not_even_one_example_is_refused():
+    with pytest.raises(ValueError, match=f"is 20, but an example has {LENGTHS.max()} tokens; give at least as many"):
+        plan(max_tokens_per_batch=20)
+
+
+def test_a_budget_does_not_go_with_means_of_micro_batches():
+    with pytest.raises(ValueError, match="give one of the two"):
+        TrainingArguments(max_tokens_per_batch=100, original_accumulation=True)
+
+
+def test_a_step_tells_its_tokens_without_and_with_padding():
+    for step in plan(per_device=4).steps(feed(), begin=0, rank=0):
+        padded_to = sum(LENGTHS[batch].max() * len(batch) for batch in step.indices)
+        assert step.tokens.tolist() == [LENGTHS[np.concatenate(step.indices)].sum(), padded_to]

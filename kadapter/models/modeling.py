@@ -21,11 +21,13 @@ from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
-from kadapter.models.positions import at_positions, check_positions
+from kadapter.models.positions import at_positions, check_positions, states_read
 from kadapter.models.routing import routed, side_by_side, taken
 from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, read_overridden
+
+LAST = "last"  # of cached states, that of the backbone's last layer
 
 
 class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc]  # transformers' add_adapter is PEFT's
@@ -85,6 +87,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         adapter_names: Sequence[str] | None = None,
+        states: Mapping[str, torch.Tensor] | None = None,
     ) -> KAdapterOutput | tuple:
         """Backbone, adapters over its tapped states, fusion.
 
@@ -96,6 +99,8 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: [B], for each row the one adapter or set of bottlenecks that it goes through, "__base__" for
                 none, whatever is active (as in PEFT); then only `last_hidden_state` is returned.
+            states: what `frozen_states` gave for these inputs and positions; the backbone does not run then, and
+                nothing of its own is returned.
 
         Returns:
             `KAdapterOutput`, or a tuple with return_dict=False.
@@ -118,33 +123,55 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             for name in self._running()
             if weights is None or weights[name]  # what counts nothing need not run
         }
-        states, tapped = self.tapped_states(
-            list(adapters),
-            output_hidden_states=all_states or False,
-            output_attentions=config.output_attentions if output_attentions is None else output_attentions,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-        )
-        last = states.last_hidden_state
-        adapter_states = {name: adapter(tapped, attention_mask) for name, adapter in adapters.items()}
-        if positions is not None:
-            check_positions(positions, last)
-            last = at_positions(last, positions)
-            adapter_states = {name: at_positions(state, positions) for name, state in adapter_states.items()}
+        own: Any = {}
+        if states is None:
+            own, tapped = self.tapped_states(
+                list(adapters),
+                output_hidden_states=all_states or False,
+                output_attentions=config.output_attentions if output_attentions is None else output_attentions,
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                token_type_ids=token_type_ids,
+                position_ids=position_ids,
+                inputs_embeds=inputs_embeds,
+            )
+            last = states_read(own.last_hidden_state, positions)
+        else:
+            tapped = {tap: states[str(tap)] for adapter in adapters.values() for tap in adapter.taps}
+            last = states[LAST]
+        adapter_states = {
+            name: states_read(adapter(tapped, attention_mask), positions) for name, adapter in adapters.items()
+        }
         fused, fusion_weights = self.fusion(last, adapter_states, weights)
         output = KAdapterOutput(
             last_hidden_state=fused,
-            pooler_output=states.get("pooler_output"),
-            hidden_states=_asked_for(states.get("hidden_states"), all_states),
-            attentions=states.get("attentions"),
+            pooler_output=own.get("pooler_output"),
+            hidden_states=_asked_for(own.get("hidden_states"), all_states),
+            attentions=own.get("attentions"),
             adapter_states=adapter_states,
             fusion_weights=fusion_weights,
         )
         use_dict = config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    @torch.no_grad()
+    def frozen_states(self, positions: torch.Tensor | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
+        """What `forward` takes as `states` for the same inputs and positions, as long as the backbone stays as it is.
+
+        Returns:
+            The hidden states that active adapters read, by their numbers as text, [B, S, H]; and as "last" the last
+            one, [B, N, H] at the positions, or whole.
+
+        Raises:
+            ValueError: the backbone is being trained.
+        """
+        if self.backbone.training:
+            raise ValueError('the backbone is being trained, so its states change; freeze("backbone") or eval() first.')
+        found, tapped = self.tapped_states(self._running(), **inputs)
+        return {
+            **{str(tap): state for tap, state in tapped.items()},
+            LAST: states_read(found.last_hidden_state, positions),
+        }
 
     def _fused_by_row(self, names: Sequence[str], inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         """The fused states [B, S or N, H] of rows that go through one adapter each; the backbone runs once."""
@@ -177,6 +204,11 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         back = sorted(range(len(order)), key=order.__getitem__)
         return taken({"fused": fused}, back)["fused"]  # type: ignore[return-value]
 
+    def read_taps(self, names: Sequence[str] | None = None) -> list[int]:
+        """Numbers of the hidden states that these adapters read, by default the active ones."""
+        found = [cast(KnowledgeAdapter, self.adapters[name]) for name in (self._running() if names is None else names)]
+        return sorted({tap for adapter in found for tap in adapter.taps})
+
     def tapped_states(
         self, names: Sequence[str], output_hidden_states: bool | Sequence[int] = False, **inputs: Any
     ) -> tuple[Any, dict[int, torch.Tensor]]:
@@ -187,7 +219,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             inputs: the backbone's.
         """
         adapters = [cast(KnowledgeAdapter, self.adapters[name]) for name in names]
-        taps = sorted({tap for adapter in adapters for tap in adapter.taps})
+        taps = self.read_taps(names)
         if inputs.get("position_ids") is None and any(adapter.config.attend_padding for adapter in adapters):
             inputs["position_ids"] = self._position_ids_of_the_original(
                 inputs.get("input_ids"), inputs.get("inputs_embeds")
@@ -200,7 +232,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         self._check_shapes([*tapped.values(), states.last_hidden_state])
         return states, tapped
 
-    def _backbone_states(self, token_type_ids: torch.Tensor | None, **inputs: Any) -> Any:
+    def _backbone_states(self, token_type_ids: torch.Tensor | None = None, **inputs: Any) -> Any:
         """The backbone's output for those inputs that it has a use for; without a graph where it is frozen."""
         if "token_type_ids" in self._backbone_takes:
             inputs["token_type_ids"] = token_type_ids

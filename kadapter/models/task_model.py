@@ -289,6 +289,7 @@ class TaskModel(KAdapterPreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         adapter_names: Sequence[str] | None = None,
+        states: Mapping[str, torch.Tensor] | None = None,
     ) -> HeadOutput | tuple:
         """Features where the head reads them, then the head.
 
@@ -305,6 +306,7 @@ class TaskModel(KAdapterPreTrainedModel):
             group_sizes: [B], how many sequences each example has, where it is not one.
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: as in `KAdapterModel`.
+            states: what `frozen_states` gave for these inputs, in place of the backbone.
 
         Raises:
             ValueError: not exactly one of input_ids and inputs_embeds, or no positions for a head of marked places.
@@ -318,21 +320,34 @@ class TaskModel(KAdapterPreTrainedModel):
             inputs, positions, group_sizes = as_sequences(inputs, positions, given.shape)
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
-        states = self.encoder(
+        encoded = self.encoder(
             **inputs,
             positions=positions_of(cast(Head, self.head), self.config, positions, mask, given),
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
             adapter_names=adapter_names,
+            states=states,
             return_dict=True,
         )
         further: dict[str, Any] = {"attention_mask": mask, "group_sizes": group_sizes}
         if isinstance(self.head, MaskedLMHead):
             further["embeddings"] = self.get_input_embeddings().weight
-        output = self.head(states.last_hidden_state, labels, num_items, **further)
-        output.hidden_states, output.attentions = states.hidden_states, states.attentions
+        output = self.head(encoded.last_hidden_state, labels, num_items, **further)
+        output.hidden_states, output.attentions = encoded.hidden_states, encoded.attentions
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def frozen_states(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """As `KAdapterModel.frozen_states`, for inputs [R, S], at the positions that the head reads."""
+        read = positions_of(cast(Head, self.head), self.config, positions, attention_mask, input_ids)
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        return self.encoder.frozen_states(read, **inputs)
 
 
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:

@@ -93,7 +93,7 @@ def _number(error: Exception, path: Path) -> int | None:
         if os.strerror(number) in str(error):
             return number
     if "inline_container" in str(error):  # torch.save, which does not tell why
-        return errno.ENOSPC if _free(path) < 1 << 20 else errno.EIO
+        return errno.ENOSPC if free_bytes(path) < 1 << 20 else errno.EIO
     return None
 
 
@@ -107,8 +107,14 @@ def _sentence(path: Path, what: str, needed: int | None, number: int) -> str:
     reason = os.strerror(number)
     if number in _OF_SPACE:
         unfinished = _size(path)  # counts as free: it is deleted, or gone on with
-        need = f"{_shown(needed)} are" if needed else f"more than {_shown(unfinished)} are" if unfinished else "more is"
-        reason += f" ({_shown(_free(path) + unfinished)} are free, {need} needed)"
+        need = (
+            f"{shown_bytes(needed)} are"
+            if needed
+            else f"more than {shown_bytes(unfinished)} are"
+            if unfinished
+            else "more is"
+        )
+        reason += f" ({shown_bytes(free_bytes(path) + unfinished)} are free, {need} needed)"
     return f"{final_name(path)}{f' ({what})' if what else ''} cannot be written: {reason}; {MENDS[number]}."
 
 
@@ -121,11 +127,11 @@ def _size(path: Path) -> int:
     return total
 
 
-def _free(path: Path) -> int:
+def free_bytes(path: Path) -> int:
     """Bytes that are free where `path` is or would be."""
     path = Path(os.path.abspath(path))
     return shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
 
 
-def _shown(size: int) -> str:
+def shown_bytes(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB" if size >= 1 << 20 else f"{size / 2**10:.1f} KiB"

@@ -19,6 +19,7 @@ from kadapter.training.flags import check_ranges, flag, parse
 logger = logging.getLogger(__name__)
 
 # linear: warm-up, then down to 0. linear_ahead: the same, a step earlier. bert: the fall is counted from step 0.
+CACHE_DTYPES = ("float32", "bf16", "fp16")
 SCHEDULES = ("linear", "linear_ahead", "bert")
 
 
@@ -204,12 +205,23 @@ class DataArguments:
     )
     cluster: str = flag(f"{CLUSTER_HELP}, for tokenizing", "")
     prepare_only: bool = flag("read and tokenize the data, and stop", False)
+    cache_states: str = flag(
+        "folder where a frozen backbone's hidden states are kept, so that each text goes through it once",
+        "",
+        type=local_path,
+    )
+    cache_dtype: str = flag("type of the kept states; 16 bits change results a little", "float32", choices=CACHE_DTYPES)
+    cache_max_gb: float | None = flag(
+        "GB that the kept states may take; the others are computed anew", None, within="(0, inf)"
+    )
     dataloader_num_workers: int = flag("processes that load batches", 0, within="[0, inf)")
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if not self.data_dir:
             raise ValueError("--data_dir is empty; give the folder with the splits.")
+        if not self.cache_states and (self.cache_dtype != "float32" or self.cache_max_gb is not None):
+            raise ValueError("--cache_dtype and --cache_max_gb are for --cache_states; give that too, or neither.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +241,12 @@ class TrainingArguments:
     )
     per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",), within="[1, inf)")
     gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1, within="[1, inf)")
+    max_tokens_per_batch: int = flag(
+        "tokens a device and micro-batch, padding counted: steps hold the same examples, but are cut by this instead "
+        "of their number; 0 is off",
+        0,
+        within="[0, inf)",
+    )
     original_accumulation: bool = flag("mean and clip of each micro-batch by itself (docs/deviations.md, 7, 13)", False)
     learning_rate: float = flag("peak learning rate of AdamW", 5e-5, within="[0, inf)")
     weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0, within="[0, inf)")
@@ -262,6 +280,11 @@ class TrainingArguments:
             raise ValueError("--output_dir is empty; give the folder that runs are written below.")
         if self.fp16 and self.bf16:
             raise ValueError("--fp16 and --bf16 exclude each other; choose one.")
+        if self.max_tokens_per_batch and self.original_accumulation:
+            raise ValueError(
+                "--original_accumulation weighs micro-batches alike, which --max_tokens_per_batch makes of different "
+                "sizes; give one of the two."
+            )
         if self.eval_steps is None:
             object.__setattr__(self, "eval_steps", 2 * self.save_steps)
 

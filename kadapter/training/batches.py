@@ -10,19 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
 from kadapter.data.collation import Batch, Collator
-from kadapter.data.columns import feature_column, feature_rows
-from kadapter.data.encoding import Feature
+from kadapter.data.columns import Column, feature_column, feature_rows
+from kadapter.models.task_model import TaskModel
 from kadapter.training.arguments import TrainingArguments
+from kadapter.training.states import SplitStates
 
 COLLATED = ("input_ids", "token_type_ids", "positions", "labels", "record", "block")  # the collator needs no other
 
@@ -32,41 +34,56 @@ class Feed:
     """Where batches come from.
 
     num_workers: processes that load them.
+    states: what the frozen backbone made of them before, where that is kept.
     """
 
     features: Dataset
     collate: Collator
     group_by_length: bool = True
     num_workers: int = 0
+    states: SplitStates | None = None
 
     def batches(self, indices: list[np.ndarray], epoch: int | None = None) -> DataLoader:
         """A loader of just these batches, in this order; `epoch` is that of training."""
         # A generator of its own: a loader draws a number at its start, which would change what a resumed run draws.
         return DataLoader(
-            _Rows(self.features),
+            _Batches(self.features, self.collate, epoch, self.states),
             batch_sampler=[batch.tolist() for batch in indices],
-            collate_fn=partial(self.collate, epoch=epoch),
+            collate_fn=_as_it_is,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )
 
+    def ready(self, accelerator: Accelerator, model: torch.nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch on its device; where states are kept, with all that `model` would make of it."""
+        if self.states is None:
+            return send_to_device(batch, accelerator.device)
+        return self.states.complete(accelerator, cast(TaskModel, accelerator.unwrap_model(model)), batch)
 
-class _Rows(torch.utils.data.Dataset):
-    """Features by their indices, many at a time, as arrays."""
 
-    def __init__(self, features: Dataset):
+class _Batches(torch.utils.data.Dataset):
+    """Batches by the indices of their examples; features are read many at a time, as arrays."""
+
+    def __init__(self, features: Dataset, collate: Collator, epoch: int | None, states: SplitStates | None):
         kept = [name for name in features.column_names if name in COLLATED]
         self.features = features.select_columns(kept).with_format("arrow")
+        self.collate, self.epoch, self.states = collate, epoch, states
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, index: int) -> Feature:
-        return self.__getitems__([index])[0]
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[int]) -> list[Any]:
-        return feature_rows(self.features[indices])
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        rows: list[Any] = feature_rows(self.features[indices])
+        batch: dict[str, Any] = dict(self.collate(rows, self.epoch))
+        return batch if self.states is None else {**batch, "states": self.states.read(indices, batch)}
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def order_batches(
@@ -102,6 +119,52 @@ class Step:
     divisors: list[float]
     batches: list[Batch]
 
+    @property
+    def tokens(self) -> np.ndarray:
+        """[2] tokens of the batches without and with padding."""
+        masks = [batch["attention_mask"] for batch in self.batches]
+        return np.array([sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)])
+
+
+@dataclass(frozen=True)
+class TokenBudget:
+    """How steps are cut into micro-batches by tokens instead of examples.
+
+    max_tokens: of a process's part of a micro-batch, padding counted.
+    widths: [examples] tokens that the longest sequence of each is padded to at least.
+    sequences: [examples] how many each has.
+    """
+
+    max_tokens: int
+    widths: np.ndarray
+    sequences: np.ndarray
+
+    @classmethod
+    def make(cls, feed: Feed, max_tokens: int) -> TokenBudget:
+        """Raises ValueError where not even one example is within it."""
+        widths, ids = feature_column(feed.features, "length").values, feature_column(feed.features, "input_ids")
+        widths = -(-widths // feed.collate.multiple) * feed.collate.multiple
+        if feed.collate.max_length:
+            widths = np.full_like(widths, feed.collate.max_length)
+        sequences = ids.sizes if isinstance(ids.values, Column) else np.ones_like(widths)
+        if (longest := int((widths * sequences).max())) > max_tokens:
+            raise ValueError(
+                f"--max_tokens_per_batch is {max_tokens}, but an example has {longest} tokens; give at least as many."
+            )
+        return cls(max_tokens, widths, sequences)
+
+    def cut(self, step: np.ndarray, world: int) -> list[np.ndarray]:
+        """Micro-batches of a step's examples, the longest first, as few as fit one after the other."""
+        order = step[np.argsort(-self.widths[step], kind="stable")]
+        batches, begin, held = [], 0, [0] * world
+        for i, example in enumerate(order):
+            rank = (i - begin) % world  # as `Plan.share` deals them out
+            if i > begin and self.widths[order[begin]] * (held[rank] + self.sequences[example]) > self.max_tokens:
+                batches.append(order[begin:i])
+                begin, held, rank = i, [0] * world, 0
+            held[rank] += self.sequences[example]
+        return [*batches, order[begin:]]
+
 
 def accumulation_steps(batch_size: int, per_device: int, world: int) -> int:
     """The fewest micro-batches of at most `per_device` examples a process that make up steps of `batch_size`.
@@ -126,6 +189,7 @@ class Plan:
     batch_size: examples a step, over all micro-batches and processes.
     accumulation: micro-batches a step; `world`: processes.
     mean_of_means: the loss of a step is the mean of the micro-batches' own means, as the original has it.
+    budget: cuts steps into micro-batches, whose number differs then; None cuts them evenly.
     """
 
     lengths: np.ndarray
@@ -136,6 +200,7 @@ class Plan:
     seed: int
     group_by_length: bool
     mean_of_means: bool
+    budget: TokenBudget | None = None
     total_steps: int = 0
 
     @classmethod
@@ -157,6 +222,7 @@ class Plan:
             seed=args.seed,
             group_by_length=feed.group_by_length,
             mean_of_means=args.original_accumulation,
+            budget=TokenBudget.make(feed, args.max_tokens_per_batch) if args.max_tokens_per_batch else None,
         )
         epochs = math.ceil(args.num_train_epochs * plan.steps_per_epoch)
         plan.total_steps = args.max_steps if args.max_steps > 0 else epochs
@@ -170,6 +236,8 @@ class Plan:
         """The micro-batches of each step of an epoch, over all processes."""
         size = self.batch_size // self.accumulation
         steps = order_batches(self.lengths, self.batch_size, self.seed, number, self.group_by_length)
+        if self.budget is not None:
+            return [self.budget.cut(step, self.world) for step in steps]
         return [[step[i : i + size] for i in range(0, len(step), size)] for step in steps]
 
     def share(self, indices: np.ndarray, rank: int) -> np.ndarray:

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
 from torch import nn
 from torch.nn.functional import pad
 from tqdm import tqdm
@@ -48,7 +47,7 @@ def predict(
         disable=None if accelerator.is_main_process else True,
     )
     for i, batch in enumerate(bar):
-        batch = send_to_device(batch, accelerator.device)
+        batch = feed.ready(accelerator, inner, batch)
         with accelerator.autocast():
             output = inner(**batch, num_items=1)
         if len(own[i]) and output.loss is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +22,11 @@ from kadapter.training.evaluation import predict
 from kadapter.training.interruption import Interruption
 from kadapter.training.keeping import ModelFiles
 from kadapter.training.loop import Progress, train
+from kadapter.training.states import SplitStates, open_states
 from kadapter.training.task import Predictions, Scores, Task
 from kadapter.training.tracking import Run
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def fit(
     Returns:
         What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
-    feeds = _feeds(run, task, data, args, files)
+    feeds = _feeds(run, model, task, data, args, files)
     evaluation = Evaluation(run, task, feeds, args.training.per_gpu_eval_batch_size, files)
     module: torch.nn.Module = model.to(run.accelerator.device)
     progress, report = Progress(), dict[str, Any](metric=task.metric)
@@ -97,7 +101,9 @@ def fit(
     return report
 
 
-def _feeds(run: Run, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles) -> dict[str, Feed]:
+def _feeds(
+    run: Run, model: TaskModel, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles
+) -> dict[str, Feed]:
     """Split -> its batches."""
     tokenizer, flags = files.tokenizer, args.data
     collate = Collator(
@@ -107,7 +113,13 @@ def _feeds(run: Run, task: Task, data: Mapping[str, Dataset], args: Arguments, f
         augment=task.augmentation(tokenizer, args.training.seed),
     )
     feed = Feed(next(iter(data.values())), collate, flags.group_by_length, flags.dataloader_num_workers)
-    return {split: replace(feed, features=features) for split, features in data.items()}
+    states: Mapping[str, SplitStates] = {}
+    if flags.cache_states:
+        kept = {split: features for split, features in data.items() if split != "train" or collate.augment is None}
+        states = open_states(flags, model, kept, run.accelerator)
+        if len(kept) < len(data):
+            logger.warning("tokens are hidden anew in each epoch of training: only the states of dev are kept.")
+    return {split: replace(feed, features=features, states=states.get(split)) for split, features in data.items()}
 
 
 def _sizes(model: TaskModel) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import set_seed
 from datasets import Dataset
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -118,7 +118,7 @@ def train(
     with interruption.held(), _bar(accelerator, plan.total_steps, progress.step) as bar:
         model.train()
         while not _is_over(progress, args) and (step := next(steps, None)):
-            loss = _accumulate(accelerator, model, step, args)
+            loss = _accumulate(accelerator, model, feed, step, args)
             if args.max_grad_norm > 0:
                 accelerator.unscale_gradients()
                 clip_gradients(model, args.max_grad_norm, args.clip_separately)
@@ -127,13 +127,14 @@ def train(
                 schedule.step()
             optimizer.zero_grad()
             progress.step += 1
-            losses.add(progress.step, loss, step.indices)
+            losses.add(progress.step, loss, step)
             bar.update()
 
             due = Due.at(progress.step, plan.total_steps, args)
             stopped = _is_stopped(accelerator, interruption, due)
             if due.log or due.evaluate or due.save or stopped:
-                _log(run, bar, progress.step, losses.finish(), float(schedule.get_last_lr()[0]))
+                padding = losses.padding()
+                _log(run, bar, progress.step, losses.finish(), float(schedule.get_last_lr()[0]), padding)
             if due.evaluate or due.save or stopped:
                 check_weights(accelerator, model, progress.step)
             if due.evaluate and selection is not None:
@@ -168,14 +169,16 @@ def _is_stopped(accelerator: Accelerator, interruption: Interruption, due: Due) 
     return bool(number)
 
 
-def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float) -> None:
+def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float, padding: float) -> None:
     bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
-    run.scalars(step, {"loss": loss, "lr": rate})
+    run.scalars(step, {"loss": loss, "lr": rate, "padding": padding})
 
 
 def _announce(model: nn.Module, plan: Plan) -> None:
-    shape = (len(plan.lengths), plan.total_steps, plan.batch_size, plan.accumulation, plan.world)
-    logger.info("%d examples, %d steps of %d (%d micro-batches on %d processes)", *shape)
+    budget = plan.budget
+    parts = f"{plan.accumulation} micro-batches" if budget is None else f"micro-batches of {budget.max_tokens} tokens"
+    shape = (len(plan.lengths), plan.total_steps, plan.batch_size, parts, plan.world)
+    logger.info("%d examples, %d steps of %d (%s on %d processes)", *shape)
     logger.info("what is trained:\n%s", parameter_table(model))
 
 
@@ -185,7 +188,9 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
 
 
-def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: TrainingArguments) -> torch.Tensor:
+def _accumulate(
+    accelerator: Accelerator, model: nn.Module, feed: Feed, step: Step, args: TrainingArguments
+) -> torch.Tensor:
     """Gradients of one optimizer step, and its loss."""
     total = torch.zeros((), device=accelerator.device)
     for i, (batch, divisor) in enumerate(zip(step.batches, step.divisors, strict=True)):
@@ -193,7 +198,7 @@ def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: Tr
         complete = last or args.original_accumulation
         accelerator.sync_gradients = complete
         with nullcontext() if complete else accelerator.no_sync(model):
-            loss = model(**send_to_device(batch, accelerator.device), num_items=divisor).loss
+            loss = model(**feed.ready(accelerator, model, batch), num_items=divisor).loss
             accelerator.backward(loss)
         if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by the loop
             scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
@@ -255,18 +260,25 @@ class _Losses:
     def __init__(self, accelerator: Accelerator, features: Dataset):
         self.accelerator, self.features = accelerator, features
         self.kept: list[tuple[int, torch.Tensor, list[np.ndarray]]] = []
+        self.tokens = np.zeros(2)  # of this process, without and with padding
 
-    def add(self, step: int, loss: torch.Tensor, indices: list[np.ndarray]) -> None:
-        self.kept.append((step, loss, indices))
+    def add(self, number: int, loss: torch.Tensor, step: Step) -> None:
+        self.kept.append((number, loss, step.indices))
+        self.tokens += step.tokens
+
+    def padding(self) -> float:
+        """The share of padding among the tokens of this process since the last call."""
+        (real, computed), self.tokens = self.tokens, np.zeros(2)
+        return float(1 - real / computed)
 
     def finish(self) -> float:
         """Their mean over steps and processes."""
         losses = self.accelerator.reduce(torch.stack([loss for _, loss, _ in self.kept]), reduction="mean")
-        for (step, _, indices), finite in zip(self.kept, torch.isfinite(losses).tolist(), strict=True):
+        for (number, _, indices), finite in zip(self.kept, torch.isfinite(losses).tolist(), strict=True):
             if not finite:
                 records = self.features.select(np.sort(np.concatenate(indices)))["record"]
                 raise FloatingPointError(
-                    f"the loss is not finite at step {step}, whose batch holds the records {list(records)}; look at "
+                    f"the loss is not finite at step {number}, whose batch holds the records {list(records)}; look at "
                     "them, or lower --learning_rate. The last checkpoint is kept."
                 )
         self.kept.clear()

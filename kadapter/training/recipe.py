@@ -28,6 +28,7 @@ from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
 from kadapter.training.fitting import fit
 from kadapter.training.keeping import ModelFiles
+from kadapter.training.states import check_cacheable
 from kadapter.training.task import Task, saved_task
 from kadapter.training.tracking import Run, run_name
 
@@ -67,6 +68,7 @@ def _run(
     flags = args.training
     if not (flags.do_train or flags.do_eval or args.data.prepare_only):
         raise ValueError("there is nothing to do; give --do_train, --do_eval, both, or --prepare_only.")
+    check_cacheable(args)
     start_logging()
     backbone = backbone_config(args.model)
     check_length(backbone, args.data.max_seq_length)

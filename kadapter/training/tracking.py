@@ -48,6 +48,8 @@ HARMLESS = {
     "cluster",
     "features_cache",
     "cache_dir",
+    "cache_states",  # with 16 bits, which change results, --cache_dtype differs too
+    "cache_max_gb",
     "dataloader_num_workers",
     "output_dir",
     "patience",

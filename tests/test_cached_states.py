@@ -1,0 +1,307 @@
+"""States of a frozen backbone kept on disk: the plain way, which runs the backbone each time, is the oracle."""
+
+import json
+import logging
+import multiprocessing
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, load_script, slow
+from safetensors.torch import load_file
+from transformers import RobertaModel
+
+from kadapter.storage.blocks import Blocks
+from kadapter.storage.errors import WriteError
+from kadapter.training import loop, states
+
+FAC = load_script("examples/run_pretrain_fac_adapter.py")
+LIN = load_script("examples/run_pretrain_lin_adapter.py")
+MLM = load_script("examples/run_pretrain_mlm_adapter.py")
+FROZEN = ("--freeze_bert", "--task_adapter", "own")
+FINETUNED = {
+    kind: load_script(f"examples/run_finetune_{kind}_adapter.py")
+    for kind in ("openentity", "tacred", "cosmosqa", "classification", "tagging")
+}
+BATCH, EPOCH = 64, 5  # steps that are more than an epoch
+
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    return [row["metrics"]["loss"] for row in rows]
+
+
+def weights(folder):
+    return {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def assert_same(one, other):
+    """Losses and weights within 1e-6.
+
+    What adds the same to all that a softmax compares changes nothing, so its gradients are rounding alone, which Adam
+    makes large: the biases of attention's keys, and that of the score of a choice.
+    """
+    assert losses(one) == pytest.approx(losses(other), abs=1e-6)
+    found, expected = weights(one), weights(other)
+    assert found.keys() == expected.keys()
+    for file in found:
+        for name, tensor in found[file].items():
+            within = 1e-4 if name.endswith("key.bias") or tensor.numel() == 1 else 1e-6
+            torch.testing.assert_close(tensor, expected[file][name], atol=within, rtol=0, msg=name)
+
+
+@pytest.fixture
+def backbone_rows(monkeypatch):
+    """How many sequences went through the backbone in each of its calls."""
+    rows = []
+    real = RobertaModel.forward
+
+    def forward(self, input_ids, *args, **kwargs):
+        rows.append(len(input_ids))
+        return real(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(RobertaModel, "forward", forward)
+    return rows
+
+
+@pytest.fixture
+def pair(run, tmp_path):
+    """Calls a recipe without and with a cache; gives both folders."""
+
+    def call(recipe, *flags, cached=(), steps=EPOCH):
+        flags = ("--per_gpu_train_batch_size", BATCH, "--eval_steps", steps, *flags)
+        _, plain = run(recipe, *flags, "--comment", "plain", steps=steps)
+        _, kept = run(
+            recipe, *flags, "--comment", "cached", "--cache_states", tmp_path / "states", *cached, steps=steps
+        )
+        return plain, kept
+
+    return call
+
+
+# -- equal to the plain way ------------------------------------------------------------------------------------------
+
+
+def test_epochs_from_the_cache_give_the_losses_and_weights_of_the_plain_way(run, pair, tmp_path, backbone_rows):
+    flags = ("--per_gpu_train_batch_size", 32, "--gradient_accumulation_steps", 2, "--eval_steps", 4)
+    plain, cached = pair(FAC, *flags, steps=9)
+    assert_same(cached, plain)
+    backbone_rows.clear()
+    more = ("--dataloader_num_workers", 1, "--comment", "again")
+    _, again = run(FAC, *flags, *more, "--cache_states", tmp_path / "states", steps=9)
+    assert not backbone_rows
+    assert_same(again, plain)
+
+
+@pytest.mark.parametrize("kind", ["lin", "cosmosqa", "tagging", *map(slow, ("openentity", "tacred", "classification"))])
+def test_every_head_finds_in_the_cache_what_it_reads(pair, kind):
+    recipe, flags = (LIN, ()) if kind == "lin" else (FINETUNED[kind], FROZEN)
+    assert_same(*reversed(pair(recipe, *flags)))
+
+
+def test_of_masked_language_modelling_only_dev_is_kept_which_is_said(pair, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert_same(*reversed(pair(MLM, steps=4)))
+    assert "only the states of dev are kept" in caplog.text
+    assert len(list((tmp_path / "states").iterdir())) == 1
+
+
+def test_a_run_that_ends_in_the_middle_of_the_first_epoch_goes_on_as_an_unbroken_one(
+    run, tmp_path, monkeypatch, backbone_rows
+):
+    flags = ("--eval_steps", 6, "--save_steps", 1, "--per_gpu_train_batch_size", BATCH)
+    _, plain = run(FAC, *flags, "--comment", "plain", steps=6)
+    real, calls = loop._accumulate, []
+
+    def killed(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_accumulate", killed)
+    cached = (*flags, "--comment", "cached", "--cache_states", tmp_path / "states")
+    with pytest.raises(KeyboardInterrupt):
+        run(FAC, *cached, steps=6)
+    monkeypatch.setattr(loop, "_accumulate", real)
+    done = sum(backbone_rows)
+    _, again = run(FAC, *cached, "--cache_max_gb", 1, steps=6)  # which is no other run
+    assert_same(again, plain)
+    assert done < sum(backbone_rows)
+
+
+# -- shared, bounded, in fewer bits ----------------------------------------------------------------------------------
+
+
+def test_runs_with_other_seeds_rates_and_sizes_share_what_was_computed(run, tmp_path, backbone_rows):
+    cache = ("--cache_states", tmp_path / "states", "--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH)
+    run(FAC, *cache, "--comment", "one", steps=EPOCH)
+    assert backbone_rows
+    backbone_rows.clear()
+    more = ("--seed", 7, "--learning_rate", 1e-4, "--adapter_size", 32, "--adapter_list", "0,2")
+    run(FAC, *cache, *more, "--comment", "two", steps=EPOCH)
+    assert not backbone_rows
+    assert len(list((tmp_path / "states").iterdir())) == 2  # of train and dev
+
+
+def test_with_a_limit_a_part_is_kept_and_the_rest_is_computed(pair, tmp_path, backbone_rows, caplog):
+    with caplog.at_level(logging.INFO):
+        plain, cached = pair(FAC, cached=("--cache_max_gb", 0.0005))
+    assert_same(cached, plain)
+    assert "by --cache_max_gb" in caplog.text
+    sums = [np.fromfile(path, np.int64) for path in (tmp_path / "states").rglob("*.sums")]
+    assert any(0 < (one != 0).sum() < len(one) for one in sums)
+    assert 0 < backbone_rows[-1] < 36  # of dev's examples, too
+
+
+@pytest.mark.parametrize("dtype", ["bf16", slow("fp16")])
+def test_sixteen_bits_take_half_the_room_and_every_epoch_sees_the_same(run, tmp_path, dtype):
+    flags = ("--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH, "--cache_states", tmp_path / "states")
+    _, wide = run(FAC, *flags, "--comment", "wide", steps=EPOCH)
+    sizes = {path.stat().st_size for path in (tmp_path / "states").rglob("state-1.bin")}
+    few = (*flags, "--cache_dtype", dtype, "--comment")
+    first, later = (run(FAC, *few, name, steps=EPOCH)[1] for name in ("first", "later"))
+    assert_same(later, first)
+    assert losses(first) == pytest.approx(losses(wide), abs=0.01)
+    assert losses(first) != losses(wide)
+    found = {path.stat().st_size for path in (tmp_path / "states").rglob("state-1.bin")}
+    assert found == sizes | {size // 2 for size in sizes}
+
+
+# -- damage and refusals ---------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_block_is_computed_anew_and_said(run, pair, tmp_path, caplog, backbone_rows):
+    plain, _ = pair(FAC)
+    for path in (tmp_path / "states").rglob("state-1.bin"):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    backbone_rows.clear()
+    flags = ("--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH, "--cache_states", tmp_path / "states")
+    _, again = run(FAC, *flags, "--comment", "again", steps=EPOCH)
+    assert_same(again, plain)
+    assert backbone_rows == [1, 1]  # of train and dev, and then they are whole again
+    assert "is damaged; it is computed anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--freeze_bert", ""), "but this one is trained; give --freeze_bert"),
+        (("--attend_padding",), "keeps no states of padding"),
+    ],
+)
+def test_a_cache_that_would_be_wrong_is_refused_before_work_starts(run, tmp_path, flags, said):
+    with pytest.raises(ValueError, match=said):
+        run(FAC, "--cache_states", tmp_path / "states", *flags)
+    assert not (tmp_path / "states").exists()
+
+
+def test_flags_of_a_cache_without_a_cache_are_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run(FAC, "--cache_dtype", "bf16")
+    assert "--cache_dtype and --cache_max_gb are for --cache_states" in capsys.readouterr().err
+
+
+def test_what_the_disk_cannot_hold_is_refused_in_one_sentence(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(states, "free_bytes", lambda path: 5000)
+    with pytest.raises(ValueError, match=r"--cache_states needs .* MiB more in .*, where 4\.9 KiB are free; give"):
+        run(FAC, "--cache_states", tmp_path / "states")
+
+
+def test_an_adapter_that_was_trained_with_padding_is_refused(run, tmp_path):
+    _, padded = run(FAC, "--attend_padding", "--comment", "padded", steps=1)
+    cached = (*FROZEN, "--adapter", f"fac={padded}", "--cache_states", tmp_path / "states")
+    with pytest.raises(ValueError, match="to which adapter 'fac' attends"):
+        run(FINETUNED["openentity"], *cached)
+
+
+def test_sharded_parameters_are_refused(tiny_model):
+    model = SimpleNamespace(encoder=tiny_model)
+    with pytest.raises(ValueError, match="not for FSDP and DeepSpeed"):
+        states.open_states(None, model, {}, SimpleNamespace(distributed_type="FSDP"))
+
+
+def test_states_beyond_fp16_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(states.TaskModel, "frozen_states", lambda self, **inputs: {"last": torch.full((9, 2, 32), 1e6)})
+    with pytest.raises(FloatingPointError, match="give bf16 or float32"):
+        run(FAC, "--cache_states", tmp_path / "states", "--cache_dtype", "fp16")
+
+
+# -- scripts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_comparison_leaves_the_cache_out_where_the_backbone_is_trained():
+    recipe = ["bash", "run.sh", "--cache_states", "/states", "--cache_dtype=bf16", "--seed", "3", "--cache_max_gb=2"]
+    assert load_script("scripts/compare.py").without_cache(recipe) == ["bash", "run.sh", "--seed", "3"]
+
+
+def test_the_benchmark_fills_the_cache_and_reads_it(tiny_backbone, world, tmp_path, capsys, backbone_rows):
+    recipe = [str(ROOT / "examples/run_pretrain_fac_adapter.py"), f"--model_name_or_path={tiny_backbone}", "--no_cuda"]
+    recipe += [f"--data_dir={world / 'trex-rc'}", "--adapter_size=16", "--adapter_attention_heads=2", "--max_steps=2"]
+    benchmark = load_script("scripts/benchmark_states.py")
+    benchmark.main([f"--output_dir={tmp_path}", "--repeats=1", "--ways", "first epoch", "later epoch", "--", *recipe])
+    assert backbone_rows == [8, 8]
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| an epoch", "| first epoch", "| later epoch"]
+
+
+# -- the file of blocks ----------------------------------------------------------------------------------------------
+
+
+def block(number, size):
+    return np.full(size, number, dtype=np.uint8)
+
+
+def write_all(path, sizes, order):
+    blocks = Blocks(path, sizes)
+    for number in order:
+        blocks.write({int(number): block(number, sizes[number])})
+
+
+def test_blocks_come_back_by_their_numbers_and_only_once_they_are_written(tmp_path):
+    sizes = np.array([3, 0, 5, 2])
+    blocks = Blocks(tmp_path / "a" / "blocks.bin", sizes)
+    assert not blocks.there().any()
+    blocks.write({2: block(2, 5), 1: block(1, 0)})
+    assert blocks.there().tolist() == [False, True, True, False]
+    assert blocks.read(2).tolist() == [2] * 5
+    assert len(blocks.read(1)) == 0
+    assert blocks.read(0) is None
+    with pytest.raises(ValueError, match="block 3 has 3 bytes, not 2"):
+        blocks.write({3: block(3, 3)})
+    again = pickle.loads(pickle.dumps(blocks))  # as a process that loads batches gets it
+    assert again.read(2).tolist() == [2] * 5
+
+
+def test_processes_write_the_same_blocks_at_once(tmp_path):
+    sizes = np.random.default_rng(0).integers(0, 2000, 60)
+    orders = [np.random.default_rng(seed).permutation(60) for seed in range(3)]
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=write_all, args=(tmp_path / "blocks.bin", sizes, order)) for order in orders]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    blocks = Blocks(tmp_path / "blocks.bin", sizes)
+    assert all((blocks.read(i) == i).all() and len(blocks.read(i)) == size for i, size in enumerate(sizes))
+
+
+def test_a_file_that_was_cut_off_only_lacks_what_is_gone(tmp_path):
+    sizes = np.array([4, 4, 4])
+    write_all(tmp_path / "blocks.bin", sizes, [0, 1, 2])
+    (tmp_path / "blocks.bin").write_bytes((tmp_path / "blocks.bin").read_bytes()[:9])
+    blocks = Blocks(tmp_path / "blocks.bin", sizes)
+    assert [blocks.read(i) is None for i in range(3)] == [False, False, True]
+    blocks.write({2: block(2, 4)})
+    assert blocks.read(2).tolist() == [2] * 4
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="cached states"):
+        Blocks(tmp_path / "file" / "blocks.bin", np.array([1]))
