@@ -91,9 +91,8 @@ def _published(source: str | os.PathLike, config: Any) -> nn.Module:
     with without_transformers_warnings():
         model, info = AutoModelForMaskedLM.from_pretrained(source, output_loading_info=True, dtype=torch.float32)
     if missing := sorted(info["missing_keys"]):
-        raise ValueError(
-            f"{source} lacks weights of a masked language model ({', '.join(missing[:3])}, ...): {NO_HEAD}"
-        )
+        shown = ", ".join([*missing[:3], "..."] if len(missing) > 3 else missing)
+        raise ValueError(f"{source} lacks weights of a masked language model ({shown}): {NO_HEAD}")
     check_finite(dict(model.named_parameters()), source)
     return model
 
