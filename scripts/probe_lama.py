@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from probe_report import Answers, by_relation, differences, markdown, plot, rows
+from probe_report import Answers, by_relation, differences, markdown, plot, published, rows
 
 from kadapter.console import COUNT, Parser, absolute, named_place, place, run
 from kadapter.data.jsonio import write_json, write_jsonl
@@ -168,7 +168,8 @@ def write(args: argparse.Namespace, answers: Answers, about: Mapping[str, Any], 
     slugs = {label: re.sub(r"[^\w.-]+", "-", label).strip("-") for label in answers.ranked}
     files = {label: f"predictions/{slug}.jsonl" for label, slug in slugs.items()}
     text = markdown(answers, compared, about)
-    whole = "\n\n".join(["  \n".join(about["said"]), text, by_relation(answers)]) + "\n"
+    parts = ["  \n".join(about["said"]), text, published(answers), by_relation(answers)]
+    whole = "\n\n".join(part for part in parts if part) + "\n"
     report = {
         "models": args.model_name_or_path,
         "adapters": args.adapter,

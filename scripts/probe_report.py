@@ -16,11 +16,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from paired_tests import Difference, difference_of_averages
 
+from kadapter.data.jsonio import read_json
 from kadapter.probing.facts import Fact
 from kadapter.probing.ranking import Ranked
 from kadapter.probing.scores import Group, average, interval, score
 
 GAP = "___"  # in sentences for people
+PUBLISHED = Path(__file__).with_name("published.json")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,20 @@ def by_relation(answers: Answers) -> str:
             cells = [f"{score(answers.ranked[label].ranks[numbers]).p1:.2f}" for label in labels]
             lines.append(f"| {group.name} | {relation} | {len(numbers):,} | {' | '.join(cells)} |")
     return "\n".join(["P@1 by relation, in per cent.", "", *lines])
+
+
+def published(answers: Answers) -> str:
+    """Published P@1 of the collections asked; "" where there is none."""
+    found = {
+        name: rows for name, rows in read_json(PUBLISHED)["lama"].items() if name in {g.name for g in answers.groups}
+    }
+    if not found:
+        return ""
+    lines = [f"| published P@1 | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
+    for row in next(iter(found.values())):
+        cells = [f"{other['p1']:.1f}" for rows in found.values() for other in rows if other["label"] == row["label"]]
+        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def rows(answers: Answers, label: str) -> Iterator[dict[str, Any]]:

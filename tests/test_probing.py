@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_lamas_files_become_queries_as_its_code_has_them(tmp_path):
         ("T-REx", "P19", "Rome", "Ann was born in _ ."),
         ("SQuAD", "SQuAD", "Rome", "Ann is in _ ."),
         ("SQuAD", "SQuAD", "Rome", "Ann is in _ ."),
-        ("SQuAD", "SQuAD", "dog", "Ann . _ is a [MASK] ."),
+        ("SQuAD", "SQuAD", "dog", "Ann . _ is a _ ."),
     ]
     assert found.counts == {
         "Google-RE": {"read": 5, "repeated": 1, "denied by its annotators": 2},
@@ -384,9 +385,12 @@ def test_a_model_without_its_head_is_refused(tiny_backbone, bert, adapter, token
         load_probed(tiny_backbone, "m", {"kg": str(adapter)})
     ours = KAdapterModel.from_pretrained(bert, adapters={"kg": str(adapter)})
     ours.save_pretrained(tmp_path / "ours")
-    tokenizer.save_pretrained(tmp_path / "ours")
+    AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path / "ours")
     with pytest.raises(ValueError, match="has no head, not a masked-language-model head"):
         load_probed(tmp_path / "ours", "m")
+    tokenizer.save_pretrained(bert_copy := shutil.copytree(bert, tmp_path / "copy"))
+    with pytest.raises(ValueError, match=r"has \d+ tokens, but the model 33"):
+        load_probed(bert_copy, "m")
     with pytest.raises(ValueError, match="is a model with adapters already"):
         load_probed(tmp_path / "ours", "m", {"kg": str(adapter)})
 
@@ -453,7 +457,10 @@ def test_the_script_probes_lama_with_everything(bert, adapter, tmp_path, capsys)
     assert "T-REx: 3 facts asked of 4, 1 with an object outside of the vocabulary" in said
     assert "UHN T-REx" in said
     assert (tmp_path / "out" / "probe.png").stat().st_size > 1000
-    assert "| T-REx | P106 | 1 |" in (tmp_path / "out" / "probe.md").read_text()
+    text = (tmp_path / "out" / "probe.md").read_text(encoding="utf-8")
+    assert "| T-REx | P106 | 1 |" in text
+    assert "| published P@1 | T-REx | UHN T-REx |" in text
+    assert "| K-Adapter F (paper) | 29.1 | 23.0 |" in text
     read_outcomes = load_script("scripts/paired_tests.py").read_outcomes
     assert len(read_outcomes(tmp_path / "out" / "predictions" / f"{name}-kg-add.jsonl")[0]) == 4
 

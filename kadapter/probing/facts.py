@@ -35,7 +35,7 @@ SLOTS = {"subject": "[X]", "object": "[Y]", "": ""}
 
 @dataclass(frozen=True)
 class Fact:
-    """One query: the sentence is `before`, a gap, `after`.
+    """One query: the sentence is `before`, a gap, `after`; further gaps of LAMA's sentences stand in `after` as GAP.
 
     cardinality: of its relation, "1-1", "N-1" or "N-M"; "" where it is not known.
     """
@@ -49,7 +49,7 @@ class Fact:
     cardinality: str = ""
 
     def sentence(self, mask: str) -> str:
-        return f"{self.before}{mask}{self.after}"
+        return f"{self.before}{mask}{self.after.replace(GAP, mask)}"
 
 
 @dataclass

@@ -73,6 +73,10 @@ def load_probed(
     tokenizer = read_tokenizer(source)
     if tokenizer.mask_token_id is None:
         raise ValueError(f"the tokenizer of {source} has no mask token; take a masked language model.")
+    if len(tokenizer) > (known := getattr(config, "vocab_size", len(tokenizer))):
+        raise ValueError(
+            f"the tokenizer of {source} has {len(tokenizer)} tokens, but the model {known}; mend the folder."
+        )
     longest = longest_sequence(config.backbone_config if isinstance(config, KAdapterConfig) else config)
     if adapters:
         if isinstance(config, KAdapterConfig):
@@ -106,16 +110,23 @@ def _saved(source: str | os.PathLike, config: KAdapterConfig) -> TaskModel:
 
 
 def _answer_of(model: Any) -> Answer:
-    """The answers of a model with a head of its own."""
+    """The answers of a model with a head of its own, which reads the states of the gaps alone."""
+    gap: dict[str, torch.Tensor] = {}
+
+    def at_gaps(module: nn.Module, given: Any, output: Any) -> Any:
+        output.last_hidden_state = at_positions(output.last_hidden_state, gap["positions"])
+        return output
+
+    if not isinstance(model, TaskModel):
+        model.base_model.register_forward_hook(at_gaps)
 
     def answer(
         ids: torch.Tensor, mask: torch.Tensor, gaps: torch.Tensor, tokens: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        if isinstance(model, TaskModel):
-            logits = model(ids, mask, positions=gaps[:, None]).logits[:, 0]
-        else:
-            logits = model(input_ids=ids, attention_mask=mask).logits[torch.arange(len(ids), device=ids.device), gaps]
-        return {OWN: logits[:, tokens]}
+        gap["positions"] = gaps[:, None]
+        given = {"positions": gaps[:, None]} if isinstance(model, TaskModel) else {}
+        logits = model(input_ids=ids, attention_mask=mask, **given).logits  # [B, 1, V]
+        return {OWN: logits[:, 0, tokens]}
 
     return answer
 

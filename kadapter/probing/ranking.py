@@ -6,7 +6,7 @@ Shapes: F = facts, B = batch, S = sequence, C = candidates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,7 +57,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]) -> list[Qu
     for fact in facts:
         if mask in fact.before:
             raise ValueError(f"the subject {fact.subject!r} holds the mask token {mask}; remove it from the data.")
-    texts = [f"{fact.before.rstrip() if apart else fact.before}{mask}{fact.after}" for fact in facts]
+    joined = [replace(fact, before=fact.before.rstrip()) for fact in facts] if apart else facts
+    texts = [fact.sentence(mask) for fact in joined]
     found = tokenizer(texts, verbose=False)["input_ids"] if texts else []
     return [Query(ids, ids.index(tokenizer.mask_token_id)) for ids in found]
 
