@@ -131,28 +131,23 @@ def plot(answers: Answers, path: Path) -> None:
     """A panel for each collection: a dot for each setting at its P@1, with a 95 % interval."""
     labels = list(answers.ranked)
     shown = [group for group in answers.groups if ", " not in group.name]  # not the parts of T-REx
+    width = max(6.5, 0.08 * max(map(len, labels)) + 2.2 * len(shown))
     figure, panels = plt.subplots(
-        1,
-        len(shown),
-        figsize=(2.2 + 2.2 * len(shown), 0.4 * len(labels) + 1.5),
-        sharey=True,
-        layout="constrained",
-        squeeze=False,
+        1, len(shown), figsize=(width, 0.35 * len(labels) + 1.5), sharey=True, layout="constrained", squeeze=False
     )
     for axes, group in zip(panels[0], shown, strict=True):
-        for place, label in enumerate(labels):
-            value, (low, high) = answers.p1(label, group), interval(group, answers.ranked[label].ranks)
+        values = [answers.p1(label, group) for label in labels]
+        for place, (label, value) in enumerate(zip(labels, values, strict=True)):
             colour = "#999999" if place == 0 or "untrained" in label else "#0072B2"
-            axes.plot([low, high], [place, place], color=colour, linewidth=2)
-            axes.plot([value], [place], "o", color=colour, markersize=6)
-        axes.axvline(answers.p1(labels[0], group), color="#999999", linewidth=0.8, linestyle=":")
-        axes.set_title(f"{group.name} ({sum(map(len, group.members.values())):,} facts)", fontsize=9)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_xlim(left=0)
+            axes.plot(interval(group, answers.ranked[label].ranks), [place, place], color=colour, linewidth=2)
+            axes.plot([value], [place], "o", color=colour, markersize=6, clip_on=False)
+        axes.axvline(values[0], color="#999999", linewidth=0.8, linestyle=":")
+        axes.set_title(f"{group.name}\n{sum(map(len, group.members.values())):,} facts", fontsize=9)
+        axes.set_yticks(range(len(labels)), labels, fontsize=8)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xlim(0, max(1.0, axes.get_xlim()[1]))
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].invert_yaxis()
-    figure.suptitle("Facts that a model completes with the right word first", fontsize=10)
-    figure.supxlabel("P@1, per cent, mean over relations (line: 95 % by bootstrap over facts)", fontsize=9)
+    figure.supxlabel("facts whose right word comes first (P@1), per cent; line: 95 % by bootstrap", fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)
