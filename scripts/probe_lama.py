@@ -158,7 +158,9 @@ def _said(found: Facts, facts: Sequence[Any], lost: Mapping[str, str], words: in
         asked = sum(fact.collection == collection for fact in facts)
         gone = [relation for relation, name in lost.items() if name == collection]
         none = f"; nothing is left of {', '.join(gone)}, which no average holds" if gone else ""
-        lines.append(f"{collection}: {asked:,} facts asked of {counts['read']:,}{out}{none}")
+        lacking = found.lacking.get(collection, [])
+        more = f"; {len(lacking)} relations with a template have no file, such as {lacking[0]}" if lacking else ""
+        lines.append(f"{collection}: {asked:,} facts asked of {counts['read']:,}{out}{none}{more}")
     return [*lines, f"{words:,} words to choose among"]
 
 

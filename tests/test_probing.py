@@ -127,6 +127,7 @@ def test_lamas_files_become_queries_as_its_code_has_them(tmp_path):
         "T-REx": {"read": 3, "repeated": 1},
         "SQuAD": {"read": 4, "of more than 100 words": 1},
     }
+    assert found.lacking == {"Google-RE": ["date_of_birth", "place_of_death"], "T-REx": ["P106"]}
     assert {one.cardinality for one in found.facts if one.collection == "T-REx"} == {"N-1"}
 
 

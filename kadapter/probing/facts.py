@@ -54,10 +54,11 @@ class Fact:
 
 @dataclass
 class Facts:
-    """What was read; `counts` says what was left out and why, by collection."""
+    """What was read; `counts` says what was left out and why, by collection, `lacking` which relations have no file."""
 
     facts: list[Fact] = field(default_factory=list)
     counts: dict[str, Counter[str]] = field(default_factory=dict)
+    lacking: dict[str, list[str]] = field(default_factory=dict)
 
     def count(self, collection: str, reason: str, number: int = 1) -> None:
         self.counts.setdefault(collection, Counter())[reason] += number
@@ -159,12 +160,16 @@ def read_lama(folder: Path) -> Facts:
         path = folder / "Google_RE" / f"{relation}_test.jsonl"
         if path.is_file():
             _read_relation(found, path, GOOGLE_RE, relation, Template(text, ""))
+        elif path.parent.is_dir():
+            found.lacking.setdefault(GOOGLE_RE, []).append(relation)
     if (folder / "TREx").is_dir():
         templates = read_templates(folder / "relations.jsonl")
         for path in sorted((folder / "TREx").glob("*.jsonl")):
             if path.stem not in templates:
                 raise ValueError(f"{folder / 'relations.jsonl'} has no template for {path.name}; add {path.stem!r}.")
             _read_relation(found, path, T_REX, path.stem, templates[path.stem])
+        read = {fact.relation for fact in found.facts}
+        found.lacking[T_REX] = [relation for relation in templates if relation not in read]
     for collection, name in SENTENCES.items():
         if (folder / name).is_file():
             _read_sentences(found, folder / name, collection)
