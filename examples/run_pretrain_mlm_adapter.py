@@ -7,7 +7,8 @@ Data: <data_dir>/{train,dev}.txt, a sentence or paragraph a line; with --mask_sp
 hidden whole: what scripts/verbalize_triples.py writes, or cleaned relation examples. Lines are joined and cut into
 blocks of max_seq_length, as by transformers' run_mlm. The model begins as the backbone alone, with its own pretrained
 head where it has one, so that the first dev score is the backbone's. Leaves an adapter folder that every task takes as
---adapter name=folder. Measured here: docs/results.md.
+--adapter name=folder. With --fusion_alone the adapter of --meta_adapter_model and the head stay as they are, and the
+fusion alone is trained, so that scripts/probe_lama.py can ask what the adapter knows. Measured here: docs/results.md.
 """
 
 from dataclasses import asdict, dataclass
@@ -26,13 +27,16 @@ class LanguageModelArguments:
     line_by_line: bool = flag("cut each line for itself instead of joining lines", False)
     mlm_probability: float = flag("share of the tokens that are hidden", 0.15, within="(0, 1)")
     mask_spans: bool = flag("hide whole spans that the data mark (docs/own_knowledge.md)", False)
+    fusion_alone: bool = flag("train the fusion beside a finished adapter, to probe it (docs/probing.md)", False)
 
 
 def main(argv=None):
     args = parse_recipe(
         __doc__, PretrainingArguments, LanguageModelArguments, argv, task_name="mlm", max_seq_length=128
     )
-    return pretrain(MaskedLM(**asdict(args.own)), args, name="mlm")
+    options = asdict(args.own)
+    fusion_alone = options.pop("fusion_alone")
+    return pretrain(MaskedLM(**options), args, name="mlm", fusion_alone=fusion_alone)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python scripts/make_own_knowledge_example.py --output_dir output/own_knowledge/mine
 
-triples.tsv holds facts about pairs of entities, aliases.tsv their names, corpus/ text that names both ends of facts.
+triples.tsv holds facts about pairs of entities, aliases.tsv their names, corpus/ text that names both ends of facts,
+templates.json a sentence for each relation, for scripts/verbalize_triples.py and scripts/probe_lama.py.
 task/ holds marked names and their types: test has names and sentences that train never shows, and no sentence gives a
 clue, so that a model can only know the types from the graph. run_own_knowledge_example.sh does the rest.
 """
@@ -24,6 +25,11 @@ def alias_lines(world: World) -> list[str]:
     """Names of entities, and of relations by the types that they connect."""
     relations = [f"{relation}\t{' to '.join(kinds)}" for relation, kinds in world.relations.items()]
     return [f"{entity.qid}\t{entity.name}" for entity in world.entities] + relations
+
+
+def templates(world: World) -> dict[str, str]:
+    """Relation -> a sentence that names it by the types that it connects."""
+    return {name: f"{{subject}} , {' to '.join(kinds)} , {{object}} ." for name, kinds in world.relations.items()}
 
 
 def corpus_lines(world: World) -> list[str]:
@@ -48,6 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             ("corpus/text.txt", corpus_lines(world)),
         ):
             write_text(aside(args.output_dir / name), "\n".join(lines) + "\n")
+        write_text(aside(args.output_dir / "templates.json"), json.dumps(templates(world), indent=1) + "\n")
         write_openentity(
             world,
             lambda name: aside(args.output_dir / name.replace("OpenEntity", "task")),

@@ -51,6 +51,8 @@ def test_published_numbers_stand_beside_ours_and_say_that_they_are(runs, tmp_pat
 
 def test_every_published_number_is_a_score_in_per_cent_of_a_named_source():
     tables = json.loads(TABLE.PUBLISHED.read_text())
+    low = tables.pop("lama")  # whose scores may be anything
+    assert all(0 < row["p1"] < 50 and row["label"].endswith("(paper)") for rows in low.values() for row in rows)
     assert set(tables) == {"openentity", "figer", "tacred", "cosmosqa"}
     for splits in tables.values():
         for rows in splits.values():

@@ -19,7 +19,7 @@ FLOORS = (
     ("models", "data"),
     ("training",),
     ("tasks",),
-    ("inference",),
+    ("inference", "probing"),
 )
 HEIGHT = {package: height for height, floor in enumerate(FLOORS) for package in floor}
 MODULES = sorted(path for path in LIBRARY.rglob("*.py") if path.parent != LIBRARY or path.stem != "__init__")

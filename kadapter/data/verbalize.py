@@ -76,6 +76,15 @@ def sentence(parts: Parts, names: Mapping[str, str]) -> tuple[str, list[Span]]:
     return text, spans
 
 
+def first_names(graph: Graph) -> dict[int, str]:
+    """What each entity is called: its first name that is no mere id; those without one are left out."""
+    names: dict[int, str] = {}
+    for entity, name in graph.names:
+        if not is_code(name):
+            names.setdefault(entity, " ".join(name.split()))
+    return names
+
+
 def verbalize(
     graph: Graph, templates: Mapping[str, Parts], facts_per_line: int, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
@@ -86,10 +95,7 @@ def verbalize(
     Args:
         facts_per_line: facts of one subject that share a line.
     """
-    names: dict[int, str] = {}
-    for entity, name in graph.names:
-        if not is_code(name):
-            names.setdefault(entity, " ".join(name.split()))
+    names = first_names(graph)
     relations = {number: name for name, number in graph.relations.items()}
     forms = {number: templates.get(name) or _plain(graph.relation_names[number]) for number, name in relations.items()}
     counts["relations without a template"] = sum(name not in templates for name in graph.relations)

@@ -19,6 +19,7 @@ from kadapter.configuration import KAdapterConfig, is_causal, longest_sequence
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
 from kadapter.data.splits import files_of
+from kadapter.models.language_model import pretrained_head
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.shapes import AdapterConfig
@@ -35,11 +36,35 @@ from kadapter.training.tracking import Run, run_name
 logger = logging.getLogger(__name__)
 
 
-def pretrain(task: Task, args: Arguments[PretrainingArguments, Any], name: str) -> dict[str, Any]:
-    """Train adapter `name` and the task's head on a frozen backbone; as `finetune` otherwise."""
+def pretrain(
+    task: Task, args: Arguments[PretrainingArguments, Any], name: str, fusion_alone: bool = False
+) -> dict[str, Any]:
+    """Train adapter `name` and the task's head on a frozen backbone; as `finetune` otherwise.
+
+    Args:
+        fusion_alone: train neither of them, but the fusion that joins the loaded adapter's states with the last one,
+            so that the backbone's own head can read what the adapter knows.
+    """
+    if fusion_alone:
+        _check_fusion_alone(args.model)
     loaded = [name] if args.model.meta_adapter_model else []
     encoder = partial(load_pretraining_encoder, args.model, name)
-    return _run(task, args, task.splits, encoder, loaded, adapter_alone=True)
+    return _run(task, args, task.splits, encoder, loaded, adapter_alone=True, fusion_alone=fusion_alone)
+
+
+def _check_fusion_alone(args: PretrainingArguments) -> None:
+    """Refuse what leaves nothing to train, or a head at random."""
+    if not args.meta_adapter_model or args.no_adapter or not args.freeze_bert:
+        raise ValueError("--fusion_alone needs a finished adapter, --meta_adapter_model, and a frozen backbone.")
+    if args.fusion_mode not in ("concat", "nested_concat", "attention"):
+        raise ValueError(
+            f"--fusion_mode {args.fusion_mode} has nothing to train for one adapter; take concat or attention."
+        )
+    if pretrained_head(args.model_name_or_path, **_hub_names(args)) is None:
+        raise ValueError(
+            f"{args.model_name_or_path} has no masked-language-model head of BERT's form, and with --fusion_alone a "
+            "fresh one would stay as it is; take a backbone that was saved with its head."
+        )
 
 
 def finetune(task: Task, args: Arguments[TaskArguments, Any], splits: Sequence[str] | None = None) -> dict[str, Any]:
@@ -64,6 +89,7 @@ def _run(
     load_encoder: Callable[[], KAdapterModel],
     loaded: Sequence[str],
     adapter_alone: bool = False,
+    fusion_alone: bool = False,
 ) -> dict[str, Any]:
     flags = args.training
     if not (flags.do_train or flags.do_eval or args.data.prepare_only):
@@ -82,6 +108,9 @@ def _run(
     model = TaskModel.from_encoder(encoder, task.head_config(encoding.max_seq_length, backbone.vocab_size))
     model.config.task = saved_task(task, encoding.max_seq_length)
     task.initialize(model, args.model.model_name_or_path, **_hub_names(args.model))
+    if fusion_alone:
+        encoder.freeze("adapters")
+        model.head.requires_grad_(False)
     content = {}
     if accelerator.is_main_process:
         content = run_content(task, args.data.data_dir, encoding, encoder, loaded, args.model.model_name_or_path)
