@@ -5,8 +5,8 @@
 
 --input is a folder of JSON files, one a question, of zip archives (train.zip, val.zip, test.zip) or of both, or one
 archive; archives are read in place. A folder or archive named train, val (or dev, valid, validation) or test tells the
-split of all that is in it; --split tells that of other files. Questions without paragraphs, answer or text are left out,
-in train also those whose answer stands in no paragraph; what is left out is counted by reason. Killed and started
+split of all that is in it; --split tells that of other files. Questions without paragraphs, answer or text are left
+out, in train also those whose answer stands in no paragraph; what is left out is counted by reason. Killed and started
 again, it goes on with the parts that are left. The same input gives the same bytes, wherever and by how many workers
 it is converted.
 """

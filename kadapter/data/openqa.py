@@ -1,7 +1,7 @@
 """Questions with the paragraphs that a search found for them, in the form of thunlp/OpenQA (Lin et al., ACL 2018).
 
-A split is two files with equally many lines. A line of `train.txt` is {"question": str, "answers": [str, ...]}; the same
-line of `train.json` is the list of its paragraphs, [{"question": [token, ...], "document": [token, ...]}, ...].
+A split is two files with equally many lines. A line of `train.txt` is {"question": str, "answers": [str, ...]}; the
+same line of `train.json` is the list of its paragraphs, [{"question": [token, ...], "document": [token, ...]}, ...].
 """
 
 from __future__ import annotations

@@ -154,5 +154,5 @@ def _count(split: str, parts: Sequence[Path]) -> dict[str, int]:
 
 def print_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
     for split, own in counts.items():
-        for name, count in own.items():
+        for name, count in sorted(own.items()):
             print(f"{count:>12,}  {split}: {name}")

@@ -14,6 +14,7 @@ from typing import Any
 from kadapter.data.jsonio import check_keys, check_unique, json_line, read_records, shorten
 from kadapter.data.openqa_parts import NO_PARAGRAPH, QUESTIONS_READ, SPLITS, Found, Piece
 from kadapter.data.splits import missing
+from kadapter.storage.packed import COMPRESSIONS
 from kadapter.storage.reading import read_lines
 
 LENGTHS = ("short", "long")
@@ -29,24 +30,21 @@ def find_files(raw: Path, length: str) -> dict[str, tuple[Path, Path]]:
     found = {}
     for split in SPLITS:
         stems = (raw / "questions" / f"{split}_questions.json", raw / "contexts" / length / f"{split}_contexts.json")
-        files = [_packed_or_not(stem) for stem in stems]
-        if all(files):
-            found[split] = files[0], files[1]
-        elif any(files):
-            lost = stems[files.index(None)]
+        questions, contexts = map(_packed_or_not, stems)
+        if questions and contexts:
+            found[split] = questions, contexts
+        elif questions or contexts:
+            lost = stems[1 if questions else 0]
             raise FileNotFoundError(f"{lost}.gz is missing; fetch it, or remove the other file of {split}.")
     if not found:
         place = raw / "questions" / "train_questions.json.gz"
-        raise FileNotFoundError(
-            f"{place} is missing, and so are dev and test; give Quasar-T's folder. {missing(place)}"
-        )
-    return found  # type: ignore[return-value]
+        raise FileNotFoundError(f"{place} is missing, dev and test too; give Quasar-T's folder. {missing(place)}")
+    return found
 
 
 def _packed_or_not(stem: Path) -> Path | None:
-    there = [
-        path for path in (stem, stem.with_name(f"{stem.name}.gz"), stem.with_name(f"{stem.name}.zst")) if path.is_file()
-    ]
+    names = [f"{stem.name}{ending}" for ending in ("", *COMPRESSIONS)]
+    there = [path for path in map(stem.with_name, names) if path.is_file()]
     if len(there) > 1:
         raise ValueError(f"{there[0]} is there beside {there[1].name}; remove one of them.")
     return there[0] if there else None

@@ -1,8 +1,8 @@
 """SearchQA as released (Dunn et al., 2017, https://arxiv.org/abs/1704.05179): a JSON file for each question.
 
 A file: {"question": str, "answer": str, "search_results": [{"snippet": str or null, "title", "url", ...}, ...], "id",
-"category", "air_date", ...}. The snippets are the paragraphs. Their newlines are only wraps of the search engine's page:
-they stand beside a blank or a mark, never in the place of a blank, so that leaving them out gives the text as it was.
+"category", "air_date", ...}. The snippets are the paragraphs. Their newlines only wrap lines of a search's page:
+they stand beside a blank or a mark, never in the place of a blank, so leaving them out gives the text as it was.
 """
 
 from __future__ import annotations
