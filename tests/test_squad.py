@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import load_script
@@ -61,6 +62,62 @@ def test_official_files_and_rows_of_hubs_hold_the_same_questions(tmp_path):
         [dict(zip(("text", "answer_start"), one, strict=True)) for one in zip(*row["answers"].values(), strict=True)]
         for row in rows
     ]
+    whole = official(
+        (row["context"], [{"id": row["id"], "question": row["question"], "answers": found, "is_impossible": not found}])
+        for row, found in zip(rows, lists, strict=True)
+    )
+    (tmp_path / "dev-v2.0.json").write_text(json.dumps(whole))
+    found = list(read_squad(tmp_path / "dev-v2.0.json"))
+    assert found == list(read_squad(write(tmp_path / "dev.jsonl", rows)))
+    assert [(one["answers"], one["starts"]) for one in found] == [
+        (["Oslo", "1901"], [23, 84]),
+        (["Jan"], [9]),
+        ([], []),
+    ]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "other.parquet")
+    assert list(read_squad(tmp_path / "other.parquet")) == found
+
+
+def test_a_folder_has_its_splits_under_official_names_or_others_but_not_both(tmp_path):
+    task = Squad()
+    assert task.path(tmp_path, "train").name == "train.json"
+    (tmp_path / "train-v1.1.json").write_text("{}")
+    assert task.path(tmp_path, "train").name == "train-v1.1.json"
+    (tmp_path / "train-v2.0.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"more than once: train-v1\.1\.json and train-v2\.0\.json; remove"):
+        task.path(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answers": {"text": ["Bergen"], "answer_start": [23]}}, '"Bergen" is not at character 23, where "Oslo'),
+        ({"answers": {"text": ["Oslo"], "answer_start": [23, 4]}}, "answers is .*; give .*with as many of both"),
+        ({"answers": {"text": ["Oslo"], "answer_start": ["x"]}}, 'answer_start is "x"; give a number of characters'),
+        ({"answers": {"text": ["Oslo"], "answer_start": [-1]}}, "answer_start is -1; give a number"),
+        ({"answers": {"text": [" "], "answer_start": [2]}}, 'the answer " " is none; give a text'),
+        ({"answers": ["Oslo"]}, r'answers is \["Oslo"\]; give'),
+        ({"answers": [{"text": "Oslo"}]}, "answers is .*; give"),
+        ({"answers": None}, "there are no answers; give them, an empty list where"),
+        ({"answers": answers("Oslo"), "is_impossible": True}, "is_impossible is true, but there are 1 answers; mend"),
+        ({"answers": answers(), "is_impossible": False}, "is_impossible is false, but there are 0 answers; mend"),
+        ({"answers": answers()}, "the question has no answer, but every question of train has one"),
+        ({"answers": answers("Oslo"), "question": " "}, 'question is " "; give a text'),
+        ({"answers": answers("Oslo"), "context": 3}, "context is 3; give a text"),
+        ({"answers": answers("Oslo"), "id": "b"}, "the id 'b' stands at 1 already"),
+    ],
+)
+def test_a_bad_question_is_told_with_file_record_value_and_mend(tmp_path, change, message):
+    rows = [{**ROW, "id": "b", "answers": answers("Jan")}, {**ROW, **change}]
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(ValueError, match=rf"a\.jsonl, record 2: .*{message}"):
+        list(read_squad(path, no_answer=False))
+    errors = []
+    assert len(list(read_squad(path, no_answer=False, on_error=errors.append))) == 1
+    assert len(errors) == 1
+
+
+def test_a_bad_question_of_an_official_file_is_found_in_its_article(tmp_path):
     good = {"id": "1", "question": "Who?", "answers": [{"text": "Jan", "answer_start": 9}]}
     whole = official([(CONTEXT, [good]), (CONTEXT, [good])])
     whole["data"][1]["paragraphs"][0]["qas"][0] = {"id": "2", "question": "Who?", "answers": [{"text": "Jon"}]}
@@ -392,10 +449,6 @@ def test_the_answer_of_several_windows_is_the_best_of_all_and_no_answer_the_leas
     assert answer["no_answer_score"] == pytest.approx(logits.softmax(0)[3].item())
     withheld = Squad(no_answer=True, null_threshold=-7.0).answer(joined, {}, {"context": "aaaa bbbb cccc"}, None)
     assert (withheld["answer"], withheld["start"]) == ("", None)
-
-
-def test_a_run_script_names_the_published_tokenizers_length(tmp_path):
-    assert Squad.max_seq_length == 384
 
 
 def test_bad_flags_end_before_anything_is_read(run, tmp_path, capsys):
