@@ -159,14 +159,9 @@ def best_spans(start: np.ndarray, end: np.ndarray, count: int, longest: int) -> 
         return []
     tails = np.concatenate([end, np.full(longest - 1, -np.inf, dtype=end.dtype)])
     scores = start[:, None] + np.lib.stride_tricks.sliding_window_view(tails, longest)[:size]  # [C, tokens - 1]
-    flat = scores.ravel()
-    best = np.arange(flat.size)
-    if flat.size > count:
-        least = np.partition(flat, flat.size - count)[flat.size - count]
-        best = np.flatnonzero(flat >= least)
-    best = best[np.argsort(-flat[best], kind="stable")][:count]
-    return [
-        FoundSpan(int(i // longest), int(i // longest + i % longest), float(flat[i]))
-        for i in best
-        if np.isfinite(flat[i])
-    ]
+    # The best spans begin at the tokens whose own best span is among them.
+    rows = np.sort(np.argsort(-scores.max(1), kind="stable")[:count])
+    flat = scores[rows].ravel()
+    best = np.argsort(-flat, kind="stable")[:count]
+    found = ((int(rows[i // longest]), int(i % longest), float(flat[i])) for i in best if np.isfinite(flat[i]))
+    return [FoundSpan(first, first + more, score) for first, more, score in found]

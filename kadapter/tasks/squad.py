@@ -200,22 +200,22 @@ class Squad(Task):
         return {**columns, "nothing": np.array([nothing], dtype=np.float64)}, features[0]
 
     def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
-        """The answer with its place and probability, or "" for none, and the best ones; `logit` ranks contexts.
+        """The answer with its place and probability, or "" for none, and the best ones.
 
-        Probabilities are shares among the best spans and, where it may be an answer, none. `logit` is the sum of the
-        best span's, less that of no answer where it may be one.
+        Probabilities are shares among the best spans and, where that may be the answer, none. The `logit` of a span,
+        which can be compared with those of other contexts, is the sum of its two, less that of no answer.
         """
         columns = (found[name].tolist() for name in ("starts", "ends", "scores"))
         spans = [(int(start), int(end), score) for start, end, score in zip(*columns, strict=True)]
         reading = self._reading(spans, float(found["nothing"][0]), example["context"])
         logits = [one.score for one in reading.candidates] + [reading.nothing] * self.no_answer
         shares = softmax(np.array(logits, dtype=np.float64)).tolist()
+        base = reading.nothing if self.no_answer else 0.0
         best = [
-            {"answer": one.text, "score": share, "start": one.start, "end": one.end}
+            {"answer": one.text, "score": share, "start": one.start, "end": one.end, "logit": one.score - base}
             for one, share in zip(reading.candidates, shares, strict=False)
         ]
-        logit = reading.candidates[0].score - self.no_answer * reading.nothing
-        answer: Answer = {**best[0], "logit": logit, "best": best}
+        answer: Answer = {**best[0], "best": best}
         if not self.no_answer:
             return answer
         if not self._given(reading, self.null_threshold):
