@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
@@ -88,10 +88,6 @@ class Squad(Task):
     max_seq_length = 384
     schema = SQUAD_SCHEMA
     sample = '{"question": "Where does Ann live?", "context": "Ann lives in Oslo."}'
-    sizes: ClassVar = {
-        "SQuAD 1.1": {"train": 87_599, "dev": 10_570},
-        "SQuAD 2.0": {"train": 130_319, "dev": 11_873},
-    }
 
     no_answer: bool = False
     """Whether questions may have no answer, as in SQuAD 2.0."""
@@ -133,22 +129,18 @@ class Squad(Task):
         features: list[Feature] = []
         for example, windows in zip(examples, self._windows(examples, encoding), strict=True):
             gold = self._gold(example, windows)
+            unread = bool(example["answers"]) and not any(gold)
             for window, span in zip(windows, gold, strict=True):
                 nothing = window["positions"][0]
                 window["labels"] = [nothing, nothing] if span is None else [*span]
-                # What is said of a question stands with its first window.
+                if unread or not example["known"]:
+                    window["labels"] = [IGNORE, IGNORE]
+                # What is said of the question stands with its first window.
                 window |= {"record": example["record"], "name": "", "question": "", "text": "", "answers": ""}
-            if example["answers"] and not any(gold):
-                for window in windows:
-                    window["labels"] = [IGNORE, IGNORE]
-                windows[0]["note"] = _joined_notes(windows[0]["note"], NO_ANSWER_TOKENS)
-            if not example["known"]:
-                for window in windows:
-                    window["labels"] = [IGNORE, IGNORE]
-            first = windows[0]
+            first, notes = windows[0], [windows[0]["note"], example["note"], NO_ANSWER_TOKENS if unread else ""]
             first |= {"name": example["id"], "question": example["question"], "text": example["context"]}
             first["answers"] = json.dumps(example["answers"]) if example["known"] else ""
-            first["note"] = _joined_notes(first["note"], example["note"])
+            first["note"] = "; ".join(note for note in notes if note)
             features += windows
         return features
 
@@ -318,7 +310,3 @@ class Squad(Task):
 def _nothing(found: Mapping[str, np.ndarray], window: Mapping[str, Any]) -> float:
     place = window["positions"][0]
     return float(found["start"][place] + found["end"][place])
-
-
-def _joined_notes(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
