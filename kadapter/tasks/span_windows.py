@@ -155,7 +155,7 @@ def best_spans(start: np.ndarray, end: np.ndarray, count: int, longest: int) -> 
         count: how many at most.
         longest: tokens of a span.
     """
-    size = len(start)
+    size, longest = len(start), min(longest, len(start))
     if not size:
         return []
     tails = np.concatenate([end, np.full(longest - 1, -np.inf, dtype=end.dtype)])

@@ -197,9 +197,7 @@ class Squad(Task):
         Probabilities are shares among the best spans and, where that may be the answer, none. The `logit` of a span,
         which can be compared with those of other contexts, is the sum of its two, less that of no answer.
         """
-        columns = (found[name].tolist() for name in ("starts", "ends", "scores"))
-        spans = [(int(start), int(end), score) for start, end, score in zip(*columns, strict=True)]
-        reading = self._reading(spans, float(found["nothing"][0]), example["context"])
+        reading = self._reading(found, example["context"])
         logits = [one.score for one in reading.candidates] + [reading.nothing] * self.no_answer
         shares = softmax(np.array(logits, dtype=np.float64)).tolist()
         base = reading.nothing if self.no_answer else 0.0
@@ -223,14 +221,13 @@ class Squad(Task):
         spans = best_spans(found["start"][own], found["end"][own], self.n_best_size, self.max_answer_tokens)
         return [(int(starts[first]), int(ends[last]), score) for first, last, score in spans]
 
-    def _reading(self, spans: Sequence[tuple[int, int, float]], nothing: float, text: str) -> Reading:
-        """Spans of all windows, the best first, each text once."""
-        found: dict[str, Candidate] = {}
-        for start, end, score in spans:
-            if len(found) == self.n_best_size:
-                break
-            found.setdefault(text[start:end], Candidate(text[start:end], start, end, score))
-        return Reading(list(found.values()), nothing)
+    def _reading(self, found: Found, text: str) -> Reading:
+        """What `joined` found in a context, each text once."""
+        candidates: dict[str, Candidate] = {}
+        columns = (found["starts"].astype(int).tolist(), found["ends"].astype(int).tolist(), found["scores"].tolist())
+        for start, end, score in zip(*columns, strict=True):
+            candidates.setdefault(text[start:end], Candidate(text[start:end], start, end, score))
+        return Reading(list(candidates.values())[: self.n_best_size], float(found["nothing"][0]))
 
     def _readings(self, predictions: Predictions, features: Dataset) -> Iterator[tuple[Reading, dict[str, Any]]]:
         """For each question what was found in its windows, and the first of these as a row of the store."""
@@ -241,11 +238,8 @@ class Squad(Task):
             own = range(begin, end)
             windows: list[Any] = [{name: columns[name][i] for name in ("positions", "starts", "ends")} for i in own]
             found = [{name: predictions[name][i] for name in ("start", "end")} for i in own]
-            joined, _ = self.joined(found, windows)
-            spans = [*zip(*(joined[name].tolist() for name in ("starts", "ends", "scores")), strict=True)]
             first = {name: column[begin] for name, column in columns.items()}
-            spans = [(int(start), int(end), score) for start, end, score in spans]
-            yield self._reading(spans, float(joined["nothing"][0]), first["text"]), first
+            yield self._reading(self.joined(found, windows)[0], first["text"]), first
 
     # -- results ------------------------------------------------------------------------------------------------
 
