@@ -4,11 +4,11 @@
     python scripts/check_data.py fac data/trex-rc --tokenizer roberta-large --plot lengths.png
 
 TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), mlm (plain text), openentity, figer,
-tacred, semeval, cosmosqa, classification and tagging (your own), or a task of GLUE: CoLA, SST-2, MRPC, STS-B, QQP,
-MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit code is 1 where there are any or a split is missing. What is
-legal but should be known is said below the table, and some mentions of each split are shown between the markers that
-the model sees: fac and TACRED read their ends as inclusive, entity typing as exclusive, and --spans says otherwise.
-With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+tacred, semeval, cosmosqa, squad, classification and tagging (your own), or a task of GLUE: CoLA, SST-2, MRPC, STS-B,
+QQP, MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit code is 1 where there are any or a split is missing.
+What is legal but should be known is said below the table, and some mentions of each split are shown between the markers
+that the model sees: fac and TACRED read their ends as inclusive, entity typing as exclusive, and --spans says
+otherwise. With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
 """
 
 from __future__ import annotations

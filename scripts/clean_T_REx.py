@@ -30,7 +30,7 @@ from tqdm import tqdm
 from kadapter.console import Parser, absolute, run
 from kadapter.data.executors import add_worker_flags, as_finished, executor
 from kadapter.data.jsonio import read_lines, write_json
-from kadapter.data.splits import JSON, form_of
+from kadapter.data.splits import is_json_file
 from kadapter.data.trex import clean_file
 from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_files, atomic_writer
@@ -47,14 +47,14 @@ def find_files(raw: Path) -> list[File]:
         FileNotFoundError, ValueError: nothing there, or no JSON file in it.
     """
     if raw.is_dir():
-        paths = [path for path in raw.rglob("*") if path.is_file() and _is_data(path.relative_to(raw))]
+        paths = [path for path in raw.rglob("*") if path.is_file() and is_json_file(path.relative_to(raw))]
         found = [(str(path.relative_to(raw)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     elif raw.is_file() and zipfile.is_zipfile(raw):
-        members = [info for info in zip_members(raw) if not info.is_dir() and _is_data(Path(info.filename))]
+        members = [info for info in zip_members(raw) if not info.is_dir() and is_json_file(Path(info.filename))]
         found = [(info.filename, info.file_size, info.CRC) for info in members]
     elif is_tar(raw):
-        found = [(info.name, info.size, int(info.mtime)) for info, _ in tar_files(raw) if _is_data(Path(info.name))]
-    elif raw.is_file() and _is_data(Path(raw.name)):
+        found = [(info.name, info.size, int(info.mtime)) for info, _ in tar_files(raw) if is_json_file(Path(info.name))]
+    elif raw.is_file() and is_json_file(Path(raw.name)):
         found = [(raw.name, raw.stat().st_size, raw.stat().st_mtime_ns)]
     else:
         raise FileNotFoundError(
@@ -67,13 +67,8 @@ def find_files(raw: Path) -> list[File]:
     return sorted(found)
 
 
-def _is_data(path: Path) -> bool:
-    """Whether it is JSON, compressed or not, and none of the files that macOS adds to archives and foreign disks."""
-    return form_of(path) in JSON and "__MACOSX" not in path.parts and not path.name.startswith("._")
-
-
 def is_tar(raw: Path) -> bool:
-    return raw.is_file() and not _is_data(Path(raw.name)) and tarfile.is_tarfile(raw)
+    return raw.is_file() and not is_json_file(Path(raw.name)) and tarfile.is_tarfile(raw)
 
 
 def unpack(raw: Path, names: Sequence[str], parts: Sequence[Path], folder: Path) -> dict[Path, str]:

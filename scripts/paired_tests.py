@@ -1,8 +1,8 @@
 """Whether two settings differ on one test set: outcomes of each example, paired bootstrap, permutation test.
 
 Shapes: S = seeds, E = examples. The outcome of an example is three counts: labels that are right, that were predicted,
-that are gold. One label each makes their F1 the accuracy; several, or none, make it the micro F1 over labels. Where
-numbers are predicted, it is the absolute error.
+that are gold. One label each makes their F1 the accuracy; several, or none, make it the micro F1 over labels. An answer
+that is a span counts as one label, which is right by its own F1. Where numbers are predicted, it is the absolute error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.stats import bootstrap, permutation_test, t
 from kadapter.data.tables import read_rows
 
 RESAMPLES = 9999  # the p-value's smallest step is then 1/10,000
-GOLD = ("label", "labels", "relation", "entities")  # as the tasks' rows call it
+GOLD = ("label", "labels", "relation", "entities", "answers")  # as the tasks' rows call it
 NO_RELATION = frozenset({"no_relation", "Other"})  # which TACRED's and SemEval's scores do not count
 
 
@@ -51,7 +51,9 @@ def read_outcomes(path: Path) -> tuple[np.ndarray, list[Any]]:
             raise ValueError(f"{where} has no gold label or no prediction; compare on a labelled split.")
         gold, guess = row[name], row["predicted"]
         known.append((row.get("record"), gold))
-        if isinstance(gold, float):
+        if name == "answers":
+            outcomes.append((row["f1"], 1, 1))
+        elif isinstance(gold, float):
             outcomes.append((abs(gold - float(guess)),))
         else:
             left_out = NO_RELATION if name == "relation" else frozenset()
@@ -77,6 +79,8 @@ def measure_name(outcomes: np.ndarray) -> str:
     if outcomes.shape[-1] == 1:
         return "mean absolute error"
     one_each = bool((outcomes[..., 1:] == 1).all())
+    if one_each and (outcomes[..., 0] % 1).any():
+        return "mean F1 of answers"
     return "accuracy" if one_each else "micro F1"
 
 

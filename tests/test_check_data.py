@@ -22,6 +22,7 @@ FOLDERS = {
     "cosmosqa": "cosmosQA",
     "classification": "classification",
     "tagging": "tagging",
+    "squad": "squad",
 }
 
 

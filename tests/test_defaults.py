@@ -17,6 +17,7 @@ RECIPES = (
     "run_finetune_figer_adapter",
     "run_finetune_openentity_adapter",
     "run_finetune_semeval_adapter",
+    "run_finetune_squad_adapter",
     "run_finetune_tacred_adapter",
     "run_finetune_tagging_adapter",
     "run_pretrain_fac_adapter",

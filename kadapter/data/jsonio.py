@@ -165,8 +165,20 @@ def _line_records(path: str | Path, on_error: OnError | None) -> Iterator[tuple[
 
 
 def _line_record(path: str | Path, number: int, line: str) -> dict[str, Any]:
+    record = json_line(path, number, line)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}, line {number}: {shorten(record)} is not a JSON object; make each line one.")
+    return record
+
+
+def json_line(path: str | Path, number: int, line: str) -> Any:
+    """The one JSON value of a line.
+
+    Raises:
+        ValueError: names file, line, what is wrong and the mend.
+    """
     try:
-        record = json.loads(line)
+        value = json.loads(line)
     except json.JSONDecodeError as error:
         several = error.msg == "Extra data" and line[error.pos] == "{"
         mend = f"several objects stand on the line; write one a line: jq -c . {path} > NEW" if several else MEND
@@ -174,10 +186,8 @@ def _line_record(path: str | Path, number: int, line: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise unreadable(path, number, error, line) from error
     if SURROGATE.search(line):
-        check_surrogates(path, number, record)
-    if not isinstance(record, dict):
-        raise ValueError(f"{path}, line {number}: {shorten(record)} is not a JSON object; make each line one.")
-    return record
+        check_surrogates(path, number, value)
+    return value
 
 
 def checked(

@@ -26,6 +26,11 @@ def form_of(path: str | Path) -> str:
     return suffix.lower()
 
 
+def is_json_file(path: Path) -> bool:
+    """Whether it is JSON, compressed or not, and none of the files that macOS adds to archives and foreign disks."""
+    return form_of(path) in JSON and "__MACOSX" not in path.parts and not path.name.startswith("._")
+
+
 def split_path(folder: str | Path, split: str, own: str = ".json", also: Sequence[str] = TABLES) -> Path:
     """Where a split lies, or would as the task's own form has it.
 

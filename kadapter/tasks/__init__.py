@@ -8,11 +8,15 @@ from kadapter.tasks.masked_lm import MaskedLM
 from kadapter.tasks.multiple_choice import CosmosQA
 from kadapter.tasks.relations import RelationClassification, Tacred, TrexRelations
 from kadapter.tasks.semeval import Semeval
+from kadapter.tasks.squad import Squad
 from kadapter.tasks.tagging import Tagging
 from kadapter.training.task import Task
 
 _PRETRAINING: tuple[type[Task], ...] = (TrexRelations, DependencyHeads, TrexTyping, MaskedLM)
-_FINETUNING: tuple[type[Task], ...] = (OpenEntity, Figer, Tacred, Semeval, CosmosQA, Classification, Tagging, *GLUE)
+_FINETUNING: tuple[type[Task], ...] = (
+    *(OpenEntity, Figer, Tacred, Semeval, CosmosQA, Classification, Tagging, Squad),
+    *GLUE,
+)
 TASKS = {task.name: task for task in (*_PRETRAINING, *_FINETUNING)}
 
 __all__ = ["TASKS", "EntityTyping", "RelationClassification", "Task"]
