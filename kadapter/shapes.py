@@ -15,7 +15,7 @@ from kadapter.fields import known, settle
 
 HEAD_KINDS = (
     *("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm"),
-    *("multi_label", "tagging"),
+    *("multi_label", "tagging", "openqa"),
 )
 
 

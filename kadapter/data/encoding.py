@@ -30,7 +30,9 @@ class Feature(TypedDict, total=False):
     note: what was done to an example that is used, "" for nothing.
     index, block, spans: of a task alone: GLUE's row number, the block within a text, what is hidden whole (flat: start
         and end of each, in tokens).
-    text, starts, ends: of tagging: the text, and where the words are that are read.
+    text, starts, ends: of tagging: the text, and where the words are that are read; of questions: question, answers and
+        paragraphs as JSON, and where the tokens of all paragraphs are, in characters.
+    paragraphs: of questions: for each sequence the number of its paragraph.
     window_of: in prediction, the place of the example that this is a window of, where examples have several.
     """
 
@@ -49,6 +51,7 @@ class Feature(TypedDict, total=False):
     text: str
     starts: Any
     ends: Any
+    paragraphs: Any
     window_of: int
 
 

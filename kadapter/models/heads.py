@@ -20,6 +20,7 @@ from transformers.models.bert.modeling_bert import BertAttention
 from transformers.utils import ModelOutput
 
 from kadapter.configuration import IGNORE
+from kadapter.models import openqa
 from kadapter.shapes import HeadConfig
 
 
@@ -27,14 +28,15 @@ from kadapter.shapes import HeadConfig
 class HeadOutput(ModelOutput):
     """`loss` (scalar, None without labels); `logits` [B, C], [B, N, C] or [B, S, C].
 
-    `attention` [B, S, S] and `losses` [B, N], each position's own, where a head has them. `hidden_states` and
-    `attentions` are the backbone's, where they were asked for.
+    `attention` [B, S, S], `losses` [B, N], each position's own, and `scores` [R], each sequence's own, where a head has
+    them. `hidden_states` and `attentions` are the backbone's, where they were asked for.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     attention: torch.Tensor | None = None
     losses: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -75,12 +77,15 @@ class Head(nn.Module, ABC):
             labels: as the head takes them; those that are IGNORE do not count.
             num_items: what the summed loss is divided by where the caller knows the count of a whole step, over
                 micro-batches and processes; None means this batch's own.
-            inputs: attention_mask [R, S], group_sizes [B] (how many sequences each example has) and embeddings [C, E],
-                for those heads that need them.
+            inputs: attention_mask [R, S], positions [R, N], group_sizes [B] (how many sequences each example has) and
+                embeddings [C, E], for those heads that need them.
         """
         # A head's weights are float32 where the backbone's are not; a head without weights takes what comes.
         dtype = next((p.dtype for p in self.parameters()), features.dtype)
-        output = self.compute(features.to(dtype), **inputs)
+        return self.with_loss(self.compute(features.to(dtype), **inputs), labels, num_items)
+
+    def with_loss(self, output: HeadOutput, labels: torch.Tensor | None, num_items: float | None) -> HeadOutput:
+        """The output of `compute` with the mean loss, where there are labels."""
         if labels is None:
             return output
         total, count = self.summed_loss(output, labels)
@@ -335,6 +340,84 @@ class MaskedLMHead(Head):
         return {"predicted": Kept(output.logits.argmax(-1), counts), "losses": Kept(output.losses, counts)}
 
 
+class OpenQAHead(SpanHead):
+    """All states of a question's paragraphs -> start and end of answers, and a score of each paragraph.
+
+    The score is of the state that stands for the whole sequence. `labels` [B, 3n] are the places of answers, as
+    `openqa.places_of` takes them; questions without any cost nothing.
+
+    reading: how it is trained and read. chunk_tokens: the most tokens that are computed at once, whatever the number
+        of paragraphs (`chunks.in_chunks`). Both belong to a run and are not saved.
+    """
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__(config, hidden_size, dropout)
+        self.selector = nn.Linear(hidden_size, 1)
+        self.reading, self.chunk_tokens = openqa.Reading(), 2048
+
+    def compute(  # type: ignore[override]
+        self,
+        features: torch.Tensor,
+        positions: torch.Tensor | None = None,
+        group_sizes: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """`features` [R, S, H], `positions` [R, 3], `group_sizes` [B] -> `logits` [R, S, 2], `scores` [B, paragraphs].
+
+        Args:
+            positions: of each sequence the token that stands for it, and the first and the last of its paragraph,
+                outside of which logits are -inf.
+        """
+        return self.of_sequences(*self.outputs(features, positions), group_sizes)
+
+    def outputs(self, features: torch.Tensor, positions: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """[R, S, H] -> logits [R, S, 2] and scores [R]: each sequence for itself."""
+        if positions is None or positions.shape[1] != 3:
+            raise ValueError(
+                "a head of the kind 'openqa' reads three positions of each sequence: the token that stands for it, the "
+                "first and the last of its paragraph; give them."
+            )
+        logits = super().compute(features, context_mask=openqa.inside(positions[:, 1:], features.shape[1])).logits
+        first = features[torch.arange(len(features), device=features.device), positions[:, 0]]
+        assert logits is not None
+        return logits, self.selector(self.dropout(first))[:, 0]
+
+    @staticmethod
+    def of_sequences(logits: torch.Tensor, scores: torch.Tensor, group_sizes: torch.Tensor | None) -> HeadOutput:
+        """The output, from what each sequence has."""
+        sizes = torch.ones(len(scores), dtype=torch.long, device=scores.device) if group_sizes is None else group_sizes
+        return HeadOutput(logits=logits, scores=openqa.grouped(scores, sizes))
+
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        assert output.logits is not None
+        assert output.scores is not None
+        if not (labels != IGNORE).any():
+            return output.logits.new_zeros(()), 0
+        losses = openqa.question_losses(output.logits, output.scores, labels, self.reading)
+        return losses.sum(), len(losses)
+
+    def kept(self, output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:  # type: ignore[override]
+        return openqa_kept(output, self.reading)
+
+
+def openqa_kept(output: HeadOutput, reading: openqa.Reading) -> dict[str, Kept]:
+    """For each paragraph log P(p | q); and of its best spans, one after the other, log P(span | q, p), first and last.
+
+    The names are "selected", "spans", "starts" and "ends".
+    """
+    assert output.logits is not None
+    assert output.scores is not None
+    present = ~output.scores.isneginf()
+    sizes, log_probs = present.sum(1), openqa.reader_log_probs(output.logits)
+    found = openqa.best_spans(log_probs, openqa.BEST_SPANS, reading.max_answer_tokens)
+    kept = {"selected": Kept(openqa.selector_log_probs(output.scores), sizes)}
+    for name, values in zip(("spans", "starts", "ends"), found, strict=True):
+        table = values.new_zeros((*present.shape, openqa.BEST_SPANS))
+        table[present] = values
+        kept[name] = Kept(table.flatten(1), sizes * openqa.BEST_SPANS)
+    return kept
+
+
 HEADS: dict[str, type[Head]] = {
     "relation": RelationHead,
     "dependency": DependencyHead,
@@ -344,6 +427,7 @@ HEADS: dict[str, type[Head]] = {
     "masked_lm": MaskedLMHead,
     "multi_label": MultiLabelHead,
     "tagging": TaggingHead,
+    "openqa": OpenQAHead,
 }
 
 

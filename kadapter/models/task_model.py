@@ -16,7 +16,8 @@ from transformers import PreTrainedConfig
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
 from kadapter.models.base import KAdapterPreTrainedModel
-from kadapter.models.heads import ClassificationHead, Head, HeadOutput, MaskedLMHead
+from kadapter.models.chunks import in_chunks
+from kadapter.models.heads import ClassificationHead, Head, HeadOutput, MaskedLMHead, OpenQAHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import as_sequences, positions_of
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
@@ -318,6 +319,11 @@ class TaskModel(KAdapterPreTrainedModel):
             inputs, positions, group_sizes = as_sequences(inputs, positions, given.shape)
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        asked = output_hidden_states or output_attentions or adapter_names  # for what all sequences have at once
+        if isinstance(self.head, OpenQAHead) and mask is not None and not asked:
+            output = self.head.with_loss(self._in_chunks(inputs, positions, group_sizes), labels, num_items)
+            return output if use_dict else output.to_tuple()
         states = self.encoder(
             **inputs,
             positions=positions_of(cast(Head, self.head), self.config, positions, mask, given),
@@ -326,13 +332,30 @@ class TaskModel(KAdapterPreTrainedModel):
             adapter_names=adapter_names,
             return_dict=True,
         )
-        further: dict[str, Any] = {"attention_mask": mask, "group_sizes": group_sizes}
+        further: dict[str, Any] = {"attention_mask": mask, "positions": positions, "group_sizes": group_sizes}
         if isinstance(self.head, MaskedLMHead):
             further["embeddings"] = self.get_input_embeddings().weight
         output = self.head(states.last_hidden_state, labels, num_items, **further)
         output.hidden_states, output.attentions = states.hidden_states, states.attentions
-        use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def _in_chunks(
+        self,
+        inputs: Mapping[str, torch.Tensor | None],
+        positions: torch.Tensor | None,
+        group_sizes: torch.Tensor | None,
+    ) -> HeadOutput:
+        """The output of a head that reads many sequences for one example, without a loss."""
+        head = cast(OpenQAHead, self.head)
+
+        def compute(part: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+            texts = {name: value for name, value in part.items() if name != "positions"}
+            states = self.encoder(**texts, return_dict=True).last_hidden_state
+            return head.outputs(states.to(head.selector.weight.dtype), part["positions"])
+
+        can_be_cut = not any(self.config.adapter_config(name).attend_padding for name in self.config.adapter_names)
+        logits, scores = in_chunks(compute, {**inputs, "positions": positions}, head.chunk_tokens, can_be_cut)
+        return head.of_sequences(logits, scores, group_sizes)
 
 
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:
