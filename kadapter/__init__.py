@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kadapter.models.auto_classes import (
         TaskModelForMaskedLM,
         TaskModelForMultipleChoice,
+        TaskModelForQuestionAnswering,
         TaskModelForSequenceClassification,
         TaskModelForTokenClassification,
     )
@@ -36,6 +37,7 @@ _MODULES = {
     "TaskModel": "models.task_model",
     "TaskModelForMaskedLM": "models.auto_classes",
     "TaskModelForMultipleChoice": "models.auto_classes",
+    "TaskModelForQuestionAnswering": "models.auto_classes",
     "TaskModelForSequenceClassification": "models.auto_classes",
     "TaskModelForTokenClassification": "models.auto_classes",
     "TransformerAdapter": "models.adapter",
@@ -54,6 +56,7 @@ __all__ = [
     "TaskModel",
     "TaskModelForMaskedLM",
     "TaskModelForMultipleChoice",
+    "TaskModelForQuestionAnswering",
     "TaskModelForSequenceClassification",
     "TaskModelForTokenClassification",
     "TransformerAdapter",

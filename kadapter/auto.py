@@ -24,6 +24,7 @@ CLASSES = {
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING": "TaskModelForSequenceClassification",
     "MODEL_FOR_MULTIPLE_CHOICE_MAPPING": "TaskModelForMultipleChoice",
     "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING": "TaskModelForTokenClassification",
+    "MODEL_FOR_QUESTION_ANSWERING_MAPPING": "TaskModelForQuestionAnswering",
     "MODEL_FOR_MASKED_LM_MAPPING": "TaskModelForMaskedLM",
 }
 

@@ -15,7 +15,7 @@ from kadapter import BottleneckConfig, HeadConfig
 from kadapter.inference import export, formats
 from kadapter.inference.export import example_inputs
 
-LABELS = {"multiple_choice": 1, "masked_lm": 60, "dependency": 40}
+LABELS = {"multiple_choice": 1, "masked_lm": 60, "dependency": 40, "span": 2}
 TEXTS = ["A fine film.", "Not one of the actors knows what the story is about, and neither do I.", "Dull."]
 ROBERTA = RobertaConfig(**{**SIZES, "num_hidden_layers": 1}, type_vocab_size=1, pad_token_id=1)
 SHAPES = ((1, 4), (2, 9), (6, 3), (3, 31))  # examples and tokens
@@ -71,6 +71,8 @@ def batch_of(model, examples, length, seed=0):
         batch["token_type_ids"] = torch.randint(0, 2, (rows, length))
     if "positions" in like:
         batch["positions"] = torch.randint(0, 3, (rows, like["positions"].shape[1]))
+    if "context_mask" in like:
+        batch["context_mask"] = batch["attention_mask"] * (torch.arange(length) > 1)
     return {name: batch[name] for name in like}
 
 

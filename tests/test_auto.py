@@ -13,6 +13,7 @@ from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     RobertaConfig,
@@ -36,6 +37,7 @@ FITTING = {
     "multiple_choice": AutoModelForMultipleChoice,
     "masked_lm": AutoModelForMaskedLM,
     "tagging": AutoModelForTokenClassification,
+    "span": AutoModelForQuestionAnswering,
 }
 ALIKE = {"classification": ("classification", "multi_label")}  # the kinds that one class takes
 

@@ -41,6 +41,7 @@ HEADS = {
     "masked_lm": HeadConfig("masked_lm", 60),
     "multi_label": HeadConfig("multi_label", 4),
     "tagging": HeadConfig("tagging", 5),
+    "span": HeadConfig("span", 2),
 }
 POSITIONS = {"relation": torch.tensor([[1, 2], [0, 1]])}
 ENCODERS = (KAdapterModel, RobertawithAdapter, AutoModel)

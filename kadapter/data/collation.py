@@ -40,10 +40,10 @@ class Collator:
             epoch: that of training, None at evaluation.
 
         Returns:
-            `input_ids`, `attention_mask` and, where there are any, `token_type_ids` [R, S]; `group_sizes` [B] of
-            groups; `positions` [R, N] of heads that read some; `labels`, where there are any, [B], [B, labels], [B, N]
-            or [B, S] as the head takes them; of groups [B] or, filled up, [B, most labels]. Examples that lack
-            positions get position 0 with label IGNORE.
+            `input_ids`, `attention_mask` and, where there are any, `token_type_ids` and `context_mask` [R, S];
+            `group_sizes` [B] of groups; `positions` [R, N] of heads that read some; `labels`, where there are any, [B],
+            [B, labels], [B, N] or [B, S] as the head takes them; of groups [B] or, filled up, [B, most labels].
+            Examples that lack positions get position 0 with label IGNORE.
         """
         if self.augment is not None and epoch is not None:
             features = [self.augment(feature, epoch) for feature in features]
@@ -58,6 +58,8 @@ class Collator:
         }
         if "token_type_ids" in first:
             arrays["token_type_ids"] = padded(ragged(self._sequences(features, "token_type_ids", grouped)), size, 0)
+        if "context_mask" in first:
+            arrays["context_mask"] = padded(ragged(self._sequences(features, "context_mask", grouped)), size, 0)
         if grouped:
             arrays["group_sizes"] = np.array([len(feature["input_ids"]) for feature in features])
         positions = ragged([feature["positions"] for feature in features])

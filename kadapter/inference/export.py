@@ -44,9 +44,10 @@ class Graph(nn.Module):
         token_type_ids: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         group_sizes: torch.Tensor | None = None,
+        context_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given |= {"positions": positions, "group_sizes": group_sizes}
+        given |= {"positions": positions, "group_sizes": group_sizes, "context_mask": context_mask}
         output = self.model(**{name: value for name, value in given.items() if value is not None})
         return tuple(output[name] for name in self.outputs)
 
@@ -56,7 +57,7 @@ def example_inputs(model: Model) -> Batch:
 
     Returns:
         `input_ids`, `attention_mask` and, where the backbone has a use for them, `token_type_ids` [R, S]; `positions`
-        [R, N] where the head reads some; `group_sizes` [B] for a choice among several.
+        [R, N] where the head reads some; `group_sizes` [B] for a choice among several; `context_mask` [R, S] for spans.
     """
     encoder = model.encoder if isinstance(model, TaskModel) else model
     rows, length = 5, 7
@@ -70,6 +71,8 @@ def example_inputs(model: Model) -> Batch:
             batch["positions"] = torch.ones(rows, kind.places or 3, dtype=torch.long)
         if model.config.head_config().kind == "multiple_choice":
             batch["group_sizes"] = torch.tensor([2, 3])
+        if model.config.head_config().kind == "span":
+            batch["context_mask"] = batch["attention_mask"].clone()
     return batch
 
 
@@ -219,6 +222,8 @@ def complete(batch: Mapping[str, torch.Tensor], model: Model) -> Batch:
     found.setdefault("attention_mask", torch.ones_like(found["input_ids"]))
     if "token_type_ids" in names:
         found.setdefault("token_type_ids", torch.zeros_like(found["input_ids"]))
+    if "context_mask" in names:
+        found.setdefault("context_mask", found["attention_mask"])
     if missing := [name for name in names if name not in found]:
         raise ValueError(f"the batch lacks {', '.join(missing)}, which this model reads.")
     return found

@@ -26,7 +26,7 @@ from kadapter.storage.pretrained import read_config
 MANIFEST = "export.json"
 MAIN_FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torch": "model.pt2"}
 PACKAGES = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino", "openvino"), "torch": ("torch", "")}
-TAKEN = {"input_ids", "attention_mask", "token_type_ids", "positions", "group_sizes"}
+TAKEN = {"input_ids", "attention_mask", "token_type_ids", "positions", "group_sizes", "context_mask"}
 
 Run = Callable[[dict[str, torch.Tensor]], list[torch.Tensor]]
 
@@ -113,7 +113,8 @@ class ExportedModel:
             raise ValueError(f"{self.folder} needs input_ids of shape [sequences, length].")
         given.setdefault("attention_mask", torch.ones_like(ids))
         given.setdefault("token_type_ids", torch.zeros_like(ids))
-        given = self._with_places(given)
+        mask = given.get("context_mask", given["attention_mask"])
+        given = self._with_places(given) | {"context_mask": mask.flatten(0, -2)}
         if missing := [name for name in self.manifest.inputs if name not in given]:
             raise ValueError(f"{self.folder} needs {', '.join(missing)} as well.")
         tensors = {name: given[name].detach().cpu().long().contiguous() for name in self.manifest.inputs}
@@ -198,7 +199,7 @@ def _check_range(tensors: Mapping[str, torch.Tensor], config: KAdapterConfig) ->
     sizes = tensors.get("group_sizes")
     if sizes is not None and int(sizes.sum()) != rows:
         raise ValueError(f"group_sizes tell of {int(sizes.sum())} sequences, but there are {rows}.")
-    for name in ("attention_mask", "token_type_ids", "positions"):
+    for name in ("attention_mask", "token_type_ids", "positions", "context_mask"):
         if name in tensors and len(tensors[name]) != rows:
             raise ValueError(f"{name} has {len(tensors[name])} rows, but there are {rows} sequences.")
 

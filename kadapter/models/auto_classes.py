@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from kadapter.configuration import KAdapterConfig
+from kadapter.configuration import IGNORE, KAdapterConfig
 from kadapter.models.task_model import TaskModel
 
 
@@ -37,7 +42,42 @@ class TaskModelForMaskedLM(TaskModel):
     head_kinds = ("masked_lm",)
 
 
+class TaskModelForQuestionAnswering(TaskModel):
+    """What `AutoModelForQuestionAnswering` loads: a head for spans, with the names that transformers has for it."""
+
+    head_kinds = ("span",)
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> QuestionAnsweringModelOutput | tuple:
+        """As in `TaskModel`, with first and last token [B] as labels; what lies outside of the sequence does not count.
+
+        Returns:
+            `loss` and, [B, S] each, `start_logits` and `end_logits`; -inf in padding, or where `context_mask` is 0.
+        """
+        labels = None
+        if start_positions is not None and end_positions is not None:
+            labels = torch.stack([start_positions.flatten(), end_positions.flatten()], dim=1)
+            given = inputs["inputs_embeds"] if input_ids is None else input_ids
+            labels = labels.masked_fill((labels < 0) | (labels >= given.shape[1]), IGNORE)
+        found: Any = super().forward(
+            input_ids, attention_mask, token_type_ids, labels=labels, return_dict=True, **inputs
+        )
+        start, end = (logits.contiguous() for logits in found.logits.unbind(-1))
+        output = QuestionAnsweringModelOutput(found.loss, start, end, found.hidden_states, found.attentions)
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if use_dict else output.to_tuple()
+
+
 AutoModelForSequenceClassification.register(KAdapterConfig, TaskModelForSequenceClassification, exist_ok=True)
 AutoModelForTokenClassification.register(KAdapterConfig, TaskModelForTokenClassification, exist_ok=True)
 AutoModelForMultipleChoice.register(KAdapterConfig, TaskModelForMultipleChoice, exist_ok=True)
 AutoModelForMaskedLM.register(KAdapterConfig, TaskModelForMaskedLM, exist_ok=True)
+AutoModelForQuestionAnswering.register(KAdapterConfig, TaskModelForQuestionAnswering, exist_ok=True)

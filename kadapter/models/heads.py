@@ -26,10 +26,10 @@ from kadapter.shapes import HeadConfig
 
 @dataclass
 class HeadOutput(ModelOutput):
-    """`loss` (scalar, None without labels); `logits` [B, C], [B, N, C] or [B, S, C].
+    """`loss` (scalar, None without labels); `logits` [B, C], [B, N, C] or [B, S, C]; of spans [B, S, 2].
 
-    `attention` [B, S, S], `losses` [B, N], each position's own, and `scores` [R], each sequence's own, where a head has
-    them. `hidden_states` and `attentions` are the backbone's, where they were asked for.
+    `attention` [B, S, S], `losses` [B, N], each position's own, and `scores` [B, sequences], each sequence's own, where
+    a head has them. `hidden_states` and `attentions` are the backbone's, where they were asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -77,8 +77,9 @@ class Head(nn.Module, ABC):
             labels: as the head takes them; those that are IGNORE do not count.
             num_items: what the summed loss is divided by where the caller knows the count of a whole step, over
                 micro-batches and processes; None means this batch's own.
-            inputs: attention_mask [R, S], positions [R, N], group_sizes [B] (how many sequences each example has) and
-                embeddings [C, E], for those heads that need them.
+            inputs: attention_mask [R, S], context_mask [R, S] (where spans may start and end), positions [R, N],
+                group_sizes [B] (how many sequences each example has) and embeddings [C, E], for those heads that need
+                them.
         """
         # A head's weights are float32 where the backbone's are not; a head without weights takes what comes.
         dtype = next((p.dtype for p in self.parameters()), features.dtype)
@@ -222,6 +223,54 @@ class TaggingHead(Head):
         """For each word the likeliest tag."""
         assert output.logits is not None
         return {"predicted": Kept(output.logits.argmax(-1), (batch["labels"] != IGNORE).sum(1))}
+
+
+class SpanHead(Head):
+    """All states -> where a span starts and where it ends, as in BERT's reader (Devlin et al., 2019, section 4.2).
+
+    No answer is a span too, that of the first token, where `context_mask` has it. Like BERT's, the head has no dropout
+    unless its configuration says one, and its weights have the names of transformers' models for question answering.
+    """
+
+    reads = "sequence"
+
+    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout or 0.0)
+        self.qa_outputs = nn.Linear(hidden_size, config.num_labels)
+
+    def compute(
+        self,
+        features: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        context_mask: torch.Tensor | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
+        """`features` [B, S, H] -> `logits` [B, S, 2] of start and end.
+
+        Args:
+            context_mask: [B, S], 1 where a span may start and end; elsewhere logits are -inf. None: anywhere but in
+                padding.
+        """
+        logits = self.qa_outputs(self.dropout(features))
+        allowed = attention_mask if context_mask is None else context_mask
+        if allowed is not None:
+            logits = logits.masked_fill(~allowed.bool()[..., None], -torch.inf)
+        return HeadOutput(logits=logits)
+
+    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
+        """`labels` [B, 2], first and last token -> the mean of both cross-entropies over the sequence's tokens."""
+        assert output.logits is not None
+        total = F.cross_entropy(output.logits.float(), labels, reduction="sum", ignore_index=IGNORE)
+        return total / 2, (labels != IGNORE).sum() / 2
+
+    @staticmethod
+    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
+        """The logits of each token, padding left out."""
+        assert output.logits is not None
+        lengths = batch["attention_mask"].sum(1)
+        start, end = output.logits.unbind(-1)
+        return {"start": Kept(start, lengths), "end": Kept(end, lengths)}
 
 
 class DependencyHead(Head):
@@ -427,6 +476,7 @@ HEADS: dict[str, type[Head]] = {
     "masked_lm": MaskedLMHead,
     "multi_label": MultiLabelHead,
     "tagging": TaggingHead,
+    "span": SpanHead,
     "openqa": OpenQAHead,
 }
 

@@ -97,7 +97,11 @@ def selector_log_probs(scores: torch.Tensor) -> torch.Tensor:
 
 
 def reader_log_probs(logits: torch.Tensor) -> torch.Tensor:
-    """log P_start and log P_end, softmaxes over the tokens of each paragraph: of logits [R, S, 2] that are -inf elsewhere."""
+    """log P_start and log P_end, softmaxes over the tokens of each paragraph.
+
+    Args:
+        logits: [R, S, 2], -inf outside of the paragraph.
+    """
     return _wide(logits).log_softmax(1)
 
 
@@ -157,9 +161,7 @@ def question_losses(logits: torch.Tensor, scores: torch.Tensor, labels: torch.Te
     return -joint + (KL_WEIGHT * divergence(log_selected, bearing) if reading.confidence else 0)
 
 
-def best_spans(
-    log_probs: torch.Tensor, count: int, max_tokens: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def best_spans(log_probs: torch.Tensor, count: int, max_tokens: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The likeliest spans of each paragraph that are not longer than `max_tokens`.
 
     Args:

@@ -284,6 +284,7 @@ class TaskModel(KAdapterPreTrainedModel):
         labels: torch.Tensor | None = None,
         num_items: float | None = None,
         group_sizes: torch.Tensor | None = None,
+        context_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         output_hidden_states: bool | Sequence[int] | None = None,
@@ -304,6 +305,7 @@ class TaskModel(KAdapterPreTrainedModel):
             num_items: what to divide the summed loss by, where the caller knows the count of a whole step
                 over micro-batches and processes; None means this batch's own count.
             group_sizes: [B], how many sequences each example has, where it is not one.
+            context_mask: [R, S], of a head for spans: 1 where a span may start and end; None for all but padding.
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: as in `KAdapterModel`.
 
@@ -332,7 +334,8 @@ class TaskModel(KAdapterPreTrainedModel):
             adapter_names=adapter_names,
             return_dict=True,
         )
-        further: dict[str, Any] = {"attention_mask": mask, "positions": positions, "group_sizes": group_sizes}
+        further: dict[str, Any] = {"attention_mask": mask, "context_mask": context_mask}
+        further |= {"positions": positions, "group_sizes": group_sizes}
         if isinstance(self.head, MaskedLMHead):
             further["embeddings"] = self.get_input_embeddings().weight
         output = self.head(states.last_hidden_state, labels, num_items, **further)
