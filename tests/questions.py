@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kadapter.data.openqa import openqa_lines
 
-PLACES = "Oslo Rome Paris Lima Cairo Delhi Quito Minsk".split()
+PLACES = ["Oslo", "Rome", "Paris", "Lima", "Cairo", "Delhi", "Quito", "Minsk"]
 NAMES = [f"{first} {last}" for first in ("Ann", "Ben", "Cleo", "Dan") for last in ("Lee", "Moss", "Reed", "Stone")]
 
 
