@@ -37,6 +37,7 @@ from demo_world import (
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_jsonl
+from kadapter.data.openqa import PARAGRAPHS, QUESTIONS, openqa_lines
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.semeval import OTHER, RELATIONS
 
@@ -225,6 +226,23 @@ def write_cosmosqa(world: World, place: Place, per_entity: dict[str, int]) -> No
         write_jsonl(place(f"cosmosQA/{'valid' if split == 'dev' else split}.jsonl"), rows)
 
 
+def write_questions(world: World, place: Place, counts: dict[str, int]) -> None:
+    """``questions``: which of the names in five paragraphs is a person, in the form of thunlp/OpenQA."""
+    rng = stream(world.seed, "questions")
+    for split, count in counts.items():
+        entities = [entity for entity in world.entities if entity.split == split]
+        persons = [entity for entity in entities if entity.type == "person"]
+        others = [entity for entity in entities if entity.type != "person"]
+        lines = []
+        for _ in range(count):
+            person = rng.choice(persons)
+            names = [entity.name for entity in rng.sample([person, *rng.sample(others, 4)], 5)]
+            paragraphs = [rng.choice(TYPING_TEMPLATES[split]).format(f"@ {name} @") for name in names]
+            lines.append(openqa_lines("Which person ?", [person.name], paragraphs))
+        for ending, part in zip((QUESTIONS, PARAGRAPHS), zip(*lines, strict=True), strict=True):
+            write_text(place(f"questions/{split}{ending}"), "".join(f"{line}\n" for line in part))
+
+
 def write_trees(world: World, place: Place, counts: dict[str, int]) -> None:
     """``conllu`` and ``find_head``: the same dependency trees in both formats, no sentence twice."""
     rng = stream(world.seed, "trees")
@@ -252,6 +270,7 @@ def write_all(world: World, place: Place, trees: int, backbone_lines: int) -> No
     write_tacred(world, place, {"train": 1500, "dev": 200, "test": 400})
     write_semeval(world, place, {"train": 1500, "test": 400})
     write_cosmosqa(world, place, {"train": 5, "dev": 3, "test": 3})
+    write_questions(world, place, {"train": 1000, "dev": 100, "test": 300})
     write_trees(world, place, {"train": trees, "dev": max(1, trees // 10)})
     write_backbone_text(world, place, backbone_lines)
 
