@@ -286,9 +286,8 @@ def test_a_selector_without_confidence_is_refused(answered, capsys):
 
 
 def test_chunks_do_not_change_a_run(answered):
-    whole, one = answered("--chunk_tokens=1000000", "--comment", "whole", steps=3)
-    parts, other = answered("--chunk_tokens=60", "--comment", "parts", "--adapter_dropout=0", steps=3)
-    whole, one = answered("--chunk_tokens=1000000", "--comment", "again", "--adapter_dropout=0", steps=3)
+    parts, _ = answered("--chunk_tokens=60", "--comment", "parts", "--adapter_dropout=0", steps=3)
+    whole, _ = answered("--chunk_tokens=1000000", "--comment", "whole", "--adapter_dropout=0", steps=3)
     assert parts["dev"]["loss"] == pytest.approx(whole["dev"]["loss"], rel=1e-5)
 
 
