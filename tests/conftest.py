@@ -185,9 +185,9 @@ def world(tmp_path_factory) -> Path:
 
 
 def write_own_data(folder: Path, split: str) -> None:
-    """A table of texts with labels, and texts with spans, of what OpenEntity has in the demo world."""
+    """Texts with labels, with spans, and with questions for these, of what OpenEntity has in the demo world."""
     rows = json.loads((folder / "OpenEntity" / f"{split}.json").read_text(encoding="utf-8"))
-    for name in ("classification", "tagging"):
+    for name in ("classification", "tagging", "squad"):
         (folder / name).mkdir(exist_ok=True)
     with (folder / "classification" / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -197,6 +197,18 @@ def write_own_data(folder: Path, split: str) -> None:
         for row in rows:
             span = {"start": row["start"], "end": row["end"], "label": row["labels"][0]}
             file.write(json.dumps({"text": row["sent"], "entities": [span]}) + "\n")
+    questions = [
+        {
+            "id": f"{split}-{i}",
+            "question": f"Which {row['labels'][0]} is it?",
+            "answers": [{"text": row["sent"][row["start"] : row["end"]], "answer_start": row["start"]}],
+            "context": row["sent"],
+        }
+        for i, row in enumerate(rows)
+    ]
+    articles = [{"title": "", "paragraphs": [{"context": one.pop("context"), "qas": [one]}]} for one in questions]
+    official = {"version": "1.1", "data": articles}
+    (folder / "squad" / f"{split}-v1.1.json").write_text(json.dumps(official), encoding="utf-8")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -221,6 +233,7 @@ DATA = {
     "run_finetune_tagging_adapter": "tagging",
     "run_finetune_searchqa_adapter": "questions",
     "run_finetune_quasart_adapter": "questions",
+    "run_finetune_squad_adapter": "squad",
 }
 SMALL = """--do_train --do_eval --learning_rate 1e-3 --per_gpu_train_batch_size 4 --per_gpu_eval_batch_size 16
     --adapter_size 16 --adapter_attention_heads 2 --save_steps 2 --eval_steps 3 --max_seq_length 64 --no_cuda"""

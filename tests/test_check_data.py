@@ -22,6 +22,8 @@ FOLDERS = {
     "cosmosqa": "cosmosQA",
     "classification": "classification",
     "tagging": "tagging",
+    "searchqa": "questions",
+    "squad": "squad",
 }
 
 

@@ -87,7 +87,7 @@ def test_a_split_of_one_example_is_scored_unless_its_label_is_kept_back(monkeypa
     task = SimpleNamespace(score=lambda predictions, features: {"f1": 1.0}, is_labelled=partial(Task.is_labelled, None))
     feeds = {"test": Feed(Dataset.from_dict({"labels": [label]}), Collator(0))}
     found = fitting.Evaluation(run, task, feeds, 8, files=None).of_split("test", model=None)
-    assert found == ({"f1": 1.0, "loss": 0.5} if scored else {}, "predictions")
+    assert found == ({"f1": 1.0, "loss": 0.5} if scored else {}, "predictions", task)
 
 
 def test_a_table_takes_examples_in_any_order_and_leaves_out_what_was_only_filled_up():

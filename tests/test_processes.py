@@ -101,9 +101,9 @@ def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_ba
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["figer", "tacred", "cosmosqa", "classification", "tagging"])
+@pytest.mark.parametrize("recipe", ["figer", "tacred", "cosmosqa", "searchqa", "classification", "tagging"])
 def test_two_processes_fine_tune_as_one(tiny_backbone, world, tmp_path, recipe):
-    data = {"figer": "FIGER", "tacred": "TACRED", "cosmosqa": "cosmosQA"}.get(recipe, recipe)
+    data = {"figer": "FIGER", "tacred": "TACRED", "cosmosqa": "cosmosQA", "searchqa": "questions"}.get(recipe, recipe)
     name = f"run_finetune_{recipe}_adapter"
     (world / data / "labels.json").unlink(missing_ok=True)  # FIGER's is written by one process, read by both
     flags = ["--max_steps", 6, "--eval_steps", 3, "--task_adapter", "own", "--adapter_dropout", 0]

@@ -25,6 +25,7 @@ SCRIPTS = {
     "run_finetune_tagging_adapter": "run_finetune_tagging_adapter",
     "run_finetune_searchqa_adapter": "run_finetune_searchqa_adapter",
     "run_finetune_quasart_adapter": "run_finetune_quasart_adapter",
+    "run_finetune_squad_adapter": "run_finetune_squad_adapter",
 }
 STUB = f"""#!{sys.executable}
 import json, sys
@@ -60,6 +61,7 @@ def test_a_run_script_trains_with_the_demo_model_and_data_when_told_to(started, 
     flags += [f"--output_dir={tmp_path / 'out'}", "--adapter_size=16", "--adapter_list=0,1,2", "--no_cuda"]
     flags += ["--adapter_attention_heads=2", "--max_seq_length=64", "--max_steps=2", "--save_steps=2"]
     flags += ["--gradient_accumulation_steps=1", "--train_steps=2"] if "cosmosqa" in script else []
+    flags += ["--doc_stride=8", "--max_query_length=16"] if "squad" in script else []
     if "finetune" in script:
         flags += ["--meta_fac_adaptermodel=", "--meta_lin_adaptermodel="]
     path, *arguments = started(script, *flags)

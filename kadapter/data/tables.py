@@ -22,7 +22,7 @@ TEXT_COLUMN = "text"  # the one column of plain text
 JSON_COLUMNS = frozenset(
     {"token", "tokens", "words", "labels", "mentions", "start", "end", "subj_start", "subj_end", "obj_start", "obj_end"}
     | {"h", "t", "head", "tail", "names", "pairs", "left_context_token", "right_context_token", "y_str"}
-    | {"sents", "vertexSet", "label", "idx", "index"}
+    | {"sents", "vertexSet", "label", "idx", "index", "answers"}
 )
 _FIELD = 1 << 24  # characters of a csv field; beyond it a quote was left open, Python's 131,072 might be a real text
 

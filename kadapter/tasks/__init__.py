@@ -9,11 +9,12 @@ from kadapter.tasks.multiple_choice import CosmosQA
 from kadapter.tasks.openqa import QuasarT, SearchQA
 from kadapter.tasks.relations import RelationClassification, Tacred, TrexRelations
 from kadapter.tasks.semeval import Semeval
+from kadapter.tasks.squad import Squad
 from kadapter.tasks.tagging import Tagging
 from kadapter.training.task import Task
 
 _PRETRAINING: tuple[type[Task], ...] = (TrexRelations, DependencyHeads, TrexTyping, MaskedLM)
-_QUESTIONS: tuple[type[Task], ...] = (CosmosQA, SearchQA, QuasarT)
+_QUESTIONS: tuple[type[Task], ...] = (CosmosQA, SearchQA, QuasarT, Squad)
 _FINETUNING: tuple[type[Task], ...] = (OpenEntity, Figer, Tacred, Semeval, *_QUESTIONS, Classification, Tagging, *GLUE)
 TASKS = {task.name: task for task in (*_PRETRAINING, *_FINETUNING)}
 

@@ -23,7 +23,7 @@ from kadapter.data.features import sequences
 from kadapter.data.splits import files_of, missing
 from kadapter.training.task import Task
 
-ANSWERS = ("relation", "labels", "label", "heads", "answers")  # what is asked for
+ANSWERS = ("relation", "labels", "label", "heads", "answers", "starts")  # what is asked for
 NAMES = ("record", "id", "index", "fault", "split")  # neither that nor what is given
 UNLIMITED = 1 << 30  # tokens
 MARKED = 3  # examples of a split that are shown with their markers

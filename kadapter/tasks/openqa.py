@@ -84,7 +84,7 @@ class OpenQA(Task):
     @property
     def metric(self) -> str:  # type: ignore[override]
         """The score that chooses the best checkpoint."""
-        return "em" if self.reading.reads else "hits_at_1"
+        return "exact_match" if self.reading.reads else "hits_at_1"
 
     @property
     def reading(self) -> Reading:
@@ -198,7 +198,7 @@ class OpenQA(Task):
             best = answers[0]
             told = {"answer": best.text, "score": best.score, "paragraph": best.paragraph}
             told |= {"start": best.start, "end": best.end, "text": windows.texts[best.paragraph]}
-            told["answers"] = [{"answer": one.text, "score": one.score} for one in answers[:SHOWN]]
+            told["best"] = [{"answer": one.text, "score": one.score} for one in answers[:SHOWN]]
         if self.reading.selects:
             ranked = windows.ranked(found["selected"])[:SHOWN]
             told["paragraphs"] = [{"paragraph": number, "score": share} for number, share in ranked]
@@ -220,8 +220,9 @@ class OpenQA(Task):
         """Question, gold answers, what was answered with its paragraph, and the scores."""
         records = feature_column(features, "record").values
         for record, (asked, told, scores) in zip(records, self._scored(predictions, features), strict=True):
-            gold = {"question": asked["question"], "gold": asked["answers"]}
-            yield {"record": int(record), **gold, **told, **scores}
+            told["predicted"] = told.pop("answer", None)
+            row = {"record": int(record), "question": asked["question"], "answers": asked["answers"]}
+            yield row | told | scores
 
     def _scored(
         self, predictions: Predictions, features: Dataset

@@ -88,7 +88,7 @@ class Windows:
             number, share = int(self.paragraphs[window]), float(shares[window, place])
             start = int(self.starts[first[window, place] + shift[window]])
             end = int(self.ends[last[window, place] + shift[window]])
-            text = self.texts[number][start:end]
+            text = self.texts[number][start:end].strip()  # some tokenizers count blanks to the word behind them
             if text not in forms:
                 forms[text] = normalize_answer(text) or text.lower()
             form = forms[text]
@@ -99,13 +99,15 @@ class Windows:
         for form in sorted(scores, key=lambda form: -scores[form]):
             number = max(parts[form], key=parts[form].__getitem__)
             _, start, end = best[form, number]
-            answers.append(Answered(self.texts[number][start:end], scores[form], number, start, end))
+            said = self.texts[number][start:end]
+            start += len(said) - len(said.lstrip())
+            answers.append(Answered(said.strip(), scores[form], number, start, start + len(said.strip())))
         return answers
 
 
 def answer_scores(prediction: str, answers: Sequence[str], are_patterns: bool) -> dict[str, float]:
     """Exact match, and F1 where answers are texts."""
-    found = {"em": float(exact_match(prediction, answers, are_patterns))}
+    found = {"exact_match": float(exact_match(prediction, answers, are_patterns))}
     return found if are_patterns else found | {"f1": f1_score(prediction, answers)}
 
 

@@ -44,21 +44,25 @@ class Evaluation:
         return self.run.folder / "best"
 
     def evaluate(self, model: torch.nn.Module) -> Scores:
-        return self.of_split("dev", model)[0]
+        scores, _, task = self.of_split("dev", model)
+        if task != self.task:  # what dev decides is kept with the weights
+            self.run.accelerator.unwrap_model(model).config.task["options"] = task.options()
+        return scores
 
     def keep(self, model: torch.nn.Module) -> None:
         self.files.save(model, self.best)
 
-    def of_split(self, split: str, model: torch.nn.Module) -> tuple[Scores, Predictions | None]:
-        """Scores, none where labels are kept back, and in the main process predictions."""
+    def of_split(self, split: str, model: torch.nn.Module) -> tuple[Scores, Predictions | None, Task]:
+        """Scores, none where labels are kept back; in the main process predictions; the task as dev settles it."""
         features = self.feeds[split].features
         predictions, loss = predict(self.run.accelerator, model, self.feeds[split], self.batch_size, split)
-        found: list[Any] = [{}]
+        found: list[Any] = [{}, self.task]
         if predictions is not None and self.task.is_labelled(features):
-            found = [{**self.task.score(predictions, features), "loss": float(loss)}]
+            task = self.task.settled(predictions, features) if split == "dev" else self.task
+            found = [{**task.score(predictions, features), "loss": float(loss)}, task]
         if self.run.accelerator.num_processes > 1:
             broadcast_object_list(found)  # processes must agree which model is the best
-        return found[0], predictions
+        return found[0], predictions, found[1]
 
 
 def fit(
@@ -89,8 +93,12 @@ def fit(
                 )
             place = _best_place(run.folder, task.metric) or (progress.step, 0.0)
             for split in [name for name in data if name != "train"]:
-                scores = _report_split(evaluation, split, module, place)
+                scores, settled = _report_split(evaluation, split, module, place)
                 report |= {split: scores} if scores else {}
+                evaluation = replace(evaluation, task=settled)
+            if args.training.do_train and evaluation.task != task and not evaluation.best.is_dir():
+                model.config.task["options"] = evaluation.task.options()
+                files.save(module, run.folder)
         report = run.metrics(report)
     examples = {split: len(features) for split, features in data.items()}
     files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report, task.sample)
@@ -123,17 +131,23 @@ def _training_report(progress: Progress, metric: str) -> dict[str, Any]:
     return report | ({"best": {"step": progress.best_step, metric: progress.best_score}} if progress.best_step else {})
 
 
-def _report_split(evaluation: Evaluation, split: str, model: torch.nn.Module, place: tuple[int, float]) -> Scores:
-    """Scores of the best model on a split, and its files; `place` is that model's step and epoch."""
-    run, task, features = evaluation.run, evaluation.task, evaluation.feeds[split].features
+def _report_split(
+    evaluation: Evaluation, split: str, model: torch.nn.Module, place: tuple[int, float]
+) -> tuple[Scores, Task]:
+    """Scores of the best model on a split, whose files are written; `place` is that model's step and epoch.
+
+    Returns:
+        Also the task as this split settles it.
+    """
+    run, features = evaluation.run, evaluation.feeds[split].features
     began = time.perf_counter()
-    scores, predictions = evaluation.of_split(split, model)
+    scores, predictions, task = evaluation.of_split(split, model)
     if scores:
         run.result(f"{split}_best", *place, scores, time.perf_counter() - began)
     if predictions is not None:
         run.predictions(split, task.rows(predictions, features, evaluation.files.tokenizer))
         task.report(run.folder, split, predictions, features)
-    return scores
+    return scores, task
 
 
 def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:

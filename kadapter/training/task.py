@@ -196,6 +196,10 @@ class Task(ABC):
         """Whether the labels of a split are known, or kept back, as those of some test files."""
         return features[0]["labels"] != IGNORE
 
+    def settled(self, predictions: Predictions, features: Dataset) -> Self:
+        """The task with what its predictions on dev decide, such as a threshold; other splits are judged with it."""
+        return self
+
     @abstractmethod
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         """The scores of a split, fractions of 1, `metric` among them."""

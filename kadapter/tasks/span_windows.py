@@ -1,0 +1,167 @@
+"""Questions with their contexts into windows, answers from characters to tokens and back, and the best spans of logits.
+
+Shapes: S = tokens of a sequence, C = tokens of the context in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from kadapter.data.encoding import Encoding, Feature, Template
+from kadapter.data.spans import Span
+from kadapter.data.windows import window_begins
+
+CUT_QUESTION = "the question was cut to max_query_length"
+NO_TOKENS = "the tokenizer makes nothing of the context"
+
+
+class FoundSpan(NamedTuple):
+    """A span of the context's tokens, both ends inclusive, and the sum of its logits."""
+
+    first: int
+    last: int
+    score: float
+
+
+def question_windows(
+    pairs: Sequence[tuple[str, str]], encoding: Encoding, stride: int, max_query_length: int
+) -> Iterator[list[Feature]]:
+    """For each question and context the windows, in order: <question, part of the context> in the tokenizer's own pair.
+
+    A window has `input_ids`, `token_type_ids` where they say anything, and beside them
+        context_mask: [S], 1 where a span may start and end: tokens of the context that show something, and the place
+            of no answer.
+        positions: that place (the first token, or where the tokenizer has its cls token; causal: the last token), and
+            where the context begins.
+        starts, ends: [C], the context's characters that each of its tokens stands for, without blanks around them.
+        note: what was done to a question that is too long.
+        dropped: why nothing can be found in it, "" where something can.
+
+    Args:
+        stride: tokens of the context that two windows share.
+        max_query_length: tokens of a question, which is cut at its right.
+
+    Raises:
+        ValueError: a window would not hold more than windows share.
+    """
+    template = _template(encoding)
+    least = encoding.max_seq_length - template.size - max_query_length
+    if stride < 0 or least <= stride:
+        raise ValueError(
+            f"--doc_stride is {stride}, but beside a question of --max_query_length {max_query_length} a window of "
+            f"--max_seq_length {encoding.max_seq_length} holds {max(least, 0)} tokens of the context; make doc_stride "
+            "smaller than that."
+        )
+    questions = _tokens(encoding, [question for question, _ in pairs])
+    contexts = _tokens(encoding, [context for _, context in pairs])
+    for question, context in pairs:
+        asked, _ = questions[question]
+        windows = _cut(context, asked[:max_query_length], *contexts[context], template, encoding, stride)
+        windows[0]["note"] = CUT_QUESTION if len(asked) > max_query_length else ""
+        yield windows
+
+
+def _template(encoding: Encoding) -> Template:
+    """That of two texts; for a causal backbone it ends with a token that has seen the context."""
+    template = Template.of(encoding.tokenizer, 2)
+    if encoding.causal and not template.fixed[-1]:
+        fixed, types = ((*parts[:-1], parts[1]) for parts in (template.fixed, template.fixed_types))
+        return replace(template, fixed=tuple(fixed), fixed_types=tuple(types))
+    return template
+
+
+def _tokens(encoding: Encoding, texts: Sequence[str]) -> dict[str, tuple[list[int], list[Span]]]:
+    """Ids and offsets of each text, each tokenized once: a context has several questions."""
+    unique = list(dict.fromkeys(texts))
+    found = encoding.tokenizer(
+        unique,
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    return dict(zip(unique, zip(found["input_ids"], found["offset_mapping"], strict=True), strict=True))
+
+
+def _cut(
+    text: str,
+    question: list[int],
+    ids: list[int],
+    offsets: Sequence[Span],
+    template: Template,
+    encoding: Encoding,
+    stride: int,
+) -> list[Feature]:
+    places = [_trimmed(text, *span) for span in offsets]
+    room = encoding.max_seq_length - template.size - len(question)
+    begin = len(template.fixed[0]) + len(question) + len(template.fixed[1])  # of the context
+    windows = []
+    for block, first in enumerate(window_begins(len(ids), room, stride)):
+        own = slice(first, first + room)
+        feature: dict[str, Any] = {**template.join(question, ids[own])}
+        length = len(feature["input_ids"])
+        nothing = template.summary(length, encoding.causal)
+        mask = np.zeros(length, dtype=np.int64)
+        mask[begin : begin + len(ids[own])] = [start < end for start, end in places[own]]
+        feature["dropped"] = "" if any(start < end for start, end in places) else NO_TOKENS
+        mask[nothing] = 1
+        feature |= {"context_mask": mask.tolist(), "positions": [nothing, begin], "block": block, "note": ""}
+        feature |= {name: [place[i] for place in places[own]] for i, name in enumerate(("starts", "ends"))}
+        windows.append(cast(Feature, feature))
+    return windows
+
+
+def _trimmed(text: str, start: int, end: int) -> Span:
+    """A span without blanks around it, which some tokenizers count to the word behind them."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+# -- characters and tokens ----------------------------------------------------------------------------------------
+
+
+def spans_in(windows: Sequence[Feature], start: int, end: int) -> list[Span | None]:
+    """For each window of a text the first and last token that stand for those characters; None where it lacks some."""
+    found: list[Span | None] = []
+    for i, window in enumerate(windows):
+        starts, ends, begin = np.asarray(window["starts"]), np.asarray(window["ends"]), window["positions"][1]
+        shown = np.flatnonzero(starts < ends)
+        touching = shown[(starts[shown] < end) & (ends[shown] > start)]
+        if not len(touching):
+            found.append(None)
+            continue
+        first, last = int(touching[0]), int(touching[-1])
+        # Only at its edges a window may lack a part; of other characters the tokenizer makes nothing.
+        cut_before = i > 0 and first == shown[0] and starts[first] > start
+        cut_behind = i + 1 < len(windows) and last == shown[-1] and ends[last] < end
+        found.append(None if cut_before or cut_behind else (begin + first, begin + last))
+    return found
+
+
+def best_spans(start: np.ndarray, end: np.ndarray, count: int, longest: int) -> list[FoundSpan]:
+    """The spans of the highest sums of start and end, the best first; equal ones in the order of the text.
+
+    Args:
+        start, end: [C] logits, or logarithms of probabilities, -inf where no span starts or ends.
+        count: how many at most.
+        longest: tokens of a span.
+    """
+    size = len(start)
+    if not size:
+        return []
+    tails = np.concatenate([end, np.full(longest - 1, -np.inf, dtype=end.dtype)])
+    scores = start[:, None] + np.lib.stride_tricks.sliding_window_view(tails, longest)[:size]  # [C, tokens - 1]
+    # The best spans begin at the tokens whose own best span is among them.
+    rows = np.sort(np.argsort(-scores.max(1), kind="stable")[:count])
+    flat = scores[rows].ravel()
+    best = np.argsort(-flat, kind="stable")[:count]
+    found = ((int(rows[i // longest]), int(i % longest), float(flat[i])) for i in best if np.isfinite(flat[i]))
+    return [FoundSpan(first, first + more, score) for first, more, score in found]
