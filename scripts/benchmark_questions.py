@@ -1,9 +1,9 @@
 """Measure the memory and time of training on questions with many paragraphs, at once and in chunks.
 
     python scripts/benchmark_questions.py
-    python scripts/benchmark_questions.py --hidden_size 1024 --layers 24 --saved
+    python scripts/benchmark_questions.py --hidden_size 1024 --layers 24 --adapters 2 --saved
 
-Random weights, one adapter, random tokens: forward, backward and AdamW on one question, twice, on the CPU, each number
+Random weights, random tokens: forward, backward and AdamW on one question, twice, on the CPU, each number
 of paragraphs in a process of its own. Prints a table for docs/benchmarks.md. With --saved, instead, what one chunk
 keeps for its gradient, in bytes of tensors, and what the whole model takes beside it.
 """
@@ -25,7 +25,7 @@ ADAMW = 4  # copies of trained weights: the weights, their gradients, two moment
 
 
 def build(args: argparse.Namespace) -> TaskModel:
-    """A model of those sizes with one frozen adapter."""
+    """A model of those sizes with frozen adapters."""
     backbone = RobertaConfig(
         vocab_size=50265,
         hidden_size=args.hidden_size,
@@ -36,7 +36,8 @@ def build(args: argparse.Namespace) -> TaskModel:
         type_vocab_size=1,
     )
     adapter = AdapterConfig(adapter_size=min(768, args.hidden_size))
-    config = KAdapterConfig(backbone_config=backbone, adapters={"fac": adapter}, head=HeadConfig("openqa", 2))
+    adapters = {f"adapter{i}": adapter for i in range(args.adapters)}
+    config = KAdapterConfig(backbone_config=backbone, adapters=adapters, head=HeadConfig("openqa", 2))
     model = TaskModel(config).train()
     model.freeze("adapters")
     model.head.chunk_tokens = args.chunk_tokens or AT_ONCE
@@ -88,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--length", type=COUNT, default=128, help="tokens of a paragraph, the question included")
     parser.add_argument("--hidden_size", type=COUNT, default=256, help="of the backbone, a multiple of 64")
     parser.add_argument("--layers", type=COUNT, default=6)
+    parser.add_argument("--adapters", type=COUNT, default=1, help="frozen ones, at most 768 wide")
     parser.add_argument("--chunk_tokens", type=int, default=2048)
     parser.add_argument("--saved", action="store_true", help="what a chunk keeps")
     parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
@@ -102,7 +104,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for count in args.paragraphs:
         cells = [str(count)]
         for chunk in (0, args.chunk_tokens):
-            sizes = ("--length", args.length, "--hidden_size", args.hidden_size, "--layers", args.layers)
+            sizes = (
+                "--length",
+                args.length,
+                "--hidden_size",
+                args.hidden_size,
+                "--layers",
+                args.layers,
+                "--adapters",
+                args.adapters,
+            )
             taken = measure(__file__, "--single", "--paragraphs", count, *sizes, "--chunk_tokens", chunk)
             cells += [f"{taken.peak_mib:,.0f}", f"{taken.core_seconds:.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)

@@ -18,6 +18,20 @@ def write_questions(folder: Path, split: str, count: int, paragraphs: int = 4, s
         asked = draw.randrange(paragraphs)
         answer = texts[asked].split()[4].strip(",")
         lines.append(openqa_lines(f"Where does {names[asked]} live ?", [answer], texts))
+    _write(folder, split, lines)
+
+
+def write_toy(folder: Path, split: str, count: int, paragraphs: int = 4) -> None:
+    """Four places, of which one is true: each paragraph by itself reads the same, so that only a selector can tell."""
+    draw, lines = random.Random(split), []
+    for _ in range(count):
+        places, right = draw.sample(PLACES, paragraphs), draw.randrange(paragraphs)
+        texts = [f"{'yes' if i == right else 'no'} , it is in {place}" for i, place in enumerate(places)]
+        lines.append(openqa_lines("Where is it ?", [places[right]], texts))
+    _write(folder, split, lines)
+
+
+def _write(folder: Path, split: str, lines: list[tuple[str, str]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for ending, part in zip((".txt", ".json"), zip(*lines, strict=True), strict=True):
         (folder / f"{split}{ending}").write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
