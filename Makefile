@@ -29,7 +29,7 @@ test-transformers: .venv/installed  ## transformers' own common tests on our mod
 test-lowest:  ## all fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	test -x $(LOWEST)/python || $(LOWEST_PYTHON) -m venv .venv-lowest
 	$(LOWEST)/python -m pip install --quiet packaging
-	$(LOWEST)/python scripts/lowest_versions.py sweep parse graph dev $(TORCH:%=--override torch==%) > .venv-lowest/lowest.txt
+	$(LOWEST)/python scripts/lowest_versions.py sweep parse graph retrieval dev $(TORCH:%=--override torch==%) > .venv-lowest/lowest.txt
 	$(LOWEST)/python -m pip install --quiet $$(grep '^torch==' .venv-lowest/lowest.txt)
 	$(LOWEST)/python -m pip install --quiet -r .venv-lowest/lowest.txt
 	$(LOWEST)/python -m pip install --quiet --no-deps -e .

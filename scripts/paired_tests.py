@@ -1,8 +1,9 @@
 """Whether two settings differ on one test set: outcomes of each example, paired bootstrap, permutation test.
 
 Shapes: S = seeds, E = examples. The outcome of an example is three counts: labels that are right, that were predicted,
-that are gold. One label each, or a judgement of an answer (1 or 0), makes their F1 the accuracy; several, or none, make
-it the micro F1 over labels. Where numbers are predicted, it is the absolute error.
+that are gold. One label each makes their F1 the accuracy; several, or none, make it the micro F1 over labels. An answer
+counts as one label, which is right by its own F1, or as the row judges it. Where numbers are predicted, it is the
+absolute error.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from scipy.stats import bootstrap, permutation_test, t
 from kadapter.data.tables import read_rows
 
 RESAMPLES = 9999  # the p-value's smallest step is then 1/10,000
-JUDGED = ("exact_match", "hits_at_1")  # where a row says itself whether it is right
-GOLD = ("label", "labels", "relation", "entities")  # as the tasks' rows call it
+JUDGED = ("f1", "exact_match", "hits_at_1")  # how a row judges its answer, the finest first
+GOLD = ("label", "labels", "relation", "entities", "answers")  # as the tasks' rows call it
 NO_RELATION = frozenset({"no_relation", "Other"})  # which TACRED's and SemEval's scores do not count
 
 
@@ -47,16 +48,14 @@ def read_outcomes(path: Path) -> tuple[np.ndarray, list[Any]]:
     outcomes: list[tuple[float, ...]] = []
     known: list[Any] = []
     for _, where, row in read_rows(path):
-        if (judged := next((name for name in JUDGED if name in row), None)) is not None:
-            known.append(row.get("answers"))
-            outcomes.append((float(row[judged]), 1.0, 1.0))
-            continue
         name = next((name for name in GOLD if row.get(name) is not None), None)
         if name is None or "predicted" not in row:
             raise ValueError(f"{where} has no gold label or no prediction; compare on a labelled split.")
         gold, guess = row[name], row["predicted"]
         known.append(gold)
-        if isinstance(gold, float):
+        if name == "answers":
+            outcomes.append((next(row[measure] for measure in JUDGED if measure in row), 1, 1))
+        elif isinstance(gold, float):
             outcomes.append((abs(gold - float(guess)),))
         else:
             left_out = NO_RELATION if name == "relation" else frozenset()
@@ -82,6 +81,8 @@ def measure_name(outcomes: np.ndarray) -> str:
     if outcomes.shape[-1] == 1:
         return "mean absolute error"
     one_each = bool((outcomes[..., 1:] == 1).all())
+    if one_each and (outcomes[..., 0] % 1).any():
+        return "mean F1 of answers"
     return "accuracy" if one_each else "micro F1"
 
 

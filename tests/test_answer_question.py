@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from conftest import load_script
-from test_squad import SMALL, SQUAD, lines, toy
+from test_squad import SMALL, SQUAD, toy
 
 from kadapter import Predictor
 from kadapter.data.answers import normalize_answer
@@ -55,7 +55,6 @@ def test_passages_are_paragraphs_of_texts_or_records(passages):
 def test_bm25_takes_the_passages_that_share_the_rarest_words():
     pool = [Passage(str(i), text) for i, text in enumerate(TEXTS)]
     assert [one.name for one in retrieve("When sails the FERRY?", pool, 3)] == ["1"]
-    assert [one.name for one in retrieve("Who lives where?", pool, 3)] == ["2", "0"] or True
     assert {one.name for one in retrieve("Where is Bob, and is it late?", pool, 9)} == {"0", "1", "2", "3"}
     assert retrieve("Qwerty?", pool, 3) == []
     mixed = [Passage("a", "東京は大きい。"), Passage("b", "京都は古い。")]
@@ -116,4 +115,3 @@ def test_a_missing_package_and_another_model_are_told_with_the_mend(monkeypatch)
 
     with pytest.raises(ValueError, match="trained for 'tagging'; give one that finds answers in a context"):
         answer_question(Other(), "Where?", [])
-    assert lines is not None

@@ -42,12 +42,15 @@ def test_the_card_of_an_encoder_loads_it(tiny_model, tmp_path, monkeypatch):
     assert list(ran(tmp_path / ODD, monkeypatch)["model"].adapters) == ["fac", "lin"]
 
 
-@pytest.mark.parametrize("name", ["openentity", "tacred", "semeval", "cosmosqa", "lin", "mlm", "RTE", "SST-2", "STS-B"])
+@pytest.mark.parametrize(
+    "name", ["openentity", "tacred", "semeval", "cosmosqa", "squad", "lin", "mlm", "RTE", "SST-2", "STS-B"]
+)
 def test_the_card_of_a_task_model_asks_it_something(
     name, tiny_backbone_config, tokenizer, tmp_path, monkeypatch, capsys
 ):
     kind = TASKS[name]
-    task = kind(labels=tuple(kind.own_labels(tmp_path)))
+    options = {"doc_stride": 4, "max_query_length": 12} if name == "squad" else {}
+    task = kind(labels=tuple(kind.own_labels(tmp_path)), **options)
     model = task_model(tiny_backbone_config, tokenizer, task)
     folder = tmp_path / ODD
     model.save_pretrained(folder)

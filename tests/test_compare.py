@@ -58,6 +58,20 @@ def test_seeds_that_are_none_are_refused(seeds, capsys):
 # -- differences ------------------------------------------------------------------------------------------------------
 
 
+def test_answers_that_are_spans_are_compared_by_their_own_f1(tmp_path):
+    rows = [
+        {"record": 1, "answers": ["Oslo"], "predicted": "in Oslo", "f1": 0.5},
+        {"record": 2, "answers": [], "predicted": "", "f1": 1.0},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcomes, gold = paired.read_outcomes(tmp_path / "a.jsonl")
+    assert outcomes.tolist() == [[0.5, 1, 1], [1, 1, 1]]
+    assert gold == [["Oslo"], []]
+    assert paired.measure_name(outcomes) == "mean F1 of answers"
+    found = paired.difference(outcomes[None], np.array([[[1, 1, 1], [1, 1, 1]]]))
+    assert found.points == pytest.approx(25)
+
+
 def outcomes(right):
     """[S, E, 3] of single labels that are right or not."""
     right = np.asarray(right, dtype=float)

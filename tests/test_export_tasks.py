@@ -35,6 +35,7 @@ INPUTS = {
         {"context": "It rained.", "question": "What got wet?", "answers": ["The street.", "The sea."]},
         {"context": LONG, "question": "Who sleeps?", "answers": ["The cat.", "Nobody.", "A dog on the mat."]},
     ],
+    "squad": [("Who sleeps?", "The cat sleeps."), ("Who lives in Oslo?", "Ann lives in Oslo, and Bob in Rome. " * 5)],
     "lin": ["The cat sleeps .", LONG],
     "mlm": ["Oslo is the {mask} of Norway.", LONG.replace("mat", "{mask}").replace("old", "{mask}")],
 }
@@ -45,11 +46,13 @@ LABELS = {
     "openentity": ("person", "place", "animal"),
 }
 # Of these kinds of heads the numbers in other formats are compared here alone.
-OF_OWN_KIND = ("tacred", "cosmosqa", "lin", "mlm")
+OF_OWN_KIND = ("tacred", "cosmosqa", "squad", "lin", "mlm")
 
 
 def task_named(name):
     kind = {key.lower(): task for key, task in TASKS.items()}[name.lower()]
+    if name == "squad":
+        return kind(doc_stride=8, max_query_length=16, no_answer=True)
     return kind(labels=LABELS[name]) if name in LABELS else kind()
 
 
@@ -64,7 +67,11 @@ def numbers(answer):
 
 def words(answer):
     """What of an answer is no number of a score."""
-    return {name: value for name, value in answer.items() if name not in ("score", "scores")}
+    return {
+        name: value
+        for name, value in answer.items()
+        if name not in ("score", "scores", "logit", "best", "no_answer_score")
+    }
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ RECIPES = {
         "finetune_tacred_adapter",
         "finetune_semeval_adapter",
         "finetune_cosmosqa_adapter",
+        "finetune_squad_adapter",
         "classifier",
         "example",
     )
@@ -362,6 +363,8 @@ def two_steps(name, folder, run, glue, tmp_path):
         return found.abs().mean().item()  # features: there is no loss
     if not name.startswith("pretrain"):
         flags.append("--task_adapter=own")
+    if "squad" in name:
+        flags += ["--doc_stride=8", "--max_query_length=16"]
     if name == "classifier":
         sizes = "--do_train --do_eval --max_steps=2 --bottleneck_size=0 --adapter_size=16 --max_seq_length=64 --no_cuda"
         output = [f"--output_dir={tmp_path / 'glue'}", f"--data_dir={glue}", "--task_name=RTE"]

@@ -421,9 +421,11 @@ def test_the_predictor_answers_as_evaluation_did(run, tmp_path, capsys):
     for bad in ("Where?", {"question": "Where?"}, ("Where?", " "), ("a", "b", "c")):
         with pytest.raises(ValueError, match=r"input 0: .*give"):
             predict([bad])
+    columns = ["id", "question", "context"]
+    pandas.DataFrame(long)[columns].to_csv(tmp_path / "questions.csv", index=False)
     PREDICT.main(
-        ["--model", f"{best / 'best'}", "--input", f"{folder / 'dev.jsonl'}", "--output", f"{tmp_path / 'out.jsonl'}"]
-        + ["--no_cuda"]
+        ["--model", f"{best / 'best'}", "--input", f"{tmp_path / 'questions.csv'}"]
+        + ["--output", f"{tmp_path / 'out.jsonl'}", "--no_cuda"]
     )
     written = lines(tmp_path / "out.jsonl")
     assert [row["answer"] for row in written] == [row["predicted"] for row in rows]

@@ -175,6 +175,8 @@ def compared(model: Model, exported: ExportedModel, batches: Sequence[Batch]) ->
             far = max(far, float((left - right)[finite].abs().max()))
             largest = max(largest, float(left[finite].abs().max()))
             if number == 0:
+                if isinstance(model, TaskModel) and model.config.head_config().kind == "span":
+                    left, right = left.transpose(1, 2), right.transpose(1, 2)  # start and end are one token each
                 same = _predictions(left) == _predictions(right)
                 equal, count = equal + int(same.sum()), count + same.numel()
     rows = sum(len(batch["input_ids"]) for batch in batches)
