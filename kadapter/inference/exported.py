@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from kadapter.configuration import KAdapterConfig, longest_sequence
-from kadapter.models.heads import HEADS, HeadOutput
+from kadapter.models.head import HeadOutput
+from kadapter.models.heads import HEADS
 from kadapter.models.modeling import KAdapterOutput
 from kadapter.models.positions import as_sequences, positions_of
 from kadapter.storage.pretrained import read_config

@@ -20,7 +20,8 @@ from kadapter.configuration import DEFAULT_BOTTLENECKS
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
-from kadapter.models.heads import Head, HeadOutput, MaskedLMHead
+from kadapter.models.head import Head, HeadOutput
+from kadapter.models.heads import MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.named import NamedModules
 from kadapter.models.positions import at_positions, check_positions, positions_of

@@ -17,9 +17,11 @@ from transformers import PreTrainedConfig
 from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
 from kadapter.models.base import KAdapterPreTrainedModel
 from kadapter.models.chunks import in_chunks
-from kadapter.models.heads import ClassificationHead, Head, HeadOutput, MaskedLMHead, OpenQAHead
+from kadapter.models.head import Head, HeadOutput
+from kadapter.models.heads import ClassificationHead, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import as_sequences, positions_of
+from kadapter.models.question_heads import OpenQAHead
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
 from kadapter.models.switching import of_encoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig

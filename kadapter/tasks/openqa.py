@@ -27,8 +27,9 @@ from kadapter.data.jsonio import shorten, to_json
 from kadapter.data.openqa import read_openqa, split_files
 from kadapter.data.question_windows import question_features
 from kadapter.data.splits import files_of
-from kadapter.models.heads import Kept, OpenQAHead, openqa_kept
+from kadapter.models.head import Kept
 from kadapter.models.openqa import Reading
+from kadapter.models.question_heads import OpenQAHead, openqa_kept
 from kadapter.shapes import HeadConfig
 from kadapter.storage.checkpoint import load_strict, read_state_dict
 from kadapter.tasks.openqa_answers import HITS, Windows, answer_scores, hit_scores

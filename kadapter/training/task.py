@@ -24,7 +24,8 @@ from kadapter.data.features import OnError
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import Signs
 from kadapter.data.splits import split_path
-from kadapter.models.heads import HEADS, Kept
+from kadapter.models.head import Kept
+from kadapter.models.heads import HEADS
 from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
