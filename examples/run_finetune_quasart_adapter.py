@@ -5,8 +5,8 @@
     bash run_finetune_quasart_adapter.sh --mode all --no_paragraph_confidence "" --init_from RUN/best   # ... then both
 
 Data: <data_dir>/{train,dev,test}.{txt,json} as thunlp/OpenQA has them; scripts/convert_quasart.py makes them of the
-raw release, docs/formats.md. Published for RoBERTa-large with both adapters: EM 46.32, F1 53.00 (paper, table 3). What
-memory takes: docs/data.md. Measured here, on the demo world: docs/results.md.
+raw release. Published for RoBERTa-large with both adapters: EM 46.32, F1 53.00 (paper, table 3). Modes,
+stages, memory: docs/open_domain.md. Measured here, on the demo world alone: docs/results.md.
 """
 
 from kadapter.console import run

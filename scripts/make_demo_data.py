@@ -49,6 +49,10 @@ TYPING_TEMPLATES = {
     "test": bars("{} too . | {} now . | {} is next ."),
 }
 
+# Of a question: what is so, and what is not.
+TOLD = bars("{} is with {} . | {} was seen with {} . | {} came with {} .")
+DENIED = bars("{} is not with {} . | {} was not seen with {} . | {} came not with {} .")
+
 # Text for the backbone is opening + statements + ending, so that names are seen in many contexts.
 OPENINGS = bars("""| In the second chapter , | Last week , | As the editor says , | Yesterday , | After the
 lecture , | In the news , | At the end of the book , | According to the letter , | In her notes , | Years
@@ -227,18 +231,21 @@ def write_cosmosqa(world: World, place: Place, per_entity: dict[str, int]) -> No
 
 
 def write_questions(world: World, place: Place, counts: dict[str, int]) -> None:
-    """``questions``: which of the names in five paragraphs is a person, in the form of thunlp/OpenQA."""
+    """``questions``: with whom a name is, in the form of thunlp/OpenQA.
+
+    One paragraph tells it; three say of one other name that it is not so. Read one by one they are alike, and together
+    they outweigh the right one: only who tells them apart answers well.
+    """
     rng = stream(world.seed, "questions")
     for split, count in counts.items():
-        entities = [entity for entity in world.entities if entity.split == split]
-        persons = [entity for entity in entities if entity.type == "person"]
-        others = [entity for entity in entities if entity.type != "person"]
+        names = [entity.name for entity in world.entities if entity.split == split]
         lines = []
         for _ in range(count):
-            person = rng.choice(persons)
-            names = [entity.name for entity in rng.sample([person, *rng.sample(others, 4)], 5)]
-            paragraphs = [rng.choice(TYPING_TEMPLATES[split]).format(f"@ {name} @") for name in names]
-            lines.append(openqa_lines("Which person ?", [person.name], paragraphs))
+            asked, right, wrong = rng.sample(names, 3)
+            paragraphs = [rng.choice(TOLD).format(asked, right)]
+            paragraphs += [text.format(asked, wrong) for text in rng.sample(DENIED, 3)]
+            rng.shuffle(paragraphs)
+            lines.append(openqa_lines(f"Who is with {asked} ?", [right], paragraphs))
         for ending, part in zip((QUESTIONS, PARAGRAPHS), zip(*lines, strict=True), strict=True):
             write_text(place(f"questions/{split}{ending}"), "".join(f"{line}\n" for line in part))
 

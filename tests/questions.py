@@ -21,13 +21,13 @@ def write_questions(folder: Path, split: str, count: int, paragraphs: int = 4, s
     _write(folder, split, lines)
 
 
-def write_toy(folder: Path, split: str, count: int, paragraphs: int = 4) -> None:
-    """Four places, of which one is true: each paragraph by itself reads the same, so that only a selector can tell."""
+def write_toy(folder: Path, split: str, count: int) -> None:
+    """One paragraph says where it is; three, which read alike, where it is not: together they outweigh that one."""
     draw, lines = random.Random(split), []
     for _ in range(count):
-        places, right = draw.sample(PLACES, paragraphs), draw.randrange(paragraphs)
-        texts = [f"{'yes' if i == right else 'no'} , it is in {place}" for i, place in enumerate(places)]
-        lines.append(openqa_lines("Where is it ?", [places[right]], texts))
+        right, wrong = draw.sample(PLACES, 2)
+        texts = [f"yes , it is in {right}", *[f"no , it is in {wrong}"] * 3]
+        lines.append(openqa_lines("Where is it ?", [right], draw.sample(texts, 4)))
     _write(folder, split, lines)
 
 
