@@ -23,6 +23,7 @@ FOLDERS = {
     "classification": "classification",
     "tagging": "tagging",
     "searchqa": "questions",
+    "quasart": "questions",
     "squad": "squad",
 }
 

@@ -8,7 +8,8 @@ import torch
 from tiny import SIZES, build
 from transformers import RobertaConfig
 
-from kadapter import HeadConfig
+from kadapter import HeadConfig, KAdapterModel, MultiTaskModel
+from kadapter.inference.export import exported_program
 from kadapter.models import openqa
 from kadapter.models.chunks import in_chunks
 from kadapter.models.openqa import Reading, best_spans, grouped, inside, question_losses, reader_log_probs
@@ -241,6 +242,25 @@ def test_sequences_that_adapters_attend_as_a_whole_are_not_cut():
     (found,) = in_chunks(compute, {"input_ids": ids, "attention_mask": mask, "token_type_ids": None}, 4)
     assert seen == [(1, 3), (2, 2)]
     assert torch.equal(found[mask.bool()], ids.float()[mask.bool()])
+
+
+def test_among_many_tasks_questions_are_computed_as_alone(tmp_path):
+    alone = build(CONFIG, names=("fac",), head=HeadConfig("openqa", 2))
+    alone.encoder.save_pretrained(tmp_path / "encoder")
+    alone.save_task(tmp_path / "questions")
+    many = MultiTaskModel(KAdapterModel.from_pretrained(tmp_path / "encoder")).eval()
+    many.add_task("questions", tmp_path / "questions")
+    given = {name: value for name, value in batch().items() if name != "labels"}
+    with torch.no_grad():
+        found, expected = many(**given, task="questions"), alone(**given)
+    inner = expected.logits.isfinite()
+    torch.testing.assert_close(found.logits[inner], expected.logits[inner])
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+def test_what_cannot_be_exported_is_refused():
+    with pytest.raises(ValueError, match="questions over many paragraphs cannot be exported; serve it with PyTorch"):
+        exported_program(build(CONFIG, head=HeadConfig("openqa", 2)))
 
 
 def test_a_head_without_its_positions_says_which_it_reads():
