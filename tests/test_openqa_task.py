@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -19,8 +21,10 @@ from kadapter.models.openqa import BEST_SPANS, Reading, best_spans, inside, read
 from kadapter.tasks import TASKS
 from kadapter.tasks.openqa import QuasarT, SearchQA, bearing_alone
 from kadapter.tasks.openqa_answers import Windows, hit_scores
+from kadapter.training import loop
 
 RECIPE = load_script("examples/run_finetune_searchqa_adapter.py")
+PAIRED = load_script("scripts/paired_tests.py")
 TEXTS = ["The Ann Lee of Oslo sang; Ann Lee won.", "Ben sang.", "It was “ann LEE” again, and again Ann, Lee."]
 
 
@@ -255,6 +259,9 @@ def test_each_mode_trains_its_part_and_reports_its_scores(answered, flags, score
     assert len(rows) == 6
     mean = np.mean([row[report["metric"]] for row in rows])
     assert report["test"][report["metric"]] == pytest.approx(mean)
+    outcomes, _ = PAIRED.read_outcomes(folder / "predictions_test.jsonl")  # what comparisons judge by
+    finest = next(name for name in ("f1", "exact_match", "hits_at_1") if name in scores)
+    assert outcomes[:, 0].mean() == pytest.approx(report["test"][finest])
     if "exact_match" in scores:
         assert all(row["text"][row["start"] : row["end"]] == row["predicted"] for row in rows)
     frozen = 2 * 32 + 2 if still == "qa_outputs" else 33 if still else 0
@@ -292,6 +299,24 @@ def test_chunks_do_not_change_a_run(answered):
     parts, _ = answered("--chunk_tokens=60", "--comment", "parts", "--adapter_dropout=0", steps=3)
     whole, _ = answered("--chunk_tokens=1000000", "--comment", "whole", "--adapter_dropout=0", steps=3)
     assert parts["dev"]["loss"] == pytest.approx(whole["dev"]["loss"], rel=1e-5)
+
+
+def test_a_stopped_run_goes_on_to_the_same_result(answered, monkeypatch):
+    whole, _ = answered("--chunk_tokens=60", "--comment", "whole", steps=4)
+    real, calls = loop._accumulate, []
+
+    def accumulate(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_accumulate", accumulate)
+    with pytest.raises(SystemExit):
+        answered("--chunk_tokens=60", "--comment", "stopped", steps=4)
+    monkeypatch.setattr(loop, "_accumulate", real)
+    again, _ = answered("--chunk_tokens=60", "--comment", "stopped", steps=4)
+    assert again["test"] == whole["test"]
 
 
 def test_a_saved_model_answers_a_question_over_paragraphs(answered):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import load_script
+from conftest import DEMO_BACKBONE, load_script
 from questions import write_toy
 
 RECIPE = load_script("examples/run_finetune_searchqa_adapter.py")
@@ -26,3 +26,16 @@ def test_only_a_right_selector_solves_a_set_whose_paragraphs_all_have_an_answer(
     rows = [json.loads(line) for line in (folder / "predictions_test.jsonl").read_text().splitlines()]
     right = [row for row in rows if row["exact_match"]]
     assert all(row["text"].startswith("yes") and row["paragraphs"][0]["score"] > 0.5 for row in right)
+
+
+@pytest.mark.slow
+def test_the_demo_worlds_questions_need_a_selector(run):
+    def trained(comment, *flags):
+        flags = (f"--model_name_or_path={DEMO_BACKBONE}", "--untrained=control", *flags, "--comment", comment)
+        flags += ("--learning_rate=5e-4", "--warmup_steps=10", "--per_gpu_train_batch_size=16")
+        return run(RECIPE, *flags, "--eval_steps=50", "--save_steps=50", "--chunk_tokens=4096", steps=50)[0]["test"]
+
+    alone, both = trained("reader", "--mode=reader"), trained("all", "--mode=all")
+    assert alone["loss"] < 0.1  # it reads well, and adds up what three paragraphs deny
+    assert alone["exact_match"] < 0.2
+    assert both["exact_match"] > 0.8
