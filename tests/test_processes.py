@@ -108,6 +108,7 @@ def test_two_processes_fine_tune_as_one(tiny_backbone, world, tmp_path, recipe):
     (world / data / "labels.json").unlink(missing_ok=True)  # FIGER's is written by one process, read by both
     flags = ["--max_steps", 6, "--eval_steps", 3, "--task_adapter", "own", "--adapter_dropout", 0]
     flags += ["--doc_stride", 8, "--max_query_length", 16] * (recipe == "squad")
+    flags += ["--chunk_tokens", 60] if recipe == "searchqa" else []
     one = command(name, tiny_backbone, world / data, tmp_path / "one", *flags, "--per_gpu_train_batch_size", 6)
     two = command(name, tiny_backbone, world / data, tmp_path / "two", *flags, "--per_gpu_train_batch_size", 3)
     finished(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *two], tmp_path)
