@@ -175,6 +175,15 @@ def test_the_paragraph_of_an_answer_is_the_one_that_adds_most_to_it(tokenizer):
     assert [number for number, _ in windows.ranked(kept["selected"])] == [2, 1, 0]
 
 
+def test_an_answer_is_given_however_small_its_probability(tokenizer):
+    feature = encoded(tokenizer, ["Ben"])
+    _, _, kept = drawn(feature)
+    kept["spans"] = kept["spans"] - 5000
+    answers = Windows.of(feature, TEXTS).answers(kept, confidence=True)
+    assert answers[0].text
+    assert answers[0].score == 0
+
+
 def test_hits_look_at_the_first_paragraphs():
     ranked = [(number, 0.1) for number in (4, 2, 0, 1, 3)]
     assert hit_scores(ranked, {0}) == {"hits_at_1": 0, "hits_at_3": 1, "hits_at_5": 1, "answerable": 1}

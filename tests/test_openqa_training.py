@@ -6,6 +6,7 @@ import pytest
 from conftest import DEMO_BACKBONE, load_script
 from questions import write_toy
 
+DEMO = load_script("scripts/make_demo_data.py")
 RECIPE = load_script("examples/run_finetune_searchqa_adapter.py")
 
 
@@ -29,13 +30,19 @@ def test_only_a_right_selector_solves_a_set_whose_paragraphs_all_have_an_answer(
 
 
 @pytest.mark.slow
-def test_the_demo_worlds_questions_need_a_selector(run):
+def test_the_demo_worlds_questions_need_a_selector(run, tmp_path):
+    def place(name):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        return tmp_path / name
+
+    DEMO.write_questions(DEMO.build_world(42, 20, 1), place, {"train": 800, "dev": 50, "test": 100})
+
     def trained(comment, *flags):
-        flags = (f"--model_name_or_path={DEMO_BACKBONE}", "--untrained=control", *flags, "--comment", comment)
+        flags = (f"--model_name_or_path={DEMO_BACKBONE}", f"--data_dir={tmp_path / 'questions'}", *flags)
+        flags += ("--untrained=control", "--comment", comment)
         flags += ("--learning_rate=5e-4", "--warmup_steps=10", "--per_gpu_train_batch_size=16")
         return run(RECIPE, *flags, "--eval_steps=50", "--save_steps=50", "--chunk_tokens=4096", steps=50)[0]["test"]
 
     alone, both = trained("reader", "--mode=reader"), trained("all", "--mode=all")
-    assert alone["loss"] < 0.1  # it reads well, and adds up what three paragraphs deny
-    assert alone["exact_match"] < 0.2
+    assert alone["exact_match"] < 0.2  # it adds up what three paragraphs deny
     assert both["exact_match"] > 0.8

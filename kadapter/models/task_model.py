@@ -6,12 +6,14 @@ Shapes: B = batch, S = sequence, N = positions that the head reads, H = width.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
@@ -358,8 +360,11 @@ class TaskModel(KAdapterPreTrainedModel):
             states = self.encoder(**texts, return_dict=True).last_hidden_state
             return head.outputs(states.to(head.selector.weight.dtype), part["positions"])
 
+        # Processes that share parameters out meet in every forward pass, and would not make as many chunks.
+        sharded = any(isinstance(parameter, DTensor) for parameter in self.parameters())
+        tokens = sys.maxsize if sharded else head.chunk_tokens
         can_be_cut = not any(self.config.adapter_config(name).attend_padding for name in self.config.adapter_names)
-        logits, scores = in_chunks(compute, {**inputs, "positions": positions}, head.chunk_tokens, can_be_cut)
+        logits, scores = in_chunks(compute, {**inputs, "positions": positions}, tokens, can_be_cut)
         return head.of_sequences(logits, scores, group_sizes)
 
 

@@ -84,7 +84,7 @@ class Windows:
         scores, forms = defaultdict[str, float](float), dict[str, str]()
         parts = defaultdict[str, dict[int, float]](lambda: defaultdict(float))
         best = dict[tuple[str, int], tuple[float, int, int]]()
-        for window, place in zip(*np.nonzero(shares), strict=True):
+        for window, place in zip(*np.nonzero(np.isfinite(spans)), strict=True):
             number, share = int(self.paragraphs[window]), float(shares[window, place])
             start = int(self.starts[first[window, place] + shift[window]])
             end = int(self.ends[last[window, place] + shift[window]])
@@ -94,7 +94,7 @@ class Windows:
             form = forms[text]
             scores[form] += share
             parts[form][number] += share
-            best[form, number] = max(best.get((form, number), (0.0, 0, 0)), (share, start, end))
+            best[form, number] = max(best.get((form, number), (-1.0, 0, 0)), (share, start, end))
         answers = []
         for form in sorted(scores, key=lambda form: -scores[form]):
             number = max(parts[form], key=parts[form].__getitem__)
