@@ -12,10 +12,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from kadapter import HeadConfig, KAdapterModel, TaskModel
+from kadapter import HeadConfig, KAdapterModel, Predictor, TaskModel
 from kadapter.configuration import IGNORE
 from kadapter.inference.export import exported_program
 from kadapter.models.heads import build_head
+from kadapter.tasks.squad import Squad
+from kadapter.training.task import saved_task
 
 SPAN = HeadConfig("span", 2)
 CONTEXT = torch.tensor([[0, 0, 1, 1, 1, 0], [1, 0, 1, 0, 0, 0]])
@@ -119,6 +121,16 @@ def test_question_answering_of_transformers_finds_its_names_and_trains(tmp_path)
     assert [part.shape for part in found.predictions] == [(4, 6), (4, 6)]
     assert [part.tolist() for part in found.label_ids] == [[2] * 4, [3] * 4]
     assert "test_loss" in found.metrics
+
+
+def test_a_reader_of_an_auto_class_predicts_like_any_other(tokenizer, tmp_path):
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 80, "pad_token_id": tokenizer.pad_token_id}
+    model = build(RobertaConfig(**{**SIZES, **sizes}), head=SPAN)
+    model.config.task = saved_task(Squad(doc_stride=8, max_query_length=12), 48)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForQuestionAnswering.from_pretrained(tmp_path)
+    given = [("Who sleeps?", "The cat sleeps. " * 6), ("Where?", "Ann lives in Oslo.")]
+    assert Predictor(loaded, tokenizer=tokenizer)(given) == Predictor(model, tokenizer=tokenizer)(given)
 
 
 def test_an_exported_reader_gives_the_same_logits_for_any_batch():

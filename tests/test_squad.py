@@ -208,6 +208,23 @@ def test_a_window_is_the_tokenizers_own_pair(tokenizers, family):
         assert window.get("token_type_ids", own["token_type_ids"]) == own["token_type_ids"]
 
 
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+def test_windows_are_those_of_transformers_but_the_last_which_is_filled(tokenizers, family):
+    tokenizer = tokenizers(family)
+    (windows,) = question_windows([("Where did Jan move?", CONTEXT)], Encoding(tokenizer, 60), 10, 30)
+    expected = tokenizer(
+        *("Where did Jan move?", CONTEXT),
+        truncation="only_second",
+        max_length=60,
+        stride=10,
+        return_overflowing_tokens=True,
+    )
+    assert len(windows) == len(expected["input_ids"]) > 1
+    assert [window["input_ids"] for window in windows][:-1] == expected["input_ids"][:-1]
+    assert len(windows[-1]["input_ids"]) == 60
+    assert windows[-1]["ends"][-1] == len(CONTEXT)
+
+
 def test_windows_cover_the_context_share_the_stride_and_hold_the_whole_answer_or_none_of_it(tokenizer):
     context = " ".join(f"w{i}" for i in range(60))
     encoding = Encoding(tokenizer, 40)

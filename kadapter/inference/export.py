@@ -49,7 +49,7 @@ class Graph(nn.Module):
         given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
         given |= {"positions": positions, "group_sizes": group_sizes, "context_mask": context_mask}
         output = self.model(**{name: value for name, value in given.items() if value is not None})
-        return tuple(output[name] for name in self.outputs)
+        return tuple(getattr(output, name) for name in self.outputs)
 
 
 def example_inputs(model: Model) -> Batch:
@@ -168,7 +168,7 @@ def compared(model: Model, exported: ExportedModel, batches: Sequence[Batch]) ->
             expected = model.eval()(**{name: value.to(device) for name, value in batch.items()})
         found = exported(**batch)
         for number, name in enumerate(exported.manifest.outputs):
-            left, right = expected[name].cpu().float(), found[name].float()
+            left, right = getattr(expected, name).cpu().float(), found[name].float()
             finite = torch.isfinite(left)  # choices that an example lacks are -inf in both
             if left.shape != right.shape or not torch.equal(finite, torch.isfinite(right)):
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,6 +43,17 @@ class TaskModelForMaskedLM(TaskModel):
     head_kinds = ("masked_lm",)
 
 
+@dataclass
+class SpanOutput(QuestionAnsweringModelOutput):
+    """transformers' output, whose logits are also together [B, S, 2], as other parts of ours read them."""
+
+    @property
+    def logits(self) -> torch.Tensor:
+        assert self.start_logits is not None
+        assert self.end_logits is not None
+        return torch.stack([self.start_logits, self.end_logits], dim=-1)
+
+
 class TaskModelForQuestionAnswering(TaskModel):
     """What `AutoModelForQuestionAnswering` loads: a head for spans, with the names that transformers has for it."""
 
@@ -56,13 +68,13 @@ class TaskModelForQuestionAnswering(TaskModel):
         end_positions: torch.Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
-    ) -> QuestionAnsweringModelOutput | tuple:
+    ) -> SpanOutput | tuple:
         """As in `TaskModel`, with first and last token [B] as labels; what lies outside of the sequence does not count.
 
         Returns:
             `loss` and, [B, S] each, `start_logits` and `end_logits`; -inf in padding, or where `context_mask` is 0.
         """
-        labels = None
+        labels = inputs.pop("labels", None)
         if start_positions is not None and end_positions is not None:
             labels = torch.stack([start_positions.flatten(), end_positions.flatten()], dim=1)
             given = inputs["inputs_embeds"] if input_ids is None else input_ids
@@ -71,7 +83,7 @@ class TaskModelForQuestionAnswering(TaskModel):
             input_ids, attention_mask, token_type_ids, labels=labels, return_dict=True, **inputs
         )
         start, end = (logits.contiguous() for logits in found.logits.unbind(-1))
-        output = QuestionAnsweringModelOutput(found.loss, start, end, found.hidden_states, found.attentions)
+        output = SpanOutput(found.loss, start, end, found.hidden_states, found.attentions)
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 

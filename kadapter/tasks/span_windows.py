@@ -60,7 +60,7 @@ def question_windows(
     contexts = _tokens(encoding, [context for _, context in pairs])
     for question, context in pairs:
         asked, _ = questions[question]
-        windows = _cut(context, asked[:max_query_length], *contexts[context], template, encoding, stride)
+        windows = _cut(asked[:max_query_length], *contexts[context], template, encoding, stride)
         windows[0]["note"] = CUT_QUESTION if len(asked) > max_query_length else ""
         yield windows
 
@@ -75,7 +75,7 @@ def _template(encoding: Encoding) -> Template:
 
 
 def _tokens(encoding: Encoding, texts: Sequence[str]) -> dict[str, tuple[list[int], list[Span]]]:
-    """Ids and offsets of each text, each tokenized once: a context has several questions."""
+    """Ids of each text and what they stand for, each tokenized once: a context has several questions."""
     unique = list(dict.fromkeys(texts))
     found = encoding.tokenizer(
         unique,
@@ -85,19 +85,20 @@ def _tokens(encoding: Encoding, texts: Sequence[str]) -> dict[str, tuple[list[in
         return_token_type_ids=False,
         verbose=False,
     )
-    return dict(zip(unique, zip(found["input_ids"], found["offset_mapping"], strict=True), strict=True))
+    return {
+        text: (ids, [_trimmed(text, *span) for span in offsets])
+        for text, ids, offsets in zip(unique, found["input_ids"], found["offset_mapping"], strict=True)
+    }
 
 
 def _cut(
-    text: str,
     question: list[int],
     ids: list[int],
-    offsets: Sequence[Span],
+    places: Sequence[Span],
     template: Template,
     encoding: Encoding,
     stride: int,
 ) -> list[Feature]:
-    places = [_trimmed(text, *span) for span in offsets]
     room = encoding.max_seq_length - template.size - len(question)
     begin = len(template.fixed[0]) + len(question) + len(template.fixed[1])  # of the context
     windows = []
@@ -154,7 +155,7 @@ def best_spans(start: np.ndarray, end: np.ndarray, count: int, longest: int) -> 
         count: how many at most.
         longest: tokens of a span.
     """
-    size = len(start)
+    size, longest = len(start), min(longest, len(start))
     if not size:
         return []
     tails = np.concatenate([end, np.full(longest - 1, -np.inf, dtype=end.dtype)])

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from datasets import Dataset, Features, List, Value
@@ -88,10 +88,6 @@ class Squad(Task):
     max_seq_length = 384
     schema = SQUAD_SCHEMA
     sample = '{"question": "Where does Ann live?", "context": "Ann lives in Oslo."}'
-    sizes: ClassVar = {
-        "SQuAD 1.1": {"train": 87_599, "dev": 10_570},
-        "SQuAD 2.0": {"train": 130_319, "dev": 11_873},
-    }
 
     no_answer: bool = False
     """Whether questions may have no answer, as in SQuAD 2.0."""
@@ -133,22 +129,18 @@ class Squad(Task):
         features: list[Feature] = []
         for example, windows in zip(examples, self._windows(examples, encoding), strict=True):
             gold = self._gold(example, windows)
+            unread = bool(example["answers"]) and not any(gold)
             for window, span in zip(windows, gold, strict=True):
                 nothing = window["positions"][0]
                 window["labels"] = [nothing, nothing] if span is None else [*span]
-                # What is said of a question stands with its first window.
+                if unread or not example["known"]:
+                    window["labels"] = [IGNORE, IGNORE]
+                # What is said of the question stands with its first window.
                 window |= {"record": example["record"], "name": "", "question": "", "text": "", "answers": ""}
-            if example["answers"] and not any(gold):
-                for window in windows:
-                    window["labels"] = [IGNORE, IGNORE]
-                windows[0]["note"] = _joined_notes(windows[0]["note"], NO_ANSWER_TOKENS)
-            if not example["known"]:
-                for window in windows:
-                    window["labels"] = [IGNORE, IGNORE]
-            first = windows[0]
+            first, notes = windows[0], [windows[0]["note"], example["note"], NO_ANSWER_TOKENS if unread else ""]
             first |= {"name": example["id"], "question": example["question"], "text": example["context"]}
             first["answers"] = json.dumps(example["answers"]) if example["known"] else ""
-            first["note"] = _joined_notes(first["note"], example["note"])
+            first["note"] = "; ".join(note for note in notes if note)
             features += windows
         return features
 
@@ -205,9 +197,7 @@ class Squad(Task):
         Probabilities are shares among the best spans and, where that may be the answer, none. The `logit` of a span,
         which can be compared with those of other contexts, is the sum of its two, less that of no answer.
         """
-        columns = (found[name].tolist() for name in ("starts", "ends", "scores"))
-        spans = [(int(start), int(end), score) for start, end, score in zip(*columns, strict=True)]
-        reading = self._reading(spans, float(found["nothing"][0]), example["context"])
+        reading = self._reading(found, example["context"])
         logits = [one.score for one in reading.candidates] + [reading.nothing] * self.no_answer
         shares = softmax(np.array(logits, dtype=np.float64)).tolist()
         base = reading.nothing if self.no_answer else 0.0
@@ -231,14 +221,13 @@ class Squad(Task):
         spans = best_spans(found["start"][own], found["end"][own], self.n_best_size, self.max_answer_tokens)
         return [(int(starts[first]), int(ends[last]), score) for first, last, score in spans]
 
-    def _reading(self, spans: Sequence[tuple[int, int, float]], nothing: float, text: str) -> Reading:
-        """Spans of all windows, the best first, each text once."""
-        found: dict[str, Candidate] = {}
-        for start, end, score in spans:
-            if len(found) == self.n_best_size:
-                break
-            found.setdefault(text[start:end], Candidate(text[start:end], start, end, score))
-        return Reading(list(found.values()), nothing)
+    def _reading(self, found: Found, text: str) -> Reading:
+        """What `joined` found in a context, each text once."""
+        candidates: dict[str, Candidate] = {}
+        columns = (found["starts"].astype(int).tolist(), found["ends"].astype(int).tolist(), found["scores"].tolist())
+        for start, end, score in zip(*columns, strict=True):
+            candidates.setdefault(text[start:end], Candidate(text[start:end], start, end, score))
+        return Reading(list(candidates.values())[: self.n_best_size], float(found["nothing"][0]))
 
     def _readings(self, predictions: Predictions, features: Dataset) -> Iterator[tuple[Reading, dict[str, Any]]]:
         """For each question what was found in its windows, and the first of these as a row of the store."""
@@ -249,11 +238,8 @@ class Squad(Task):
             own = range(begin, end)
             windows: list[Any] = [{name: columns[name][i] for name in ("positions", "starts", "ends")} for i in own]
             found = [{name: predictions[name][i] for name in ("start", "end")} for i in own]
-            joined, _ = self.joined(found, windows)
-            spans = [*zip(*(joined[name].tolist() for name in ("starts", "ends", "scores")), strict=True)]
             first = {name: column[begin] for name, column in columns.items()}
-            spans = [(int(start), int(end), score) for start, end, score in spans]
-            yield self._reading(spans, float(joined["nothing"][0]), first["text"]), first
+            yield self._reading(self.joined(found, windows)[0], first["text"]), first
 
     # -- results ------------------------------------------------------------------------------------------------
 
@@ -318,7 +304,3 @@ class Squad(Task):
 def _nothing(found: Mapping[str, np.ndarray], window: Mapping[str, Any]) -> float:
     place = window["positions"][0]
     return float(found["start"][place] + found["end"][place])
-
-
-def _joined_notes(*notes: str) -> str:
-    return "; ".join(note for note in notes if note)
