@@ -15,7 +15,7 @@ from kadapter.fields import known, settle
 
 HEAD_KINDS = (
     *("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm"),
-    *("multi_label", "tagging", "span"),
+    *("multi_label", "tagging", "span", "openqa"),
 )
 
 
@@ -195,8 +195,8 @@ class HeadConfig:
     Args:
         kind: one of `HEAD_KINDS`.
         num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length), for
-            "masked_lm" the vocabulary, for "multiple_choice" 1, a score for each choice, for "span" 2, its start and
-            its end; 1 makes "classification" a regression.
+            "masked_lm" the vocabulary, for "multiple_choice" 1, a score for each choice, for "span" and "openqa" 2, its
+            start and its end; 1 makes "classification" a regression.
         labels: names of the labels in order, where they have names.
         dropout: probability before `out_proj`; None takes the backbone's.
     """
@@ -212,7 +212,7 @@ class HeadConfig:
             raise ValueError(f"head kind is {self.kind!r}; choose one of {list(HEAD_KINDS)}.")
         if self.num_labels < 1:
             raise ValueError(f"num_labels is {self.num_labels}; it must be 1 or more.")
-        if self.kind == "span" and self.num_labels != 2:
+        if self.kind in ("span", "openqa") and self.num_labels != 2:
             raise ValueError(f"num_labels is {self.num_labels}; a span has 2, its start and its end.")
         if self.labels is not None and len(self.labels) != self.num_labels:
             raise ValueError(f"{len(self.labels)} label names were given for num_labels {self.num_labels}.")

@@ -4,11 +4,12 @@
     python scripts/check_data.py fac data/trex-rc --tokenizer roberta-large --plot lengths.png
 
 TASK is fac (relations, T-REx), lin (dependency heads), et (entity types, T-REx), mlm (plain text), openentity, figer,
-tacred, semeval, cosmosqa, squad, classification and tagging (your own), or a task of GLUE: CoLA, SST-2, MRPC, STS-B,
-QQP, MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit code is 1 where there are any or a split is missing.
-What is legal but should be known is said below the table, and some mentions of each split are shown between the markers
-that the model sees: fac and TACRED read their ends as inclusive, entity typing as exclusive, and --spans says
-otherwise. With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
+tacred, semeval, cosmosqa, searchqa, quasart, squad, classification and tagging (your own), or a task of GLUE: CoLA,
+SST-2, MRPC, STS-B, QQP, MNLI, QNLI, RTE, WNLI. Bad records are listed, and the exit code is 1 where there are any or a
+split is missing. What is legal but should be known is said below the table, and some mentions of each split are shown
+between the markers that the model sees: fac and TACRED read their ends as inclusive, entity typing as exclusive, and
+--spans says otherwise.
+With --tokenizer, lengths in tokens, and how many examples --max_seq_length would cut.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ from kadapter.storage.files import atomic_files
 from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
+from kadapter.training.flags import boolean
 
 COLUMN = Number(int, "-1 or [1, inf)")
 # Options of tasks on one's own files: flag -> its type.
 OWN: dict[str, Any] = {
     **dict.fromkeys(("text_column", "pair_column", "label_column", "problem_type", "label_separator"), str),
     **dict.fromkeys(("word_column", "tag_column"), COLUMN),
+    **dict.fromkeys(("num_paragraphs", "num_paragraphs_test"), COUNT),
+    "regex_answers": boolean,
 }
 SHOWN = 20  # bad records of a file that are printed
 

@@ -37,6 +37,7 @@ from demo_world import (
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_jsonl
+from kadapter.data.openqa import PARAGRAPHS, QUESTIONS, openqa_lines
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.semeval import OTHER, RELATIONS
 
@@ -47,6 +48,10 @@ TYPING_TEMPLATES = {
     "dev": bars("{} then . | {} came up . | {} once more ."),
     "test": bars("{} too . | {} now . | {} is next ."),
 }
+
+# Of a question: what is so, and what is not.
+TOLD = bars("{} is with {} . | {} was seen with {} . | {} came with {} .")
+DENIED = bars("{} is not with {} . | {} was not seen with {} . | {} came not with {} .")
 
 # Text for the backbone is opening + statements + ending, so that names are seen in many contexts.
 OPENINGS = bars("""| In the second chapter , | Last week , | As the editor says , | Yesterday , | After the
@@ -225,6 +230,26 @@ def write_cosmosqa(world: World, place: Place, per_entity: dict[str, int]) -> No
         write_jsonl(place(f"cosmosQA/{'valid' if split == 'dev' else split}.jsonl"), rows)
 
 
+def write_questions(world: World, place: Place, counts: dict[str, int]) -> None:
+    """``questions``: with whom a name is, in the form of thunlp/OpenQA.
+
+    One paragraph tells it; three say of one other name that it is not so. Read one by one they are alike, and together
+    they outweigh the right one: only who tells them apart answers well.
+    """
+    rng = stream(world.seed, "questions")
+    for split, count in counts.items():
+        names = [entity.name for entity in world.entities if entity.split == split]
+        lines = []
+        for _ in range(count):
+            asked, right, wrong = rng.sample(names, 3)
+            paragraphs = [rng.choice(TOLD).format(asked, right)]
+            paragraphs += [text.format(asked, wrong) for text in rng.sample(DENIED, 3)]
+            rng.shuffle(paragraphs)
+            lines.append(openqa_lines(f"Who is with {asked} ?", [right], paragraphs))
+        for ending, part in zip((QUESTIONS, PARAGRAPHS), zip(*lines, strict=True), strict=True):
+            write_text(place(f"questions/{split}{ending}"), "".join(f"{line}\n" for line in part))
+
+
 def write_trees(world: World, place: Place, counts: dict[str, int]) -> None:
     """``conllu`` and ``find_head``: the same dependency trees in both formats, no sentence twice."""
     rng = stream(world.seed, "trees")
@@ -252,6 +277,7 @@ def write_all(world: World, place: Place, trees: int, backbone_lines: int) -> No
     write_tacred(world, place, {"train": 1500, "dev": 200, "test": 400})
     write_semeval(world, place, {"train": 1500, "test": 400})
     write_cosmosqa(world, place, {"train": 5, "dev": 3, "test": 3})
+    write_questions(world, place, {"train": 1000, "dev": 100, "test": 300})
     write_trees(world, place, {"train": trees, "dev": max(1, trees // 10)})
     write_backbone_text(world, place, backbone_lines)
 

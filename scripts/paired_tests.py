@@ -2,7 +2,8 @@
 
 Shapes: S = seeds, E = examples. The outcome of an example is three counts: labels that are right, that were predicted,
 that are gold. One label each makes their F1 the accuracy; several, or none, make it the micro F1 over labels. An answer
-that is a span counts as one label, which is right by its own F1. Where numbers are predicted, it is the absolute error.
+counts as one label, which is right by its own F1, or as the row judges it. Where numbers are predicted, it is the
+absolute error.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from scipy.stats import bootstrap, permutation_test, t
 from kadapter.data.tables import read_rows
 
 RESAMPLES = 9999  # the p-value's smallest step is then 1/10,000
+JUDGED = ("f1", "exact_match", "hits_at_1")  # how a row judges its answer, the finest first
 GOLD = ("label", "labels", "relation", "entities", "answers")  # as the tasks' rows call it
 NO_RELATION = frozenset({"no_relation", "Other"})  # which TACRED's and SemEval's scores do not count
 
@@ -52,7 +54,7 @@ def read_outcomes(path: Path) -> tuple[np.ndarray, list[Any]]:
         gold, guess = row[name], row["predicted"]
         known.append((row.get("record"), gold))
         if name == "answers":
-            outcomes.append((row["f1"], 1, 1))
+            outcomes.append((next(row[measure] for measure in JUDGED if measure in row), 1, 1))
         elif isinstance(gold, float):
             outcomes.append((abs(gold - float(guess)),))
         else:

@@ -231,6 +231,8 @@ DATA = {
     "run_finetune_cosmosqa_adapter": "cosmosQA",
     "run_finetune_classification_adapter": "classification",
     "run_finetune_tagging_adapter": "tagging",
+    "run_finetune_searchqa_adapter": "questions",
+    "run_finetune_quasart_adapter": "questions",
     "run_finetune_squad_adapter": "squad",
 }
 SMALL = """--do_train --do_eval --learning_rate 1e-3 --per_gpu_train_batch_size 4 --per_gpu_eval_batch_size 16

@@ -43,7 +43,7 @@ def test_the_card_of_an_encoder_loads_it(tiny_model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["openentity", "tacred", "semeval", "cosmosqa", "squad", "lin", "mlm", "RTE", "SST-2", "STS-B"]
+    "name", ["openentity", "tacred", "semeval", "cosmosqa", "searchqa", "squad", "lin", "mlm", "RTE", "SST-2", "STS-B"]
 )
 def test_the_card_of_a_task_model_asks_it_something(
     name, tiny_backbone_config, tokenizer, tmp_path, monkeypatch, capsys

@@ -22,6 +22,8 @@ FOLDERS = {
     "cosmosqa": "cosmosQA",
     "classification": "classification",
     "tagging": "tagging",
+    "searchqa": "questions",
+    "quasart": "questions",
     "squad": "squad",
 }
 

@@ -16,6 +16,8 @@ RECIPES = (
     "run_finetune_cosmosqa_adapter",
     "run_finetune_figer_adapter",
     "run_finetune_openentity_adapter",
+    "run_finetune_quasart_adapter",
+    "run_finetune_searchqa_adapter",
     "run_finetune_semeval_adapter",
     "run_finetune_squad_adapter",
     "run_finetune_tacred_adapter",

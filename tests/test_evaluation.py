@@ -12,7 +12,7 @@ from torch import nn
 
 from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
-from kadapter.models.heads import HeadOutput, Kept
+from kadapter.models.head import HeadOutput, Kept
 from kadapter.training import devices, fitting
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed

@@ -42,8 +42,9 @@ HEADS = {
     "multi_label": HeadConfig("multi_label", 4),
     "tagging": HeadConfig("tagging", 5),
     "span": HeadConfig("span", 2),
+    "openqa": HeadConfig("openqa", 2),
 }
-POSITIONS = {"relation": torch.tensor([[1, 2], [0, 1]])}
+POSITIONS = {"relation": torch.tensor([[1, 2], [0, 1]]), "openqa": torch.tensor([[0, 1, 3], [0, 1, 2]])}
 ENCODERS = (KAdapterModel, RobertawithAdapter, AutoModel)
 HEADED = (TaskModel, AutoModelForSequenceClassification)
 

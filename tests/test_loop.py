@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch import nn
 
 from kadapter.data.collation import Collator
-from kadapter.models.heads import HeadOutput
+from kadapter.models.head import HeadOutput
 from kadapter.training import loop
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed, Step

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup
 
 from kadapter import BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.models.heads import HeadOutput
+from kadapter.models.head import HeadOutput
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Plan, Step
 from kadapter.training.loop import _accumulate

@@ -10,7 +10,7 @@ from torch import nn
 
 from kadapter import HeadConfig, KAdapterConfig, TaskModel
 from kadapter.data.collation import Collator
-from kadapter.models.heads import HeadOutput, Kept
+from kadapter.models.head import HeadOutput, Kept
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import _Table, predict
 

@@ -101,13 +101,14 @@ def test_two_processes_give_the_losses_of_one_with_the_same_global_batch(tiny_ba
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["figer", "tacred", "cosmosqa", "classification", "tagging", "squad"])
+@pytest.mark.parametrize("recipe", ["figer", "tacred", "cosmosqa", "searchqa", "classification", "tagging", "squad"])
 def test_two_processes_fine_tune_as_one(tiny_backbone, world, tmp_path, recipe):
-    data = {"figer": "FIGER", "tacred": "TACRED", "cosmosqa": "cosmosQA"}.get(recipe, recipe)
+    data = {"figer": "FIGER", "tacred": "TACRED", "cosmosqa": "cosmosQA", "searchqa": "questions"}.get(recipe, recipe)
     name = f"run_finetune_{recipe}_adapter"
     (world / data / "labels.json").unlink(missing_ok=True)  # FIGER's is written by one process, read by both
     flags = ["--max_steps", 6, "--eval_steps", 3, "--task_adapter", "own", "--adapter_dropout", 0]
     flags += ["--doc_stride", 8, "--max_query_length", 16] * (recipe == "squad")
+    flags += ["--chunk_tokens", 60] if recipe == "searchqa" else []
     one = command(name, tiny_backbone, world / data, tmp_path / "one", *flags, "--per_gpu_train_batch_size", 6)
     two = command(name, tiny_backbone, world / data, tmp_path / "two", *flags, "--per_gpu_train_batch_size", 3)
     finished(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *two], tmp_path)

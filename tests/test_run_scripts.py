@@ -23,6 +23,8 @@ SCRIPTS = {
     "run_finetune_cosmosqa_adapter": "run_finetune_cosmosqa_adapter",
     "run_finetune_classification_adapter": "run_finetune_classification_adapter",
     "run_finetune_tagging_adapter": "run_finetune_tagging_adapter",
+    "run_finetune_searchqa_adapter": "run_finetune_searchqa_adapter",
+    "run_finetune_quasart_adapter": "run_finetune_quasart_adapter",
     "run_finetune_squad_adapter": "run_finetune_squad_adapter",
 }
 STUB = f"""#!{sys.executable}

@@ -42,8 +42,8 @@ class Collator:
         Returns:
             `input_ids`, `attention_mask` and, where there are any, `token_type_ids` and `context_mask` [R, S];
             `group_sizes` [B] of groups; `positions` [R, N] of heads that read some; `labels`, where there are any, [B],
-            [B, labels], [B, N] or [B, S] as the head takes them. Examples that lack positions get position 0
-            with label IGNORE.
+            [B, labels], [B, N] or [B, S] as the head takes them; of groups [B] or, filled up, [B, most labels].
+            Examples that lack positions get position 0 with label IGNORE.
         """
         if self.augment is not None and epoch is not None:
             features = [self.augment(feature, epoch) for feature in features]
@@ -63,8 +63,8 @@ class Collator:
         if grouped:
             arrays["group_sizes"] = np.array([len(feature["input_ids"]) for feature in features])
         positions = ragged([feature["positions"] for feature in features])
-        if grouped:  # each sequence of a group is read at one place
-            arrays["positions"] = positions.values[:, None]
+        if grouped:  # each sequence of a group is read at as many places
+            arrays["positions"] = positions.values.reshape(len(ids), -1)
         elif len(positions.values):
             arrays["positions"] = padded(positions, int(positions.sizes.max()), 0)
         if "labels" in first:
@@ -79,7 +79,10 @@ class Collator:
     @staticmethod
     def _labels(labels: list[Any], places: np.ndarray, grouped: bool, size: int) -> np.ndarray:
         """One label an example, one a class, one a position, or one a token."""
-        if grouped or np.isscalar(labels[0]) or (places[0] and (places == places[0]).all()):
+        if grouped and not np.isscalar(labels[0]):
+            rows = ragged(labels)
+            return padded(rows, int(rows.sizes.max()), IGNORE)
+        if np.isscalar(labels[0]) or (places[0] and (places == places[0]).all()):
             array = np.array(labels)
             return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
         return padded(ragged(labels), int(places.max()) or size, IGNORE)

@@ -30,10 +30,12 @@ class Feature(TypedDict, total=False):
     note: what was done to an example that is used, "" for nothing.
     index, block, spans: of a task alone: GLUE's row number, the block within a text, what is hidden whole (flat: start
         and end of each, in tokens).
-    text, starts, ends: of tagging: the text, and where the words are that are read; of questions: the context, and
-        where its tokens are.
+    text, starts, ends: of tagging: the text, and where the words are that are read; of questions on a context: this,
+        and where its tokens are; of those with paragraphs: question, answers and paragraphs as JSON, and where the
+        tokens of all paragraphs are.
     context_mask: of questions on a context: 1 for tokens at which a span may start and end, else 0.
     name, question, answers: of these too: the question's id and text, and its answers as JSON, "" where unknown.
+    paragraphs: of questions with paragraphs: for each sequence the number of its paragraph.
     window_of: in prediction, the place of the example that this is a window of, where examples have several.
     """
 
@@ -52,6 +54,7 @@ class Feature(TypedDict, total=False):
     text: str
     starts: Any
     ends: Any
+    paragraphs: Any
     context_mask: Any
     name: str
     question: str

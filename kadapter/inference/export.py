@@ -84,6 +84,8 @@ def exported_program(model: Model) -> torch.export.ExportedProgram:
     """
     if other := {str(p.dtype) for p in model.parameters() if p.dtype != torch.float32}:
         raise ValueError(f"the model has weights of {', '.join(sorted(other))}; load it with dtype=torch.float32.")
+    if isinstance(model, TaskModel) and model.config.head_config().kind == "openqa":
+        raise ValueError("a model for questions over many paragraphs cannot be exported; serve it with PyTorch.")
     example = example_inputs(model)
     places = HEADS[model.config.head_config().kind].places if isinstance(model, TaskModel) else None
     free = {name: dict.fromkeys(range(value.dim()), DYNAMIC) for name, value in example.items()}

@@ -19,7 +19,8 @@ import torch
 
 from kadapter.configuration import KAdapterConfig, longest_sequence
 from kadapter.inference.openvino_core import openvino_core
-from kadapter.models.heads import HEADS, HeadOutput
+from kadapter.models.head import HeadOutput
+from kadapter.models.heads import HEADS
 from kadapter.models.modeling import KAdapterOutput
 from kadapter.models.positions import as_sequences, positions_of
 from kadapter.storage.pretrained import read_config

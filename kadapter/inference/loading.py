@@ -13,7 +13,7 @@ import torch
 from kadapter.configuration import KAdapterConfig, is_causal
 from kadapter.data.encoding import Encoding
 from kadapter.inference.exported import ExportedModel, is_exported
-from kadapter.models.heads import HeadOutput
+from kadapter.models.head import HeadOutput
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.saved_task import TASK_CONFIG
 from kadapter.models.task_model import TaskModel

@@ -6,9 +6,7 @@ R = sequences: B, or more where an example is a group of them. Parameter names a
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,99 +15,11 @@ from torch.nn import functional as F
 from transformers import BertConfig
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertAttention
-from transformers.utils import ModelOutput
 
 from kadapter.configuration import IGNORE
+from kadapter.models.head import Head, HeadOutput, Kept, cross_entropy
+from kadapter.models.question_heads import OpenQAHead, SpanHead
 from kadapter.shapes import HeadConfig
-
-
-@dataclass
-class HeadOutput(ModelOutput):
-    """`loss` (scalar, None without labels); `logits` [B, C], [B, N, C] or [B, S, C]; of spans [B, S, 2].
-
-    `attention` [B, S, S] and `losses` [B, N], each position's own, where a head has them. `hidden_states` and
-    `attentions` are the backbone's, where they were asked for.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    attention: torch.Tensor | None = None
-    losses: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What is kept of an output at evaluation.
-
-    values: [B, ...]; with sizes [B, longest, ...].
-    sizes: [B], how many of an example's values count where they are filled up; None where all do.
-    """
-
-    values: torch.Tensor
-    sizes: torch.Tensor | None = None
-
-
-class Head(nn.Module, ABC):
-    """What all heads share: `compute` gives the logits, `summed_loss` what they cost; the mean loss is taken here.
-
-    reads: "positions", the states at marked positions, or "sequence", all of them; the model fuses only those.
-    """
-
-    reads: ClassVar[str] = "positions"
-    places: ClassVar[int | None] = 1
-    """How many positions of a sequence it reads; None: as many as it is given."""
-
-    def forward(
-        self,
-        features: torch.Tensor,
-        labels: torch.Tensor | None = None,
-        num_items: float | None = None,
-        **inputs: Any,
-    ) -> HeadOutput:
-        """Logits, and the mean loss where there are labels.
-
-        Args:
-            features: [R, N, H] states at N positions of R sequences, or [R, S, H].
-            labels: as the head takes them; those that are IGNORE do not count.
-            num_items: what the summed loss is divided by where the caller knows the count of a whole step, over
-                micro-batches and processes; None means this batch's own.
-            inputs: attention_mask [R, S], context_mask [R, S] (where spans may start and end), group_sizes [B] (how
-                many sequences each example has) and embeddings [C, E], for those heads that need them.
-        """
-        # A head's weights are float32 where the backbone's are not; a head without weights takes what comes.
-        dtype = next((p.dtype for p in self.parameters()), features.dtype)
-        output = self.compute(features.to(dtype), **inputs)
-        if labels is None:
-            return output
-        total, count = self.summed_loss(output, labels)
-        loss = total / (count if num_items is None else num_items)
-        # In a tuple the loss is the first.
-        return HeadOutput(loss, **{name: value for name, value in output.items() if name != "loss"})
-
-    @abstractmethod
-    def compute(self, features: torch.Tensor, **inputs: Any) -> HeadOutput:
-        """The output without a loss."""
-
-    @abstractmethod
-    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
-        """The sum over all items with a label, and their count."""
-
-    @staticmethod
-    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
-        """What evaluation keeps of an output, by name."""
-        assert output.logits is not None
-        return {"logits": Kept(output.logits)}
-
-
-def _cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of `logits` [..., C] and `labels` [...]: the sum over those that count, and their number."""
-    rows = logits.float().flatten(0, -2)
-    total = F.cross_entropy(rows, labels.flatten(), weights, reduction="sum", ignore_index=IGNORE)
-    return total, (labels != IGNORE).sum()
 
 
 class MarkerHead(Head):
@@ -138,7 +48,7 @@ class RelationHead(MarkerHead):
 
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         assert output.logits is not None
-        return _cross_entropy(output.logits, labels)
+        return cross_entropy(output.logits, labels)
 
 
 class EntityTypingHead(MarkerHead):
@@ -174,7 +84,7 @@ class ClassificationHead(MarkerHead):
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         assert output.logits is not None
         if output.logits.shape[-1] > 1:
-            return _cross_entropy(output.logits, labels, self.class_weights)
+            return cross_entropy(output.logits, labels, self.class_weights)
         known = labels != IGNORE
         total = F.mse_loss(output.logits[known, 0].float(), labels[known].float(), reduction="sum")
         return total, known.sum()
@@ -210,61 +120,13 @@ class TaggingHead(Head):
 
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         assert output.logits is not None
-        return _cross_entropy(output.logits, labels)
+        return cross_entropy(output.logits, labels)
 
     @staticmethod
     def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
         """For each word the likeliest tag."""
         assert output.logits is not None
         return {"predicted": Kept(output.logits.argmax(-1), (batch["labels"] != IGNORE).sum(1))}
-
-
-class SpanHead(Head):
-    """All states -> where a span starts and where it ends, as in BERT's reader (Devlin et al., 2019, section 4.2).
-
-    No answer is a span too, that of the first token, where `context_mask` has it. Like BERT's, the head has no dropout
-    unless its configuration says one, and its weights have the names of transformers' models for question answering.
-    """
-
-    reads = "sequence"
-
-    def __init__(self, config: HeadConfig, hidden_size: int, dropout: float):
-        super().__init__()
-        self.dropout = nn.Dropout(config.dropout or 0.0)
-        self.qa_outputs = nn.Linear(hidden_size, config.num_labels)
-
-    def compute(
-        self,
-        features: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        context_mask: torch.Tensor | None = None,
-        **inputs: Any,
-    ) -> HeadOutput:
-        """`features` [B, S, H] -> `logits` [B, S, 2] of start and end.
-
-        Args:
-            context_mask: [B, S], 1 where a span may start and end; elsewhere logits are -inf. None: anywhere but in
-                padding.
-        """
-        logits = self.qa_outputs(self.dropout(features))
-        allowed = attention_mask if context_mask is None else context_mask
-        if allowed is not None:
-            logits = logits.masked_fill(~allowed.bool()[..., None], -torch.inf)
-        return HeadOutput(logits=logits)
-
-    def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
-        """`labels` [B, 2], first and last token -> the mean of both cross-entropies over the sequence's tokens."""
-        assert output.logits is not None
-        total = F.cross_entropy(output.logits.float(), labels, reduction="sum", ignore_index=IGNORE)
-        return total / 2, (labels != IGNORE).sum() / 2
-
-    @staticmethod
-    def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
-        """The logits of each token, padding left out."""
-        assert output.logits is not None
-        lengths = batch["attention_mask"].sum(1)
-        start, end = output.logits.unbind(-1)
-        return {"start": Kept(start, lengths), "end": Kept(end, lengths)}
 
 
 class DependencyHead(Head):
@@ -297,7 +159,7 @@ class DependencyHead(Head):
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         """`labels` [B, S] positions -> cross-entropy over labelled words."""
         assert output.logits is not None
-        return _cross_entropy(output.logits, labels)
+        return cross_entropy(output.logits, labels)
 
     @staticmethod
     def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
@@ -336,7 +198,7 @@ class MultipleChoiceHead(Head):
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         """`labels` [B], number of the right choice -> cross-entropy over an example's choices."""
         assert output.logits is not None
-        return _cross_entropy(output.logits, labels)
+        return cross_entropy(output.logits, labels)
 
     @staticmethod
     def kept(output: HeadOutput, batch: Mapping[str, torch.Tensor]) -> dict[str, Kept]:
@@ -393,6 +255,7 @@ HEADS: dict[str, type[Head]] = {
     "multi_label": MultiLabelHead,
     "tagging": TaggingHead,
     "span": SpanHead,
+    "openqa": OpenQAHead,
 }
 
 

@@ -20,7 +20,8 @@ from kadapter.configuration import DEFAULT_BOTTLENECKS
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
-from kadapter.models.heads import Head, HeadOutput, MaskedLMHead
+from kadapter.models.head import Head, HeadOutput
+from kadapter.models.heads import MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.named import NamedModules
 from kadapter.models.positions import at_positions, check_positions, positions_of
@@ -32,6 +33,7 @@ from kadapter.storage.reading import read_object
 
 ENCODER, TASKS = "encoder", "tasks"  # folders
 TASKS_FILE = "tasks.json"
+OF_GROUPS = ("multiple_choice", "openqa")  # kinds of heads whose examples may be several sequences
 
 
 @dataclass
@@ -216,7 +218,7 @@ class MultiTaskModel(nn.Module):
         if len(names) != len(sizes) or sum(sizes) != len(input_ids):
             raise ValueError(f"{len(names)} task_names and {sum(sizes)} sequences in groups for {len(input_ids)} rows.")
         for name, size in zip(names, sizes, strict=True):
-            if size != 1 and cast(TaskPart, self.tasks[name]).saved.head.kind != "multiple_choice":
+            if size != 1 and cast(TaskPart, self.tasks[name]).saved.head.kind not in OF_GROUPS:
                 raise ValueError(f"group_sizes gives task {name!r} {size} sequences for an example; it reads one.")
         self.encoder.check_routable()
         examples = {name: [i for i, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
@@ -288,7 +290,8 @@ class MultiTaskModel(nn.Module):
             check_positions(positions, last)
             last, states = at_positions(last, positions), {n: at_positions(s, positions) for n, s in states.items()}
         features, _ = part.fusion(last, states)
-        inputs: dict[str, Any] = {"attention_mask": batch["attention_mask"], "group_sizes": group_sizes}
+        inputs: dict[str, Any] = {"group_sizes": group_sizes}
+        inputs |= {name: batch[name] for name in ("attention_mask", "positions")}
         if isinstance(part.head, MaskedLMHead):
             inputs["embeddings"] = self.encoder.get_input_embeddings().weight
         return part.head(features, labels, **inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from kadapter.configuration import KAdapterConfig, is_causal
-from kadapter.models.heads import Head
+from kadapter.models.head import Head
 
 # Kinds of heads that read a text at the place that stands for it.
 WHOLE_TEXT = ("classification", "multi_label", "multiple_choice")

@@ -6,19 +6,24 @@ Shapes: B = batch, S = sequence, N = positions that the head reads, H = width.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
 from kadapter.models.base import KAdapterPreTrainedModel
-from kadapter.models.heads import ClassificationHead, Head, HeadOutput, MaskedLMHead
+from kadapter.models.chunks import in_chunks
+from kadapter.models.head import Head, HeadOutput
+from kadapter.models.heads import ClassificationHead, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import as_sequences, positions_of
+from kadapter.models.question_heads import OpenQAHead
 from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
 from kadapter.models.switching import of_encoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
@@ -322,6 +327,11 @@ class TaskModel(KAdapterPreTrainedModel):
             inputs, positions, group_sizes = as_sequences(inputs, positions, given.shape)
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        asked = output_hidden_states or output_attentions or adapter_names  # for what all sequences have at once
+        if isinstance(self.head, OpenQAHead) and mask is not None and not asked:
+            output = self.head.with_loss(self._in_chunks(inputs, positions, group_sizes, states), labels, num_items)
+            return output if use_dict else output.to_tuple()
         encoded = self.encoder(
             **inputs,
             positions=positions_of(cast(Head, self.head), self.config, positions, mask, given),
@@ -331,13 +341,37 @@ class TaskModel(KAdapterPreTrainedModel):
             states=states,
             return_dict=True,
         )
-        further: dict[str, Any] = {"attention_mask": mask, "group_sizes": group_sizes, "context_mask": context_mask}
+        further: dict[str, Any] = {"attention_mask": mask, "context_mask": context_mask}
+        further |= {"positions": positions, "group_sizes": group_sizes}
         if isinstance(self.head, MaskedLMHead):
             further["embeddings"] = self.get_input_embeddings().weight
         output = self.head(encoded.last_hidden_state, labels, num_items, **further)
         output.hidden_states, output.attentions = encoded.hidden_states, encoded.attentions
-        use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
+
+    def _in_chunks(
+        self,
+        inputs: Mapping[str, torch.Tensor | None],
+        positions: torch.Tensor | None,
+        group_sizes: torch.Tensor | None,
+        states: Mapping[str, torch.Tensor] | None,
+    ) -> HeadOutput:
+        """The output of a head that reads many sequences for one example, without a loss."""
+        head = cast(OpenQAHead, self.head)
+
+        def compute(part: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+            texts = {name: part[name] for name in inputs}
+            known = None if states is None else {name: part[f"state {name}"] for name in states}
+            features = self.encoder(**texts, states=known, return_dict=True).last_hidden_state
+            return head.outputs(features.to(head.selector.weight.dtype), part["positions"])
+
+        # Processes that share parameters out meet in every forward pass, and would not make as many chunks.
+        sharded = any(isinstance(parameter, DTensor) for parameter in self.parameters())
+        tokens = sys.maxsize if sharded else head.chunk_tokens
+        can_be_cut = not any(self.config.adapter_config(name).attend_padding for name in self.config.adapter_names)
+        given = {**inputs, "positions": positions, **{f"state {name}": value for name, value in (states or {}).items()}}
+        logits, scores = in_chunks(compute, given, tokens, can_be_cut)
+        return head.of_sequences(logits, scores, group_sizes)
 
     def frozen_states(
         self,

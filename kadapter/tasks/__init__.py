@@ -6,6 +6,7 @@ from kadapter.tasks.entity_typing import EntityTyping, Figer, OpenEntity, TrexTy
 from kadapter.tasks.glue import GLUE
 from kadapter.tasks.masked_lm import MaskedLM
 from kadapter.tasks.multiple_choice import CosmosQA
+from kadapter.tasks.openqa import QuasarT, SearchQA
 from kadapter.tasks.relations import RelationClassification, Tacred, TrexRelations
 from kadapter.tasks.semeval import Semeval
 from kadapter.tasks.squad import Squad
@@ -13,10 +14,8 @@ from kadapter.tasks.tagging import Tagging
 from kadapter.training.task import Task
 
 _PRETRAINING: tuple[type[Task], ...] = (TrexRelations, DependencyHeads, TrexTyping, MaskedLM)
-_FINETUNING: tuple[type[Task], ...] = (
-    *(OpenEntity, Figer, Tacred, Semeval, CosmosQA, Classification, Tagging, Squad),
-    *GLUE,
-)
+_QUESTIONS: tuple[type[Task], ...] = (CosmosQA, SearchQA, QuasarT, Squad)
+_FINETUNING: tuple[type[Task], ...] = (OpenEntity, Figer, Tacred, Semeval, *_QUESTIONS, Classification, Tagging, *GLUE)
 TASKS = {task.name: task for task in (*_PRETRAINING, *_FINETUNING)}
 
 __all__ = ["TASKS", "EntityTyping", "RelationClassification", "Task"]

@@ -24,7 +24,7 @@ from kadapter.data.splits import files_of, missing
 from kadapter.training.task import Task
 
 ANSWERS = ("relation", "labels", "label", "heads", "answers", "starts")  # what is asked for
-NAMES = ("record", "id", "index", "fault")  # neither that nor what is given
+NAMES = ("record", "id", "index", "fault", "split")  # neither that nor what is given
 UNLIMITED = 1 << 30  # tokens
 MARKED = 3  # examples of a split that are shown with their markers
 BATCH = 1000  # examples that are tokenized together

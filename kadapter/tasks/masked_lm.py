@@ -25,7 +25,7 @@ from kadapter.data.features import OnError, dropped
 from kadapter.data.spans import Span
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_texts
-from kadapter.models.heads import Kept
+from kadapter.models.head import Kept
 from kadapter.models.language_model import start_from_backbone
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of

@@ -33,7 +33,7 @@ from kadapter.data.tagged import (
     read_tagged,
     scheme_of,
 )
-from kadapter.models.heads import Kept
+from kadapter.models.head import Kept
 from kadapter.tasks.entity_scores import entity_scores, entity_table, tag_scores
 from kadapter.tasks.scores import write_table
 from kadapter.tasks.tag_windows import windows_of

@@ -36,6 +36,7 @@ def run_content(
     """
     paths = {split: task.path(folder, split) for split in DECISIVE}
     content = {f"the {split} data": data_digest(path) for split, path in paths.items() if files_of(path)}
+    content |= task.content(folder)
     content["the labels"] = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
     content["the tokenizer"] = tokenizer_digest(encoding.tokenizer)
     content[f"the model {model}"] = model_digest(model, encoder)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from kadapter.data.columns import Column, feature_column
-from kadapter.models.heads import Kept
+from kadapter.models.head import Kept
 from kadapter.training.batches import Feed
 from kadapter.training.task import Predictions
 

@@ -27,7 +27,7 @@ from kadapter.data.collation import Batch
 from kadapter.data.columns import Column, feature_column
 from kadapter.data.jsonio import write_json
 from kadapter.models.adapter import KnowledgeAdapter
-from kadapter.models.heads import Head
+from kadapter.models.head import Head
 from kadapter.models.modeling import LAST, KAdapterModel
 from kadapter.models.positions import WHOLE_TEXT
 from kadapter.models.task_model import TaskModel

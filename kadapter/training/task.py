@@ -24,7 +24,8 @@ from kadapter.data.features import OnError
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import Signs
 from kadapter.data.splits import split_path
-from kadapter.models.heads import HEADS, Kept
+from kadapter.models.head import Kept
+from kadapter.models.heads import HEADS
 from kadapter.shapes import HeadConfig
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
@@ -157,6 +158,10 @@ class Task(ABC):
         """What reading and encoding depend on beside the file itself, tokenizer and length."""
         return {"labels": self.labels, **self.options()}
 
+    def content(self, folder: str | Path) -> dict[str, str]:
+        """What else a run is made of, beside files of splits, labels and models: what it is -> digest."""
+        return {}
+
     def signs(self) -> Signs | None:
         """What counts signs of a misread file over its examples; None where there are none to look for."""
         return None
@@ -180,7 +185,7 @@ class Task(ABC):
         return HeadConfig(self.head, len(self.labels), self.labels)
 
     def initialize(self, model: Any, source: str, **hub: Any) -> None:  # noqa: B027 - most tasks need nothing
-        """Give a fresh task model other first weights than its head's and fusion's own.
+        """Prepare a fresh task model: other first weights than its head's and fusion's own, what its head has to know.
 
         Args:
             source: where the backbone came from; `hub` as in transformers.
