@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 from kadapter import HeadConfig, KAdapterModel, TaskModel
 from kadapter.data.jsonio import write_jsonl
 from kadapter.models.language_model import pretrained_head
+from kadapter.probing import ranking
 from kadapter.probing.facts import Facts, Template, read_lama, read_own, read_templates
 from kadapter.probing.models import BARE, load_probed
 from kadapter.probing.names import guessed_from_names, object_in_subject
@@ -223,6 +224,10 @@ def test_words_that_an_uncased_tokenizer_cannot_tell_apart_are_one_candidate():
     tokens, places = token_table(uncased, ["May", "may", "Paris"])
     assert tokens.tolist() == [5, 6]
     assert places == {"May": 0, "may": 0, "Paris": 1}
+    said = ranking._said(
+        [fact(object_="may"), fact(object_="Paris")], places, {0: "May", 1: "Paris"}, np.array([[0, 1]] * 2)
+    )
+    assert said == [["may", "Paris"], ["May", "Paris"]]  # so that the right word is what was predicted
 
 
 def test_objects_outside_of_the_vocabulary_are_counted():
