@@ -23,8 +23,9 @@ MLM = load_script("examples/run_pretrain_mlm_adapter.py")
 FROZEN = ("--freeze_bert", "--task_adapter", "own")
 FINETUNED = {
     kind: load_script(f"examples/run_finetune_{kind}_adapter.py")
-    for kind in ("openentity", "tacred", "cosmosqa", "classification", "tagging")
+    for kind in ("openentity", "tacred", "cosmosqa", "classification", "tagging", "squad", "searchqa")
 }
+SHORTER = {"squad": ("--max_query_length=20", "--doc_stride=8"), "searchqa": ("--stride=8",)}
 BATCH, EPOCH = 64, 5  # steps that are more than an epoch
 
 
@@ -95,9 +96,12 @@ def test_epochs_from_the_cache_give_the_losses_and_weights_of_the_plain_way(run,
     assert_same(again, plain)
 
 
-@pytest.mark.parametrize("kind", ["lin", "cosmosqa", "tagging", *map(slow, ("openentity", "tacred", "classification"))])
+@pytest.mark.parametrize(
+    "kind",
+    ["lin", "cosmosqa", "tagging", "searchqa", *map(slow, ("openentity", "tacred", "classification", "squad"))],
+)
 def test_every_head_finds_in_the_cache_what_it_reads(pair, kind):
-    recipe, flags = (LIN, ()) if kind == "lin" else (FINETUNED[kind], FROZEN)
+    recipe, flags = (LIN, ()) if kind == "lin" else (FINETUNED[kind], (*FROZEN, *SHORTER.get(kind, ())))
     assert_same(*reversed(pair(recipe, *flags)))
 
 
