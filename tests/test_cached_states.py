@@ -38,18 +38,18 @@ def weights(folder):
     return {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
-def assert_same(one, other):
+def assert_same(one, other, even=()):
     """Losses and weights within 1e-6.
 
     What adds the same to all that a softmax compares changes nothing, so its gradients are rounding alone, which Adam
-    makes large: the biases of attention's keys, and that of the score of a choice.
+    makes large: the biases of attention's keys, that of the score of a choice, and those whose names end as in `even`.
     """
     assert losses(one) == pytest.approx(losses(other), abs=1e-6)
     found, expected = weights(one), weights(other)
     assert found.keys() == expected.keys()
     for file in found:
         for name, tensor in found[file].items():
-            within = 1e-4 if name.endswith("key.bias") or tensor.numel() == 1 else 1e-6
+            within = 1e-4 if name.endswith(("key.bias", *even)) or tensor.numel() == 1 else 1e-6
             torch.testing.assert_close(tensor, expected[file][name], atol=within, rtol=0, msg=name)
 
 
@@ -102,7 +102,9 @@ def test_epochs_from_the_cache_give_the_losses_and_weights_of_the_plain_way(run,
 )
 def test_every_head_finds_in_the_cache_what_it_reads(pair, kind):
     recipe, flags = (LIN, ()) if kind == "lin" else (FINETUNED[kind], (*FROZEN, *SHORTER.get(kind, ())))
-    assert_same(*reversed(pair(recipe, *flags)))
+    # The reader compares tokens with each other, to all of which these add the same.
+    even = ("adapter.2.up_project.bias", "task_dense_own.bias", "qa_outputs.bias") if kind == "searchqa" else ()
+    assert_same(*reversed(pair(recipe, *flags)), even=even)
 
 
 def test_of_masked_language_modelling_only_dev_is_kept_which_is_said(pair, tmp_path, caplog):
