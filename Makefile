@@ -20,7 +20,7 @@ test: .venv/installed  ## all fast tests
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-slow: .venv/installed  ## the demo's claim and real kills
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -n $(WORKERS) --dist loadfile
 
 test-transformers: .venv/installed  ## transformers' own common tests on our models: fetches their source archive, six minutes
 	$(BIN)/python -m pip install --quiet parameterized==0.9.0

@@ -24,7 +24,7 @@ step bash run_pretrain_fac-adapter.sh "${SMALL[@]}" --data_dir "$OUT/kg-rc" --ou
     --per_gpu_train_batch_size 64 --per_gpu_eval_batch_size 128 --learning_rate 1.5e-3 --warmup_steps $((STEPS / 20)) \
     --eval_steps $((STEPS / 10)) --save_steps $((STEPS / 10)) --max_save_checkpoints 1 --logging_steps 100
 KG=$(dirname "$(ls -t "$OUT"/kg/*/metrics.json | head -1)")/best
-step python scripts/compare.py --backbone frozen --seeds "$SEEDS" --workers 2 --output "$OUT/compare" -- \
+step python scripts/compare.py --seeds "$SEEDS" --workers 2 --output "$OUT/compare" -- \
     bash run_finetune_openentity_adapter.sh "${SMALL[@]}" --data_dir "$OUT/mine/task" --labels "$OUT/mine/task/labels.json" \
-    --adapter "kg=$KG" --max_steps 300 --per_gpu_train_batch_size 16 --per_gpu_eval_batch_size 128 --learning_rate 1e-3 \
+    --adapter "kg=$KG" --freeze_bert --max_steps 300 --per_gpu_train_batch_size 16 --per_gpu_eval_batch_size 128 --learning_rate 1e-3 \
     --warmup_steps 15 --eval_steps 50 --save_steps 50 --max_save_checkpoints 1

@@ -6,9 +6,10 @@
 After -- stands the command of a fine-tuning recipe with the adapters to judge: --adapter name=folder, or
 --meta_fac_adaptermodel, --meta_lin_adaptermodel, --meta_et_adaptermodel. Those that a run script brings by itself are
 left out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each
-adapter alone; all together; on a backbone that is trained, frozen, or both (--backbone). Writes comparison.md,
-comparison.json and comparison.png into the output folder. Started again, finished runs are only checked and killed ones
-go on; where several machines share the folder, a run is locked by the machine that is at it.
+adapter alone; all together; with --also_frozen the same on a frozen backbone (--freeze_bert behind -- freezes it in all
+settings). Writes comparison.md, comparison.json and comparison.png into the output folder. Started again, finished runs
+are only checked and killed ones go on; where several machines share the folder, a run is locked by the machine that is
+at it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import numpy as np
 from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_outcomes
 from recipe_runs import RecipeFailed, command_of, run_recipe
 from tqdm import tqdm
+from transformers.hf_argparser import string_to_bool
 
 from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import write_json
@@ -73,7 +75,7 @@ def split_recipe(recipe: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     words = iter(recipe)
     for word in words:
         flag, equals, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and flag in {"seed", "output_dir", "untrained", "freeze_bert"}:
+        if word.startswith("--") and flag in {"seed", "output_dir", "untrained"}:
             raise ValueError(f"--{flag} stands behind --, but the comparison sets it itself; leave it out.")
         if not word.startswith("--") or flag not in {"adapter", *NAMED}:
             rest.append(word)
@@ -102,18 +104,25 @@ def without_cache(recipe: Sequence[str]) -> list[str]:
     return rest
 
 
-def settings_of(adapters: Mapping[str, str], backbone: str) -> list[Setting]:
-    """All settings, the unfrozen first. Adapters that the run script brings are switched off by empty flags."""
+def is_frozen(recipe: Sequence[str]) -> bool:
+    """Whether the command asks for a frozen backbone by itself, in any way that the recipes read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--freeze_bert", nargs="?", const="True", default="")
+    value = parser.parse_known_args(recipe)[0].freeze_bert
+    return bool(value) and string_to_bool(value)
+
+
+def settings_of(adapters: Mapping[str, str], frozen: Sequence[bool]) -> list[Setting]:
+    """All settings for each of `frozen`. Adapters that the run script brings are switched off by empty flags."""
     without = [f"--{flag}=" for flag in NAMED]
     first = next(iter(adapters.values()))
     found = {NONE: [], UNTRAINED: [f"--untrained={UNTRAINED}={first}"]}
     found |= {name: [f"--adapter={name}={place}"] for name, place in adapters.items()}
     if len(adapters) > 1:
         found[TOGETHER] = [f"--adapter={name}={place}" for name, place in adapters.items()]
-    frozen = {"trained": [False], "frozen": [True], "both": [False, True]}[backbone]
     return [
-        Setting(name, is_frozen, [*without, *flags, *(["--freeze_bert=True"] if is_frozen else [])])
-        for is_frozen in frozen
+        Setting(name, stays, [*without, *flags, *(["--freeze_bert=True"] if stays else [])])
+        for stays in frozen
         for name, flags in found.items()
     ]
 
@@ -294,9 +303,7 @@ def main(argv: list[str] | None = None) -> list[str]:
     parser.add_argument("--output", type=absolute, default="output/compare")
     parser.add_argument("--seeds", type=_seeds, default="42,43,44,45,46", help="whole numbers with commas between them")
     parser.add_argument("--split", default="test", help="the labelled split whose predictions are compared")
-    parser.add_argument(
-        "--backbone", choices=("trained", "frozen", "both"), default="trained", help="what the settings stand on"
-    )
+    parser.add_argument("--also_frozen", action="store_true", help="all settings on a frozen backbone as well")
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
@@ -306,9 +313,10 @@ def main(argv: list[str] | None = None) -> list[str]:
         parser.error("give the command of the recipe after --.")
     try:
         recipe, adapters = split_recipe(command)
-    except ValueError as error:
+        frozen = [True] if is_frozen(recipe) else [False, True] if args.also_frozen else [False]
+    except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
-    settings = settings_of(adapters, args.backbone)
+    settings = settings_of(adapters, frozen)
     args.output.mkdir(parents=True, exist_ok=True)
     run_all(settings, args.seeds, recipe, args)
     return write(settings, args)

@@ -1,6 +1,6 @@
 """Print the lowest versions of the direct dependencies that pyproject.toml allows, as requirements for pip.
 
-    python scripts/lowest_versions.py sweep parse dev --override torch==2.13.0
+    python scripts/lowest_versions.py sweep parse graph dev --override torch==2.13.0
 
 `make test-lowest` runs the fast tests with them. Named are the extras that count too.
 """

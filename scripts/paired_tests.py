@@ -38,7 +38,7 @@ class Difference:
 
 
 def read_outcomes(path: Path) -> tuple[np.ndarray, list[Any]]:
-    """Outcomes [E, 3], or absolute errors [E, 1], of a run's predictions, and what was gold.
+    """Outcomes [E, 3], or absolute errors [E, 1], of a run's predictions, and (number, gold) of each example.
 
     Raises:
         ValueError: a row without gold or predicted labels.
@@ -50,7 +50,7 @@ def read_outcomes(path: Path) -> tuple[np.ndarray, list[Any]]:
         if name is None or "predicted" not in row:
             raise ValueError(f"{where} has no gold label or no prediction; compare on a labelled split.")
         gold, guess = row[name], row["predicted"]
-        known.append(gold)
+        known.append((row.get("record"), gold))
         if isinstance(gold, float):
             outcomes.append((abs(gold - float(guess)),))
         else:

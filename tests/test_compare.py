@@ -21,14 +21,14 @@ def test_settings_are_none_untrained_each_adapter_and_all_together():
     rest, adapters = compare.split_recipe(command)
     assert rest == ["bash", "x.sh", "--data_dir", "d"]
     assert adapters == {"kg": "a", "bio": "b", "fac": "f"}
-    settings = compare.settings_of(adapters, "both")
+    settings = compare.settings_of(adapters, [False, True])
     names = ["none", "untrained", "kg", "bio", "fac", "all together"]
     assert [s.label for s in settings] == names + [f"{name}, frozen" for name in names]
     assert settings[1].flags[3:] == ["--untrained=untrained=a"]  # of the first one's size
     assert settings[5].flags[3:] == ["--adapter=kg=a", "--adapter=bio=b", "--adapter=fac=f"]
     assert all(s.flags[:3] == [f"--{flag}=" for flag in compare.NAMED] for s in settings)
     assert [s.flags[-1] == "--freeze_bert=True" for s in settings] == [False] * 6 + [True] * 6
-    assert [s.label for s in compare.settings_of({"kg": "a"}, "frozen")] == [f"{n}, frozen" for n in (*names[:2], "kg")]
+    assert [s.label for s in compare.settings_of({"kg": "a"}, [True])] == [f"{n}, frozen" for n in (*names[:2], "kg")]
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,21 @@ def test_settings_are_none_untrained_each_adapter_and_all_together():
         (["--adapter", "kg=a", "--adapter", "kg=b"], "write name=place"),
         (["--adapter", "untrained=a"], "beside none, untrained"),
         (["--adapter", "kg=a", "--seed=3"], "--seed stands behind --"),
-        (["--adapter", "kg=a", "--freeze_bert"], "--freeze_bert stands behind --"),
+        (["--adapter", "kg=a", "--freeze_bert=perhaps"], "perhaps"),
     ],
 )
 def test_a_command_that_cannot_be_compared_is_refused(flags, said, capsys):
     with pytest.raises(SystemExit):
         compare.main(["--", "bash", "x.sh", *flags])
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "frozen"),
+    [([], False), (["--freeze_bert"], True), (["--freeze_bert", "True"], True), (["--freeze_bert="], False)],
+)
+def test_a_command_that_freezes_the_backbone_is_seen(flags, frozen):
+    assert compare.is_frozen(["bash", "x.sh", *flags, "--data_dir=d"]) is frozen
 
 
 @pytest.mark.parametrize("seeds", ["1,x", "1,1", ""])

@@ -1,8 +1,11 @@
 """Exported models: any batch, any length, the same answers as PyTorch's, in three formats."""
 
 import copy
+import gc
 import json
+import os
 import shutil
+import signal
 import sys
 
 import pytest
@@ -343,3 +346,22 @@ def test_the_script_exports_a_saved_model(saved, tmp_path, capfd):
     assert "openvino int8" in found.out
     assert "nncf" not in found.err.lower()
     assert len(Predictor(folder)(TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.slow
+def test_a_signal_is_handled_after_openvino_models_came_and_went(sst2, tokenizer, tmp_path):
+    check = text_batches(sst2, tokenizer, SCRIPT.TEXTS)
+    folders = {None: tmp_path / "float32", "int8": tmp_path / "int8"}
+    for quantize, folder in folders.items():
+        export(sst2, folder, "openvino", tokenizer, check, quantize)
+    one, other = (ExportedModel(folder) for folder in folders.values())
+    del one  # the first that came goes first
+    gc.collect()
+    del other
+    gc.collect()
+    child = os.fork()  # what a signal breaks ends the child alone
+    if child == 0:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from kadapter.configuration import KAdapterConfig, longest_sequence
+from kadapter.inference.openvino_core import openvino_core
 from kadapter.models.heads import HEADS, HeadOutput
 from kadapter.models.modeling import KAdapterOutput
 from kadapter.models.positions import as_sequences, positions_of
@@ -242,13 +243,13 @@ def _onnx_runner(folder: Path, manifest: Manifest, threads: int | None) -> Run:
 
 
 def _openvino_runner(folder: Path, manifest: Manifest, threads: int | None) -> Run:
-    runtime = imported("openvino")
+    imported("openvino")
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         options["INFERENCE_NUM_THREADS"] = threads
     path = folder / MAIN_FILES["openvino"]
     try:
-        compiled = runtime.Core().compile_model(str(path), "CPU", options)
+        compiled = openvino_core().compile_model(str(path), "CPU", options)
     except Exception as error:
         raise _unreadable(path, error) from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kadapter.inference.exported import MAIN_FILES, Manifest, imported
+from kadapter.inference.openvino_core import openvino_core, signal_stack_kept
 
 QUANTIZED = ("onnx", "openvino")  # formats that have int8
 # Bytes of weights from which on ONNX keeps them in a file of their own: a protobuf ends at 2 GiB, and embeddings that a
@@ -110,11 +111,11 @@ def _quantize_onnx(source: Path, path: Path, large: bool) -> None:
 
 def _write_openvino(graph: Path, path: Path, ranges: Sequence[Batch]) -> None:
     """With `ranges` as int8, otherwise as float32."""
-    openvino = imported("openvino")
-    model = openvino.Core().read_model(str(graph))
+    model = openvino_core().read_model(str(graph))
     if ranges:
-        model = _quantized_openvino(model, ranges)
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+        with signal_stack_kept():
+            model = _quantized_openvino(model, ranges)
+    imported("openvino").save_model(model, str(path), compress_to_fp16=False)
 
 
 def _quantized_openvino(model: Any, ranges: Sequence[Batch]) -> Any:
