@@ -51,13 +51,13 @@ def test_published_numbers_stand_beside_ours_and_say_that_they_are(runs, tmp_pat
 
 def test_every_published_number_is_a_score_in_per_cent_of_a_named_source():
     tables = json.loads(TABLE.PUBLISHED.read_text())
-    assert set(tables) == {"openentity", "figer", "tacred", "cosmosqa"}
+    assert set(tables) == {"openentity", "figer", "tacred", "cosmosqa", "searchqa", "quasart"}
     for splits in tables.values():
         for rows in splits.values():
             assert all(set(row) == set(rows[0]) for row in rows)
             for row in rows:
                 assert row["label"].endswith(("(paper)", "(README)"))
-                assert all(50 < value < 90 for name, value in row.items() if name != "label")
+                assert all(40 < value < 90 for name, value in row.items() if name != "label")
 
 
 @pytest.mark.parametrize(
