@@ -53,13 +53,13 @@ def test_every_published_number_is_a_score_in_per_cent_of_a_named_source():
     tables = json.loads(TABLE.PUBLISHED.read_text())
     low = tables.pop("lama")  # whose scores may be anything
     assert all(0 < row["p1"] < 50 and row["label"].endswith("(paper)") for rows in low.values() for row in rows)
-    assert set(tables) == {"openentity", "figer", "tacred", "cosmosqa"}
+    assert set(tables) == {"openentity", "figer", "tacred", "cosmosqa", "searchqa", "quasart"}
     for splits in tables.values():
         for rows in splits.values():
             assert all(set(row) == set(rows[0]) for row in rows)
             for row in rows:
                 assert row["label"].endswith(("(paper)", "(README)"))
-                assert all(50 < value < 90 for name, value in row.items() if name != "label")
+                assert all(40 < value < 90 for name, value in row.items() if name != "label")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ windows (Lin et al., ACL 2018, section 3.4).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,27 +68,22 @@ class Windows:
         return [(int(number), float(shares[number])) for number in order]
 
     def answers(self, found: Mapping[str, np.ndarray], confidence: bool) -> list[Answered]:
-        """All answers, the best first.
+        """All answers, the best first; one without text where the best spans show nothing.
 
         Args:
-            found: "selected" [W] log P(p | q); "spans", "starts" and "ends" [W * best], as `heads.openqa_kept` keeps
-                them.
+            found: "selected" [W] log P(p | q); "spans", "starts" and "ends" [W * best], as
+                `question_heads.openqa_kept` keeps them.
             confidence: whether P(p | q) weighs paragraphs; else it is 1 / W.
         """
         count = len(self.paragraphs)
-        spans, first, last = (found[name].reshape(count, -1) for name in ("spans", "starts", "ends"))
         weights = found["selected"].astype(np.float64) if confidence else np.full(count, -np.log(count))
-        shares = np.exp(weights[:, None] + spans)
-        begins = np.cumsum([0, *(self.positions[:, 2] - self.positions[:, 1] + 1)])[:-1]
-        shift = begins - self.positions[:, 1]  # from a place in the sequence to one among all tokens
+        logs = weights[:, None] + found["spans"].reshape(count, -1)
+        highest = logs.max()  # shares of it are ranked, however small it is
         scores, forms = defaultdict[str, float](float), dict[str, str]()
         parts = defaultdict[str, dict[int, float]](lambda: defaultdict(float))
         best = dict[tuple[str, int], tuple[float, int, int]]()
-        for window, place in zip(*np.nonzero(np.isfinite(spans)), strict=True):
-            number, share = int(self.paragraphs[window]), float(shares[window, place])
-            start = int(self.starts[first[window, place] + shift[window]])
-            end = int(self.ends[last[window, place] + shift[window]])
-            text = self.texts[number][start:end].strip()  # some tokenizers count blanks to the word behind them
+        for share, number, start, end in self._places(np.exp(logs - highest), found):
+            text = self.texts[number][start:end]
             if text not in forms:
                 forms[text] = normalize_answer(text) or text.lower()
             form = forms[text]
@@ -99,10 +94,23 @@ class Windows:
         for form in sorted(scores, key=lambda form: -scores[form]):
             number = max(parts[form], key=parts[form].__getitem__)
             _, start, end = best[form, number]
-            said = self.texts[number][start:end]
-            start += len(said) - len(said.lstrip())
-            answers.append(Answered(said.strip(), scores[form], number, start, start + len(said.strip())))
-        return answers
+            score = scores[form] * float(np.exp(highest))
+            answers.append(Answered(self.texts[number][start:end], score, number, start, end))
+        return answers or [Answered("", 0.0, 0, 0, 0)]
+
+    def _places(self, shares: np.ndarray, found: Mapping[str, np.ndarray]) -> Iterator[tuple[float, int, int, int]]:
+        """Share, paragraph, start and end of each span that shows something; `shares` [W, best]."""
+        spans, first, last = (found[name].reshape(shares.shape) for name in ("spans", "starts", "ends"))
+        begins = np.cumsum([0, *(self.positions[:, 2] - self.positions[:, 1] + 1)])[:-1]
+        shift = begins - self.positions[:, 1]  # from a place in the sequence to one among all tokens
+        for window, place in zip(*np.nonzero(np.isfinite(spans)), strict=True):
+            number = int(self.paragraphs[window])
+            start = int(self.starts[first[window, place] + shift[window]])
+            end = int(self.ends[last[window, place] + shift[window]])
+            said = self.texts[number][start:end]  # some tokenizers count blanks to the word behind them
+            if text := said.strip():
+                start += len(said) - len(said.lstrip())
+                yield float(shares[window, place]), number, start, start + len(text)
 
 
 def answer_scores(prediction: str, answers: Sequence[str], are_patterns: bool) -> dict[str, float]:

@@ -55,6 +55,8 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not self.model_name_or_path:
+            raise ValueError("--model_name_or_path is empty; give a folder or the name of a model on the hub.")
         self.adapter_config()  # which is refused now, not after the data are tokenized
 
     def adapter_config(self) -> AdapterConfig:
