@@ -9,6 +9,8 @@ import pytest
 from conftest import load_script
 from transformers import AutoModel, AutoTokenizer
 
+from kadapter.data.openqa import read_openqa
+
 SIZES = "--entities_per_type 20 --facts_per_relation 20 --trees 200 --backbone_lines 2000"
 SPLITS = ("train", "dev", "test")
 
@@ -43,13 +45,26 @@ def template_of(row: dict) -> str:
 def test_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     demo.main(["--output_dir", str(tmp_path), *SIZES.split()])
     assert files_of(tmp_path) == files_of(folder)
-    assert len(files_of(folder)) == 25
+    assert len(files_of(folder)) == 31
 
 
 def test_another_seed_gives_another_world(folder: Path, tmp_path: Path) -> None:
     demo.main(["--output_dir", str(tmp_path), "--seed", "7", *SIZES.split()])
     same = [name for name, content in files_of(tmp_path).items() if content == files_of(folder)[name]]
     assert same == ["trex-rc/relations.json"]
+
+
+def test_of_a_questions_paragraphs_one_tells_and_three_deny(folder: Path) -> None:
+    entities, seen = read(folder / "world.json")["entities"], {}
+    for split in ("train", "dev", "test"):
+        for one in read_openqa(folder / "questions", split):
+            denied = [text for text in one.paragraphs if " not " in text]
+            (told,) = set(one.paragraphs) - set(denied)
+            assert len(denied) == 3
+            assert told.endswith(f" with {one.answers[0]} .")
+            assert len({text.split(" with ")[1] for text in denied}) == 1
+            seen.setdefault(split, set()).add(one.answers[0])
+        assert {entities[name]["split"] for name in seen[split]} == {split}
 
 
 def test_names_are_unique_and_no_name_is_a_part_of_another(folder: Path) -> None:
