@@ -18,7 +18,7 @@ from benchmark_data import measure
 from transformers import RobertaConfig
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, TaskModel
-from kadapter.console import COUNT, Parser, run
+from kadapter.console import COUNT, Number, Parser, run
 
 AT_ONCE = 1 << 30  # tokens of a chunk
 ADAMW = 4  # copies of trained weights: the weights, their gradients, two moments
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hidden_size", type=COUNT, default=256, help="of the backbone, a multiple of 64")
     parser.add_argument("--layers", type=COUNT, default=6)
     parser.add_argument("--adapters", type=COUNT, default=1, help="frozen ones, at most 768 wide")
-    parser.add_argument("--chunk_tokens", type=int, default=2048)
+    parser.add_argument("--chunk_tokens", type=Number(int, "[0, inf)"), default=2048, help="0 computes all at once")
     parser.add_argument("--saved", action="store_true", help="what a chunk keeps")
     parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -94,7 +94,7 @@ def split_recipe(recipe: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 def is_frozen(recipe: Sequence[str]) -> bool:
     """Whether the command asks for a frozen backbone by itself, in any way that the recipes read."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = Parser(add_help=False)
     parser.add_argument("--freeze_bert", nargs="?", const="True", default="")
     value = parser.parse_known_args(recipe)[0].freeze_bert
     return bool(value) and string_to_bool(value)

@@ -74,7 +74,7 @@ def test_answers_that_are_spans_are_compared_by_their_own_f1(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     outcomes, gold = paired.read_outcomes(tmp_path / "a.jsonl")
     assert outcomes.tolist() == [[0.5, 1, 1], [1, 1, 1]]
-    assert gold == [["Oslo"], []]
+    assert gold == [(1, ["Oslo"]), (2, [])]
     assert paired.measure_name(outcomes) == "mean F1 of answers"
     found = paired.difference(outcomes[None], np.array([[[1, 1, 1], [1, 1, 1]]]))
     assert found.points == pytest.approx(25)

@@ -302,6 +302,8 @@ NUMBERS = [
     ("per_gpu_train_batch_size", ("0", "-4"), "1"),
     ("per_gpu_eval_batch_size", ("0",), "1"),
     ("gradient_accumulation_steps", ("0",), "1"),
+    ("max_tokens_per_batch", ("-1",), "0"),
+    ("cache_max_gb", ("0", "nan", "inf"), "0.5"),
     ("learning_rate", ("-1", "nan", "inf", "fast"), "0"),
     ("weight_decay", ("-0.1", "nan", "inf"), "0"),
     ("adam_epsilon", ("0", "nan", "inf"), "1e-12"),
@@ -323,12 +325,13 @@ NUMBERS = [
 @pytest.mark.parametrize(("name", "bad", "good"), NUMBERS)
 def test_a_number_out_of_its_range_is_refused_by_name_value_and_mend(capsys, name, bad, good):
     groups = [TaskArguments, DataArguments, TrainingArguments]
+    needed = ["--data_dir=x", *(["--cache_states=y"] if name == "cache_max_gb" else [])]
     for text in bad:
-        said = refused(capsys, parse, "", groups, ["--data_dir=x", f"--{name}={text}"])
+        said = refused(capsys, parse, "", groups, [*needed, f"--{name}={text}"])
         assert name.removeprefix("adapter_attention_") in said
         assert text in said
         assert re.search("must be|use 0|choose", said)
-    group = next(one for one in parse("", groups, ["--data_dir=x", f"--{name}={good}"]) if hasattr(one, name))
+    group = next(one for one in parse("", groups, [*needed, f"--{name}={good}"]) if hasattr(one, name))
     assert getattr(group, name) == float(good)
 
 

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 from tiny import SIZES
 from torch import nn
 from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup
 
 from kadapter import BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
+from kadapter.data.collation import Collator
 from kadapter.models.head import HeadOutput
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Plan, Step
+from kadapter.training.batches import Feed, Plan, Step
 from kadapter.training.loop import _accumulate
 from kadapter.training.optimization import (
     UncorrectedAdamW,
@@ -152,8 +154,9 @@ def test_micro_batches_are_averaged_and_clipped_together_or_as_in_the_original_e
     plan = Plan(items=np.ones(3), group_by_length=False, mean_of_means=original, **options)
     args = TrainingArguments(original_accumulation=original, max_grad_norm=1.0)
     model, batches = Squares(), [{"x": x[batch]} for batch in indices]
+    feed = Feed(Dataset.from_dict({}), Collator(0))
     step = Step(indices, plan.divisors(indices, rank=0), batches)
-    loss = _accumulate(Accelerator(cpu=True), model, step, args)
+    loss = _accumulate(Accelerator(cpu=True), model, feed, step, args)
     if original:
         first = -2 * x[:2].mean(0) / 2
         expected = first / first.norm() - 2 * x[2] / 2  # the first, of norm 2, was clipped to 1
