@@ -181,5 +181,6 @@ def findings(task: Task, reports: Mapping[str, SplitReport], max_seq_length: int
             names = ", ".join(sorted(unseen)[:5])
             found.append(f"{split} has labels that never stand in {task.splits[0]} ({len(unseen)}): {names}.")
         if (share := report.share_longer(max_seq_length)) > 0.01:
-            found.append(f"{share:.1%} of {split} are longer than {max_seq_length} tokens and will be cut or dropped.")
+            what = "read in windows" if task.in_windows else "cut or dropped"
+            found.append(f"{share:.1%} of {split} are longer than {max_seq_length} tokens and will be {what}.")
     return found

@@ -57,6 +57,7 @@ class OpenQA(Task):
     """A question and its paragraphs -> an answer with the paragraph that says so."""
 
     head = "openqa"
+    in_windows = True
     max_seq_length = 128
     schema = QUESTION_SCHEMA
     sample = '{"question": "Who sang?", "paragraphs": ["Ann sang.", "It rained."]}'

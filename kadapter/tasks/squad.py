@@ -85,6 +85,7 @@ class Squad(Task):
     name = "squad"
     head = "span"
     metric = "f1"
+    in_windows = True
     max_seq_length = 384
     schema = SQUAD_SCHEMA
     sample = '{"question": "Where does Ann live?", "context": "Ann lives in Oslo."}'

@@ -62,6 +62,7 @@ class Tagging(Task):
 
     name = "tagging"
     head = "tagging"
+    in_windows = True
     max_seq_length = 128
     schema = TAGGING_SCHEMA
     labels_may_differ = True

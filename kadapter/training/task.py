@@ -52,6 +52,7 @@ class Task(ABC):
         schema: columns of the examples that `read` yields.
         splits: all there may be; `required`: those that a run cannot do without.
         sizes: release of the data -> split -> number of its examples.
+        in_windows: whether a text that is too long is read in several windows.
         labels_may_differ: whether a file with other labels may be given (`--labels`).
         sample: an input for a `Predictor`, named `predict`, in Python; model cards show it.
     """
@@ -65,6 +66,7 @@ class Task(ABC):
     required: ClassVar[Sequence[str]] = ("train", "dev")
     sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
     labels_may_differ: ClassVar[bool] = False
+    in_windows: ClassVar[bool] = False
     sample: ClassVar[str] = ""
 
     labels: tuple[str, ...] = ()
