@@ -75,8 +75,8 @@ TABLES = {
             "github.com/wilburOne/cosmosqa, CC BY 4.0; the labels of test are kept back",
             "dev",
         ),
-        DataSet("searchqa", "SearchQA", "", OPENQA),
-        DataSet("quasart", "Quasar-T", "", OPENQA),
+        DataSet("searchqa", "searchqa", "", OPENQA),
+        DataSet("quasart", "quasart", "", OPENQA),
     ),
     "4": (
         DataSet(
