@@ -27,6 +27,7 @@ from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.tables import read_rows
 from kadapter.inference.export import example_inputs, export
 from kadapter.inference.exported import MAIN_FILES, ExportedModel, imported, is_exported
+from kadapter.inference.openvino_core import openvino_core
 from kadapter.storage.pretrained import read_tokenizer
 
 LENGTHS = (16, 64, 128, 256)
@@ -116,7 +117,7 @@ Run = list[tuple[str, float]]  # kernel and milliseconds of each node
 
 def _openvino_kernels(place: Path, batch: dict[str, torch.Tensor], threads: int, runs: int) -> list[Run]:
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": "YES"}
-    compiled = imported("openvino").Core().compile_model(str(place / MAIN_FILES["openvino"]), "CPU", options)
+    compiled = openvino_core().compile_model(str(place / MAIN_FILES["openvino"]), "CPU", options)
     request = compiled.create_infer_request()
     given = {port.any_name: batch[port.any_name].numpy() for port in compiled.inputs}
     found = []

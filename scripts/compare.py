@@ -29,7 +29,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_outcomes
-from recipe_runs import RecipeFailed, command_of, run_recipe
+from recipe_runs import RecipeFailed, command_of, run_recipe, seed_list
 from tqdm import tqdm
 from transformers.hf_argparser import string_to_bool
 
@@ -288,20 +288,12 @@ def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
     return sentences
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} are no whole numbers with commas between them") from None
-    if len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
-    return seeds
-
-
 def main(argv: list[str] | None = None) -> list[str]:
     parser = Parser(__doc__)
     parser.add_argument("--output", type=absolute, default="output/compare")
-    parser.add_argument("--seeds", type=_seeds, default="42,43,44,45,46", help="whole numbers with commas between them")
+    parser.add_argument(
+        "--seeds", type=seed_list, default="42,43,44,45,46", help="whole numbers with commas between them"
+    )
     parser.add_argument("--split", default="test", help="the labelled split whose predictions are compared")
     parser.add_argument("--also_frozen", action="store_true", help="all settings on a frozen backbone as well")
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -42,3 +43,14 @@ def run_recipe(command: Sequence[str], folder: Path, gpu: str = "") -> tuple[Pat
         return reports[-1].parent, read_metrics(reports[-1].parent)
     except ValueError as error:
         raise RecipeFailed(str(error)) from None
+
+
+def seed_list(text: str) -> list[int]:
+    """A flag's type: whole numbers with commas between them, each once."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} are no whole numbers with commas between them") from None
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
+    return seeds

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from compare import NAMED, Setting, run_all
 from paired_tests import interval_of_seeds
-from recipe_runs import command_of
+from recipe_runs import command_of, seed_list
 
 from kadapter.console import COUNT, Parser, absolute, place, run
 from kadapter.data.jsonio import read_json, write_json
@@ -110,8 +110,6 @@ def missing(args: argparse.Namespace, sets: Sequence[DataSet]) -> list[str]:
     """What a run would end for want of, each with where to get it."""
     found = [f"{path}: {ADAPTERS_FROM}" for path in (args.fac, args.lin) if not path.exists()]
     for one in sets:
-        if not script(one).is_file():
-            found.append(f"{script(one).name}: there is no such recipe yet; leave {one.name} out by --only")
         if not (folder := args.data / one.folder).is_dir():
             found.append(f"{folder}: {one.source}")
     models = [args.model_name_or_path, *([args.multitask] if args.multitask else [])]
@@ -187,22 +185,12 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} are no whole numbers with commas between them") from None
-    if len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text!r} names a seed twice")
-    return seeds
-
-
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     adapters = ROOT / "pretrained_models"
     parser = Parser(__doc__)
     parser.add_argument("--table", choices=list(TABLES), required=True, help="of the paper")
     parser.add_argument("--only", nargs="+", default=[], metavar="DATA", help="of its data sets, such as openentity")
-    parser.add_argument("--seeds", type=_seeds, default="42,43,44", help="whole numbers with commas between them")
+    parser.add_argument("--seeds", type=seed_list, default="42,43,44", help="whole numbers with commas between them")
     parser.add_argument("--data", type=absolute, default=str(ROOT / "data"), help="holds the folders of the data sets")
     parser.add_argument("--model_name_or_path", type=place, default="roberta-large")
     parser.add_argument("--fac", type=absolute, default=str(adapters / "fac-adapter" / "pytorch_model.bin"))
