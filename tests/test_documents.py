@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 import torch
-from conftest import DEMO_BACKBONE, ROOT, SMALL, load_script
+from conftest import DEMO_BACKBONE, ROOT, load_script
 from documents import blocks, calls, parse, program_of
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterModel, TaskModel
@@ -94,6 +94,9 @@ def place(tmp_path, monkeypatch, tiny_backbone, tokenizer, run):
         if document in RUNS:
             _, folder = run(load_script(f"examples/{RUNS[document]}.py"), steps=2)
             (tmp_path / "RUN").symlink_to(folder)
+        if document == "models.md":
+            export = ["--model", tmp_path / "RUN" / "best", "--format", "torch", "--output", tmp_path / "exported"]
+            load_script("scripts/export_model.py").main([str(word) for word in export])
         monkeypatch.chdir(tmp_path)
 
     return prepare
@@ -118,8 +121,8 @@ def test_the_snippets_of_a_document_run_one_after_the_other(document, place, tok
     for block in blocks("python"):
         if block.document.name != document:
             continue
-        missing = [name for name in re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE)]
-        if any(importlib.util.find_spec(name) is None for name in missing):
+        needed = re.findall(r"^(?:from|import) (\w+)", block.text, re.MULTILINE)
+        if any(importlib.util.find_spec(name) is None for name in needed):
             continue  # of an extra that is not installed
         torch.manual_seed(0)
         capsys.readouterr()
