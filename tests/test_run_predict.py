@@ -182,3 +182,21 @@ def test_a_killed_process_is_gone_on_with(folder, tmp_path):
     for name in ("out.jsonl", "whole.jsonl"):
         subprocess.run([*command, str(tmp_path / name)], check=True, env=alone)
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["run_finetune_classification_adapter", "run_pretrain_fac_adapter"])
+def test_a_run_ends_with_the_next_command(run, name, tmp_path, caplog):
+    """It is followed here to its end: a prediction, or a fine-tuning that takes the adapter."""
+    caplog.set_level("INFO")
+    _, folder = run(load_script(f"examples/{name}.py"), steps=2)
+    (told,) = [record.getMessage() for record in caplog.records if "the best model in" in record.getMessage()]
+    assert f"scores are in {folder / 'metrics.json'}" in told
+    if "predict:" in told:
+        (tmp_path / "new.csv").write_text("text\nZorvel is here.\n", encoding="utf-8")
+        words = told.split("run_predict.py ")[1].replace("FILE", str(tmp_path / "new.csv")).split()
+        words[-1] = str(tmp_path / words[-1])
+        load_script("examples/run_predict.py").main(words)
+        assert len((tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    else:
+        _, tuned = run(load_script("examples/run_finetune_openentity_adapter.py"), *told.split("recipe: ")[1].split())
+        assert json.loads((tuned / "best" / "config.json").read_text(encoding="utf-8"))["adapters"].keys() == {"fac"}

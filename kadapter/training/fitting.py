@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from kadapter.data.collation import Collator
 from kadapter.models.task_model import TaskModel
-from kadapter.storage.runs import AGAIN, RESULTS, read_results
+from kadapter.storage.runs import AGAIN, METRICS, RESULTS, read_results
 from kadapter.training.arguments import Arguments
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import predict
@@ -106,7 +106,19 @@ def fit(
         report = run.metrics(report)
     examples = {split: len(features) for split, features in data.items()}
     files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report, task.sample)
+    if run.accelerator.is_main_process:
+        _say_what_is_there(run.folder, files.adapter_alone, list(model.encoder.adapters))
     return report
+
+
+def _say_what_is_there(folder: Path, adapter_alone: bool, adapters: Sequence[str]) -> None:
+    """Where the run's results are, and the next thing to do with them."""
+    best = folder / "best" if (folder / "best").is_dir() else folder
+    if adapter_alone:
+        use = f"give the adapter to any fine-tuning recipe: --adapter {adapters[0]}={best}"
+    else:
+        use = f"predict: python examples/run_predict.py --model {best} --input FILE --output predictions.jsonl"
+    logger.info("scores are in %s, the best model in %s; %s", folder / METRICS, best, use)
 
 
 def _feeds(
