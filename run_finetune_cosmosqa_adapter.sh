@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Multiple choice on CosmosQA with both adapters. The original divides its batch of 16 by the 8 accumulation steps
-# (docs/deviations.md, 8): here that is micro-batches of 2. Its README's: 64 a step, accumulation 32.
+# (docs/deviations.md, 8): here that is micro-batches of 2. Its README's best: 64 a step, accumulation 32, which is
+# micro-batches of 2 again; of which adapters, it does not say.
 set -euo pipefail
 ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_cosmosqa_adapter.py" \

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Entity typing on OpenEntity with both adapters. The README's best: --learning_rate 5e-6 --warmup_steps 500.
+# Entity typing on OpenEntity with both adapters. The original's README names its best values for one adapter alone
+# (--learning_rate 5e-6, and --warmup_steps 500 with fac, 1000 with lin), and none for both.
 set -euo pipefail
 ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_openentity_adapter.py" \

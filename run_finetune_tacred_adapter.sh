@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Relation classification on TACRED with both adapters; the original's: NGPU=4. The README's best:
-# --learning_rate 1e-5 --warmup_steps 200.
+# Relation classification on TACRED with both adapters; the original's: NGPU=4. The best values of its README, which does
+# not say of which adapters they are: --learning_rate 1e-5 --warmup_steps 200.
 set -euo pipefail
 ROOT=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 exec bash "$ROOT/scripts/launch.sh" "$ROOT/examples/run_finetune_tacred_adapter.py" \

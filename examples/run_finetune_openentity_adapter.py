@@ -4,7 +4,8 @@
     NGPU=2 bash run_finetune_openentity_adapter.sh             # several processes, by torchrun
 
 Data: <data_dir>/{train,dev,test}.json, docs/formats.md. Published for RoBERTa-large with both adapters, test:
-P 79.0, R 76.3, F1 77.6 (the original's README), about 2 hours on one 16 GB P100. Measured here: docs/results.md.
+P 79.0, R 76.3, F1 77.6 (the original's README, which names rate, warm-up and hours for one adapter alone: 2 on a 16 GB
+P100). Measured here: docs/results.md.
 """
 
 from dataclasses import dataclass

@@ -224,6 +224,7 @@ DATA = {
     "run_pretrain_fac_adapter": "trex-rc",
     "run_pretrain_lin_adapter": "find_head",
     "run_pretrain_mlm_adapter": "text",
+    "run_pretrain_multitask": "",  # which holds the folders of both tasks
     "run_finetune_openentity_adapter": "OpenEntity",
     "run_finetune_figer_adapter": "FIGER",
     "run_finetune_tacred_adapter": "TACRED",

@@ -25,6 +25,7 @@ RECIPES = (
     "run_pretrain_fac_adapter",
     "run_pretrain_lin_adapter",
     "run_pretrain_mlm_adapter",
+    "run_pretrain_multitask",
 )
 
 

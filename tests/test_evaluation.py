@@ -85,8 +85,8 @@ def test_a_split_of_one_example_is_scored_unless_its_label_is_kept_back(monkeypa
     monkeypatch.setattr(fitting, "predict", lambda *args: ("predictions", 0.5))
     run = SimpleNamespace(accelerator=SimpleNamespace(num_processes=1))
     task = SimpleNamespace(score=lambda predictions, features: {"f1": 1.0}, is_labelled=partial(Task.is_labelled, None))
-    feeds = {"test": Feed(Dataset.from_dict({"labels": [label]}), Collator(0))}
-    found = fitting.Evaluation(run, task, feeds, 8, files=None).of_split("test", model=None)
+    feeds = {"": {"test": Feed(Dataset.from_dict({"labels": [label]}), Collator(0))}}
+    found = fitting.Evaluation(run, {"": task}, feeds, 8, files=None).of_split("test", None, "")
     assert found == ({"f1": 1.0, "loss": 0.5} if scored else {}, "predictions", task)
 
 

@@ -14,7 +14,7 @@ from kadapter.data.collation import Collator
 from kadapter.models.head import HeadOutput
 from kadapter.training import loop
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Feed, Step
+from kadapter.training.batches import Feed, Plan, Step
 from kadapter.training.interruption import Interruption
 from kadapter.training.loop import train
 from kadapter.training.tracking import Run
@@ -80,7 +80,7 @@ def fit(folder, selection=None, interruption=None, **options):
     args = TrainingArguments(per_gpu_train_batch_size=4, learning_rate=0.1, **options)
     torch.manual_seed(0)
     with Told(Accelerator(cpu=True), folder, dataclasses.asdict(args), {}, 4) as run:
-        model, progress = train(run, Squares(), feed(), args, interruption or Interruption(), selection)
+        model, progress = train(run, Squares(), [feed()], args, interruption or Interruption(), selection)
     return model, progress, run
 
 
@@ -88,7 +88,7 @@ def plain(norm, steps, seed=42):
     """The same training by hand: weights, and the loss and rate of each step."""
     data, weight, told = feed(), nn.Parameter(torch.zeros(3)), []
     optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0)
-    order = [batch for epoch in range(4) for batch in loop.Plan.make(data, args_of(seed), 4, 1).epoch(epoch)]
+    order = [batch for epoch in range(4) for batch in Plan.make(data, args_of(seed), 4, 1).epoch(epoch)]
     for step, (batch,) in enumerate(order[:steps]):
         rate = 0.1 * (step / 2 if step < 2 else (steps - step) / (steps - 2))
         optimizer.param_groups[0]["lr"] = rate
@@ -165,12 +165,12 @@ def test_much_evaluation_is_what_takes_more_than_a_third_of_the_time(caplog, sha
 
 
 def test_the_records_of_a_step_whose_loss_is_not_finite_are_told():
-    losses = loop._Losses(Accelerator(cpu=True), feed().features)
-    losses.add(1, torch.tensor(2.0), Step([np.array([0])], [], []))
-    losses.add(2, torch.tensor(4.0), Step([np.array([1])], [], []))
+    losses, given = loop._Losses(Accelerator(cpu=True)), feed()
+    losses.add(1, torch.tensor(2.0), Step(given, [np.array([0])], [], []))
+    losses.add(2, torch.tensor(4.0), Step(given, [np.array([1])], [], []))
     assert losses.finish() == 3.0
-    losses.add(3, torch.tensor(1.0), Step([np.array([2, 9])], [], []))
-    losses.add(4, torch.tensor(torch.inf), Step([np.array([7, 3]), np.array([5])], [], []))
+    losses.add(3, torch.tensor(1.0), Step(given, [np.array([2, 9])], [], []))
+    losses.add(4, torch.tensor(torch.inf), Step(given, [np.array([7, 3]), np.array([5])], [], []))
     with pytest.raises(FloatingPointError, match=r"not finite at step 4, whose batch holds the records \[3, 5, 7\]"):
         losses.finish()
 

@@ -155,8 +155,8 @@ def test_micro_batches_are_averaged_and_clipped_together_or_as_in_the_original_e
     args = TrainingArguments(original_accumulation=original, max_grad_norm=1.0)
     model, batches = Squares(), [{"x": x[batch]} for batch in indices]
     feed = Feed(Dataset.from_dict({}), Collator(0))
-    step = Step(indices, plan.divisors(indices, rank=0), batches)
-    loss = _accumulate(Accelerator(cpu=True), model, feed, step, args)
+    step = Step(feed, indices, plan.divisors(indices, rank=0), batches)
+    loss = _accumulate(Accelerator(cpu=True), model, step, args)
     if original:
         first = -2 * x[:2].mean(0) / 2
         expected = first / first.norm() - 2 * x[2] / 2  # the first, of norm 2, was clipped to 1

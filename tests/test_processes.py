@@ -121,6 +121,28 @@ def test_two_processes_fine_tune_as_one(tiny_backbone, world, tmp_path, recipe):
 
 
 @pytest.mark.slow
+def test_two_processes_train_two_tasks_in_turn_as_one_does(tiny_backbone, world, tmp_path):
+    flags = ["--max_steps", 6, "--eval_steps", 3, "--max_seq_length", 64]
+    arguments = ["run_pretrain_multitask", tiny_backbone, world]
+    one = command(*arguments, tmp_path / "one", *flags, "--per_gpu_train_batch_size", 6)
+    two = command(*arguments, tmp_path / "two", *flags, "--per_gpu_train_batch_size", 3)
+    finished(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *two], tmp_path)
+    finished(one, tmp_path)
+    one, two = only_run(tmp_path / "one"), only_run(tmp_path / "two")
+    rows = [[json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()] for run in (one, two)]
+    assert (
+        [row["global_step"] for row in rows[0]]
+        == [row["global_step"] for row in rows[1]]
+        == [3, 6, rows[0][2]["global_step"]]
+    )
+    for row, other in zip(*rows, strict=True):
+        assert row["metrics"] == pytest.approx(other["metrics"], rel=1e-4)
+    weights, same = (load_file(run / "model.safetensors") for run in (one, two))
+    for name, value in weights.items():
+        torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_processes_and_runs_fill_one_cache_together_and_a_killed_one_is_gone_on_from(tiny_backbone, world, tmp_path):
     # A job of two processes and a run of one write at once; another job is killed while it writes.
     flags = ["--max_steps", 24, "--eval_steps", 12, "--save_steps", 24, "--adapter_dropout", 0]

@@ -16,6 +16,7 @@ SCRIPTS = {
     "run_pretrain_fac-adapter": "run_pretrain_fac_adapter",
     "run_pretrain_lin-adapter": "run_pretrain_lin_adapter",
     "run_pretrain_mlm-adapter": "run_pretrain_mlm_adapter",
+    "run_pretrain_multitask": "run_pretrain_multitask",
     "run_finetune_openentity_adapter": "run_finetune_openentity_adapter",
     "run_finetune_figer_adapter": "run_finetune_figer_adapter",
     "run_finetune_tacred_adapter": "run_finetune_tacred_adapter",

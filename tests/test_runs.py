@@ -118,7 +118,7 @@ def test_data_are_read_before_processes_join(run, monkeypatch):
 
     real_load, real_start = recipe.load_features, recipe.start_accelerator
     monkeypatch.setattr(recipe, "load_features", lambda *a, **k: events.append("read") or real_load(*a, **k))
-    monkeypatch.setattr(recipe, "start_accelerator", lambda args: events.append("join") or real_start(args))
+    monkeypatch.setattr(recipe, "start_accelerator", lambda *args: events.append("join") or real_start(*args))
     run(FAC, steps=1)
     assert events == ["read", "read", "join"]
 

@@ -151,4 +151,4 @@ def test_a_run_reads_the_splits_that_it_needs(tmp_path, monkeypatch, flags, file
     data = {"data_dir": tmp_path, "prepare_only": False, **flags, "features_cache": None}
     data |= {"preprocessing_num_workers": None, "cluster": "", "overwrite_cache": False}
     args = SimpleNamespace(training=SimpleNamespace(**given), data=SimpleNamespace(**data))
-    assert list(recipe.prepare_data(task, ("train", "dev", "test"), None, args)) == expected
+    assert list(recipe.prepare_data(task, ("train", "dev", "test"), None, args, str(tmp_path))) == expected

@@ -8,7 +8,7 @@ what an unbroken one does, and any number of processes sees the same steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from kadapter.data.collation import Batch, Collator
 from kadapter.data.columns import Column, feature_column, feature_rows
+from kadapter.models.joint import JointModel
 from kadapter.models.task_model import TaskModel
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.states import SplitStates
@@ -35,6 +36,7 @@ class Feed:
 
     num_workers: processes that load them.
     states: what the frozen backbone made of them before, where that is kept.
+    task: of several that are trained together, the one whose examples these are; "" where there is one.
     """
 
     features: Dataset
@@ -42,6 +44,16 @@ class Feed:
     group_by_length: bool = True
     num_workers: int = 0
     states: SplitStates | None = None
+    task: str = ""
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What tells a model of several tasks whose batch it gets; nothing for a model of one."""
+        return {"task": self.task} if self.task else {}
+
+    def of_task(self, model: torch.nn.Module) -> TaskModel:
+        """The task's own model within one of several tasks; a model of one task is that itself."""
+        return cast(TaskModel, cast(JointModel, model).tasks[self.task] if self.task else model)
 
     def batches(self, indices: list[np.ndarray], epoch: int | None = None) -> DataLoader:
         """A loader of just these batches, in this order; `epoch` is that of training."""
@@ -110,11 +122,13 @@ def order_batches(
 class Step:
     """One optimizer step.
 
+    feed: where the examples come from.
     indices: the examples of each micro-batch, over all processes; of any sizes.
     divisors: what this process divides the summed loss of each of its micro-batches by.
     batches: this process's part of each.
     """
 
+    feed: Feed
     indices: list[np.ndarray]
     divisors: list[float]
     batches: list[Batch]
@@ -266,5 +280,51 @@ class Plan:
             wanted = self.epoch(epoch)[done:][: self.total_steps - step]
             loader = iter(feed.batches([self.share(batch, rank) for indices in wanted for batch in indices], epoch))
             for indices in wanted:
-                yield Step(indices, self.divisors(indices, rank), list(islice(loader, len(indices))))
+                yield Step(feed, indices, self.divisors(indices, rank), list(islice(loader, len(indices))))
             step += len(wanted)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """All steps of a training, of one task or of several in turn.
+
+    Of n tasks, step i, counted from 0, is one of task i modulo n, so that each has every n-th step. Each goes through
+    epochs of its own: one of all is over with the longest of them, and the others have begun anew by then.
+    """
+
+    feeds: Sequence[Feed]
+    plans: Sequence[Plan]
+    total_steps: int
+
+    @classmethod
+    def make(cls, feeds: Sequence[Feed], args: TrainingArguments, batch_size: int, world: int) -> Turns:
+        """Raises ValueError as `Plan.make`."""
+        plans = [Plan.make(feed, args, batch_size, world) for feed in feeds]
+        longest = max(plan.total_steps for plan in plans)
+        total = args.max_steps if args.max_steps > 0 else len(plans) * longest
+        for place, plan in enumerate(plans):
+            plan.total_steps = cls._own(place, len(plans), total)
+        return cls(feeds, plans, total)
+
+    @staticmethod
+    def _own(place: int, tasks: int, steps: int) -> int:
+        """How many of the first `steps` steps are those of the task at that place."""
+        return len(range(place, steps, tasks))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.plans) * max(plan.steps_per_epoch for plan in self.plans)
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Examples of a micro-batch in each process, where micro-batches are cut evenly."""
+        plan = self.plans[0]
+        return plan.batch_size // plan.accumulation // plan.world
+
+    def steps(self, begin: int, rank: int) -> Iterator[Step]:
+        """As `Plan.steps`, over all tasks."""
+        count = len(self.plans)
+        pairs = zip(self.plans, self.feeds, strict=True)
+        own = [plan.steps(feed, self._own(place, count, begin), rank) for place, (plan, feed) in enumerate(pairs)]
+        for step in range(begin, self.total_steps):
+            yield next(own[step % count])

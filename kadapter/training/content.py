@@ -20,8 +20,7 @@ WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
 
 def run_content(
-    task: Task,
-    folder: str,
+    parts: Mapping[str, tuple[Task, str]],
     encoding: Encoding,
     encoder: KAdapterModel,
     loaded: Iterable[str],
@@ -30,19 +29,26 @@ def run_content(
     """What it is -> digest.
 
     Args:
-        folder: with the data.
+        parts: name -> task and the folder of its data; a single one is called "".
         encoder: the encoder, whose adapters `loaded` came from files or are untrained; `model` is where it came from
             itself.
     """
-    paths = {split: task.path(folder, split) for split in DECISIVE}
-    content = {f"the {split} data": data_digest(path) for split, path in paths.items() if files_of(path)}
-    content |= task.content(folder)
-    content["the labels"] = hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()
+    content: dict[str, str] = {}
+    for name, (task, folder) in parts.items():
+        content |= {f"{what} of {name}" if name else what: digest for what, digest in _of_task(task, folder).items()}
     content["the tokenizer"] = tokenizer_digest(encoding.tokenizer)
     content[f"the model {model}"] = model_digest(model, encoder)
     for name in loaded:
         content[f"the adapter {name!r}"] = state_digest(encoder.adapters[name].state_dict())
     return content
+
+
+def _of_task(task: Task, folder: str) -> dict[str, str]:
+    """Of a task's data and labels."""
+    paths = {split: task.path(folder, split) for split in DECISIVE}
+    content = {f"the {split} data": data_digest(path) for split, path in paths.items() if files_of(path)}
+    content |= task.content(folder)
+    return {**content, "the labels": hashlib.sha256(json.dumps(task.labels).encode()).hexdigest()}
 
 
 def model_digest(source: str, encoder: KAdapterModel) -> str:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs, set_seed
 
 from kadapter import system
 from kadapter.training.arguments import TrainingArguments
@@ -41,18 +41,27 @@ def start_logging() -> None:
         transformers.utils.logging.disable_progress_bar()
 
 
-def start_accelerator(args: TrainingArguments) -> Accelerator:
+def start_accelerator(args: TrainingArguments, tasks: int = 1) -> Accelerator:
     """Devices, processes and precision, as torchrun or `accelerate launch` say; the processes join here.
 
+    Args:
+        tasks: how many are trained in turn, each of whose heads has no gradients in the turns of the others.
+
     Raises:
-        ValueError: --fp16 without a GPU.
+        ValueError: --fp16 without a GPU, or several tasks with sharded parameters.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # a second run in one process may want another precision
         AcceleratorState._reset_state(reset_partial_state=True)
     # Told so, accelerate joins processes on a machine without accelerator too; else each would run for itself.
     cpu = args.no_cuda or not torch.accelerator.is_available()
     joining = InitProcessGroupKwargs(timeout=TIMEOUT)
-    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=cpu, kwargs_handlers=[joining])
+    options = [joining, *([DistributedDataParallelKwargs(find_unused_parameters=True)] if tasks > 1 else [])]
+    accelerator = Accelerator(mixed_precision=args.mixed_precision, cpu=cpu, kwargs_handlers=options)
+    if tasks > 1 and accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise ValueError(
+            "several tasks are not trained with FSDP or DeepSpeed, which wait for gradients of all heads; start plain "
+            "processes (NGPU=4, by torchrun), and give --gradient_checkpointing where memory is short."
+        )
     if args.fp16 and accelerator.device.type == "cpu":
         raise ValueError("--fp16 needs a GPU; leave it out or use --bf16 on this CPU.")
     set_seed(args.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from kadapter.data.columns import Column, feature_column
-from kadapter.models.head import Kept
+from kadapter.models.head import Head, Kept
 from kadapter.training.batches import Feed
 from kadapter.training.task import Predictions
 
@@ -24,7 +25,7 @@ def predict(
     """Predictions in the order of `feed.features`, in the main process alone (None elsewhere), and the mean loss.
 
     They are columns that are filled batch by batch, so that nothing is held twice. `model(**batch)` gives an output, of
-    which the unwrapped model's `head.kept(output, batch)` is kept.
+    which the `head.kept(output, batch)` of the feed's task is kept.
     """
     lengths, items = (feature_column(feed.features, name).values for name in ("length", "items"))
     order, world = np.argsort(-lengths, kind="stable"), accelerator.num_processes
@@ -34,7 +35,7 @@ def predict(
         np.array_split(order[rank::world], range(batch_size, count * batch_size, batch_size)) for rank in range(world)
     ]
     own = shares[accelerator.process_index]
-    inner = accelerator.unwrap_model(model)
+    inner = feed.of_task(accelerator.unwrap_model(model))
     inner.eval()
     table, loss = _Table(len(order)), torch.zeros((), device=accelerator.device)
     bar = tqdm(
@@ -52,7 +53,7 @@ def predict(
             output = inner(**batch, num_items=1)
         if len(own[i]) and output.loss is not None:
             loss += output.loss
-        for name, kept in inner.head.kept(output, batch).items():
+        for name, kept in cast(Head, inner.head).kept(output, batch).items():
             found = _gather(accelerator, kept, batch_size)
             for rank, (values, sizes) in enumerate(found):  # nothing but in the main process
                 table.fill(name, shares[rank][i], values, sizes)

@@ -1,10 +1,10 @@
-"""Train a task model, choose its best checkpoint on dev, report it."""
+"""Train a model of one task or several, choose its best checkpoint on dev, report it."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from kadapter.data.collation import Collator
+from kadapter.models.joint import JointModel
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.runs import AGAIN, METRICS, RESULTS, read_results
 from kadapter.training.arguments import Arguments
@@ -29,40 +30,66 @@ from kadapter.training.tracking import Run
 logger = logging.getLogger(__name__)
 
 
+MEAN = "mean"  # of what each of several tasks is judged by
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a task's splits; for the loop, those of dev, by whose `metric` the best model is kept in `best`."""
+    """Scores of tasks' splits; for the loop, those of dev, by whose `metric` the best model is kept in `best`.
+
+    tasks: name -> task, in the order of their turns; a single one may be called "".
+    feeds: name -> split -> its examples.
+    """
 
     run: Run
-    task: Task
-    feeds: Mapping[str, Feed]
+    tasks: Mapping[str, Task]
+    feeds: Mapping[str, Mapping[str, Feed]]
     batch_size: int
     files: ModelFiles
 
     @property
     def metric(self) -> str:
-        return self.task.metric
+        """A single task's own; of several the mean of what each is judged by."""
+        first, *others = self.tasks.values()
+        return MEAN if others else first.metric
 
     @property
     def best(self) -> Path:
         return self.run.folder / "best"
 
     def evaluate(self, model: torch.nn.Module) -> Scores:
-        scores, _, task = self.of_split("dev", model)
-        if task != self.task:  # what dev decides is kept with the weights
-            self.run.accelerator.unwrap_model(model).config.task["options"] = task.options()
-        return scores
+        scores = {}
+        for name, before in self.tasks.items():
+            scores[name], _, task = self.of_split("dev", model, name)
+            if task != before:  # what dev decides is kept with the weights
+                self.keep_settled(model, name, task)
+        return self.joined(scores)
+
+    def keep_settled(self, model: torch.nn.Module, name: str, task: Task) -> None:
+        """Let the model's configuration tell what dev decided."""
+        feed = next(iter(self.feeds[name].values()))
+        config: Any = feed.of_task(self.run.accelerator.unwrap_model(model)).config
+        config.task["options"] = task.options()
+
+    def joined(self, scores: Mapping[str, Scores]) -> Scores:
+        """A single task's scores; of several all of them by task and metric, and `MEAN`; {} where one has none."""
+        if len(scores) == 1 or not all(scores.values()):
+            return next(iter(scores.values())) if len(scores) == 1 else {}
+        found = {f"{name}_{metric}": value for name, own in scores.items() for metric, value in own.items()}
+        judged = [own[self.tasks[name].metric] for name, own in scores.items()]
+        return {**found, MEAN: sum(judged) / len(judged)}
 
     def keep(self, model: torch.nn.Module) -> None:
         self.files.save(model, self.best)
 
-    def of_split(self, split: str, model: torch.nn.Module) -> tuple[Scores, Predictions | None, Task]:
+    def of_split(self, split: str, model: torch.nn.Module, name: str) -> tuple[Scores, Predictions | None, Task]:
         """Scores, none where labels are kept back; in the main process predictions; the task as dev settles it."""
-        features = self.feeds[split].features
-        predictions, loss = predict(self.run.accelerator, model, self.feeds[split], self.batch_size, split)
-        found: list[Any] = [{}, self.task]
-        if predictions is not None and self.task.is_labelled(features):
-            task = self.task.settled(predictions, features) if split == "dev" else self.task
+        task, feed = self.tasks[name], self.feeds[name][split]
+        features = feed.features
+        predictions, loss = predict(self.run.accelerator, model, feed, self.batch_size, f"{name} {split}".strip())
+        found: list[Any] = [{}, task]
+        if predictions is not None and task.is_labelled(features):
+            task = task.settled(predictions, features) if split == "dev" else task
             found = [{**task.score(predictions, features), "loss": float(loss)}, task]
         if self.run.accelerator.num_processes > 1:
             broadcast_object_list(found)  # processes must agree which model is the best
@@ -70,24 +97,36 @@ class Evaluation:
 
 
 def fit(
-    run: Run, model: TaskModel, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles
+    run: Run,
+    model: TaskModel | JointModel,
+    tasks: Mapping[str, Task],
+    data: Mapping[str, Mapping[str, Dataset]],
+    args: Arguments,
+    files: ModelFiles,
 ) -> dict:
-    """Train on data["train"], choose the best by `task.metric` on data["dev"], report it on all other splits.
+    """Train on each task's "train", choose the best on "dev", report it on all other splits.
+
+    Args:
+        model: of the one task, or a `JointModel` of several.
+        tasks: name -> task; a single one is called "".
+        data: name -> split -> features. All have the same splits.
 
     Returns:
         What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
-    feeds = _feeds(run, model, task, data, args, files)
-    evaluation = Evaluation(run, task, feeds, args.training.per_gpu_eval_batch_size, files)
+    feeds = {name: _feeds(run, model, name, task, data[name], args, files) for name, task in tasks.items()}
+    evaluation = Evaluation(run, tasks, feeds, args.training.per_gpu_eval_batch_size, files)
     module: torch.nn.Module = model.to(run.accelerator.device)
-    progress, report = Progress(), dict[str, Any](metric=task.metric)
+    progress, report = Progress(), dict[str, Any](metric=evaluation.metric)
     sizes = _sizes(model)  # before parameters are sharded
+    splits = list(next(iter(data.values())))
     with Interruption() as interruption:
         if args.training.do_train:
             selection = evaluation if args.training.evaluate_during_training else None
-            module, progress = train(run, model, feeds["train"], args.training, interruption, selection)
+            in_turn = [own["train"] for own in feeds.values()]
+            module, progress = train(run, model, in_turn, args.training, interruption, selection)
             files.save(module, run.folder)
-            report |= sizes | _training_report(progress, task.metric)
+            report |= sizes | _training_report(progress, evaluation.metric)
         if args.training.do_eval:
             if evaluation.best.is_dir():
                 files.load(module, evaluation.best)
@@ -95,34 +134,34 @@ def fit(
                 raise FileNotFoundError(
                     f"{evaluation.best} is missing; train first (--do_train) with the same arguments."
                 )
-            place = _best_place(run.folder, task.metric) or (progress.step, 0.0)
-            for split in [name for name in data if name != "train"]:
+            place = _best_place(run.folder, evaluation.metric) or (progress.step, 0.0)
+            for split in [name for name in splits if name != "train"]:
                 scores, settled = _report_split(evaluation, split, module, place)
                 report |= {split: scores} if scores else {}
-                evaluation = replace(evaluation, task=settled)
-            if args.training.do_train and evaluation.task != task and not evaluation.best.is_dir():
-                model.config.task["options"] = evaluation.task.options()
+                evaluation = replace(evaluation, tasks=settled)
+            if args.training.do_train and evaluation.tasks != tasks and not evaluation.best.is_dir():
+                for name, task in evaluation.tasks.items():
+                    evaluation.keep_settled(model, name, task)
                 files.save(module, run.folder)
         report = run.metrics(report)
-    examples = {split: len(features) for split, features in data.items()}
-    files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report, task.sample)
+    examples = {f"{name} {split}".strip(): len(own[split]) for name, own in data.items() for split in splits}
+    sample = "" if len(tasks) > 1 else next(iter(tasks.values())).sample
+    files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report, sample)
     if run.accelerator.is_main_process:
-        _say_what_is_there(run.folder, files.adapter_alone, list(model.encoder.adapters))
+        best = evaluation.best if evaluation.best.is_dir() else run.folder
+        use = files.next_step(model, best)
+        logger.info("scores are in %s, the best model in %s; %s", run.folder / METRICS, best, use)
     return report
 
 
-def _say_what_is_there(folder: Path, adapter_alone: bool, adapters: Sequence[str]) -> None:
-    """Where the run's results are, and the next thing to do with them."""
-    best = folder / "best" if (folder / "best").is_dir() else folder
-    if adapter_alone:
-        use = f"give the adapter to any fine-tuning recipe: --adapter {adapters[0]}={best}"
-    else:
-        use = f"predict: python examples/run_predict.py --model {best} --input FILE --output predictions.jsonl"
-    logger.info("scores are in %s, the best model in %s; %s", folder / METRICS, best, use)
-
-
 def _feeds(
-    run: Run, model: TaskModel, task: Task, data: Mapping[str, Dataset], args: Arguments, files: ModelFiles
+    run: Run,
+    model: TaskModel | JointModel,
+    name: str,
+    task: Task,
+    data: Mapping[str, Dataset],
+    args: Arguments,
+    files: ModelFiles,
 ) -> dict[str, Feed]:
     """Split -> its batches."""
     tokenizer, flags = files.tokenizer, args.data
@@ -132,19 +171,19 @@ def _feeds(
         multiple=8 if run.accelerator.device.type == "cuda" else 1,
         augment=task.augmentation(tokenizer, args.training.seed),
     )
-    feed = Feed(next(iter(data.values())), collate, flags.group_by_length, flags.dataloader_num_workers)
+    feed = Feed(next(iter(data.values())), collate, flags.group_by_length, flags.dataloader_num_workers, task=name)
     states: Mapping[str, SplitStates] = {}
     if flags.cache_states:
         kept = {split: features for split, features in data.items() if split != "train" or collate.augment is None}
-        states = open_states(flags, model, kept, run.accelerator)
+        states = open_states(flags, feed.of_task(model), kept, run.accelerator)
         if len(kept) < len(data):
             logger.warning("tokens are hidden anew in each epoch of training: only the states of dev are kept.")
     return {split: replace(feed, features=features, states=states.get(split)) for split, features in data.items()}
 
 
-def _sizes(model: TaskModel) -> dict[str, int]:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {"trained_parameters": trained, "parameters": model.num_parameters()}
+def _sizes(model: torch.nn.Module) -> dict[str, int]:
+    counts = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return {"trained_parameters": sum(n for n, trained in counts if trained), "parameters": sum(n for n, _ in counts)}
 
 
 def _training_report(progress: Progress, metric: str) -> dict[str, Any]:
@@ -157,21 +196,26 @@ def _training_report(progress: Progress, metric: str) -> dict[str, Any]:
 
 def _report_split(
     evaluation: Evaluation, split: str, model: torch.nn.Module, place: tuple[int, float]
-) -> tuple[Scores, Task]:
+) -> tuple[Scores, dict[str, Task]]:
     """Scores of the best model on a split, whose files are written; `place` is that model's step and epoch.
 
     Returns:
-        Also the task as this split settles it.
+        Also the tasks as this split settles them.
     """
-    run, features = evaluation.run, evaluation.feeds[split].features
+    run, found, settled = evaluation.run, dict[str, Scores](), dict[str, Task]()
     began = time.perf_counter()
-    scores, predictions, task = evaluation.of_split(split, model)
+    for name in evaluation.tasks:
+        features = evaluation.feeds[name][split].features
+        found[name], predictions, task = evaluation.of_split(split, model, name)
+        settled[name] = task
+        if predictions is not None:
+            rows = task.rows(predictions, features, evaluation.files.tokenizer)
+            run.predictions(f"{split}_{name}" if len(evaluation.tasks) > 1 else split, rows)
+            task.report(run.folder, split, predictions, features)
+    scores = evaluation.joined(found)
     if scores:
         run.result(f"{split}_best", *place, scores, time.perf_counter() - began)
-    if predictions is not None:
-        run.predictions(split, task.rows(predictions, features, evaluation.files.tokenizer))
-        task.report(run.folder, split, predictions, features)
-    return scores, task
+    return scores, settled
 
 
 def _best_place(folder: Path, metric: str) -> tuple[int, float] | None:

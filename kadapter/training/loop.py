@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from datasets import Dataset
 from torch import nn
 from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.batches import Feed, Plan, Step
+from kadapter.training.batches import Feed, Step, Turns
 from kadapter.training.devices import peak_memory_mib, tell_deepspeed
 from kadapter.training.interruption import Interruption
 from kadapter.training.optimization import build_optimizer, build_schedule, clip_gradients, parameter_table
@@ -84,7 +83,7 @@ class Selection(Protocol):
 def train(
     run: Run,
     model: nn.Module,
-    feed: Feed,
+    feeds: Sequence[Feed],
     args: TrainingArguments,
     interruption: Interruption,
     selection: Selection | None = None,
@@ -92,8 +91,8 @@ def train(
     """Train what is not frozen.
 
     Args:
-        model: `model(**batch, num_items=...)` returns an output with `loss`.
-        feed: features with the columns length, items and record.
+        model: `model(**batch, num_items=...)` returns an output with `loss`; of several tasks also `task=...`.
+        feeds: one for each task, which take turns; features with the columns length, items and record.
         selection: None evaluates nothing while training.
 
     Returns:
@@ -104,21 +103,21 @@ def train(
         SystemExit: 143 or 130, after SIGTERM or Ctrl-C and a checkpoint.
     """
     accelerator = run.accelerator
-    plan = Plan.make(feed, args, run.batch_size, accelerator.num_processes)
+    plan = Turns.make(feeds, args, run.batch_size, accelerator.num_processes)
     optimizer = build_optimizer(model, args)
     schedule = build_schedule(optimizer, args, plan.total_steps)
-    tell_deepspeed(accelerator, args, plan.batch_size // plan.accumulation // plan.world)
+    tell_deepspeed(accelerator, args, plan.micro_batch_size)
     _announce(model, plan)
     model, optimizer = accelerator.prepare(model, optimizer)
     set_seed(args.seed, device_specific=True)
     progress = load_checkpoint(accelerator, run.folder, model, schedule, Progress) or Progress()
     run.resume_at(progress.step)
-    began, losses, told = time.perf_counter() - progress.seconds, _Losses(accelerator, feed.features), False
-    steps = plan.steps(feed, progress.step, accelerator.process_index)
+    began, losses, told = time.perf_counter() - progress.seconds, _Losses(accelerator), False
+    steps = plan.steps(progress.step, accelerator.process_index)
     with interruption.held(), _bar(accelerator, plan.total_steps, progress.step) as bar:
         model.train()
         while not _is_over(progress, args) and (step := next(steps, None)):
-            loss = _accumulate(accelerator, model, feed, step, args)
+            loss = _accumulate(accelerator, model, step, args)
             if args.max_grad_norm > 0:
                 accelerator.unscale_gradients()
                 clip_gradients(model, args.max_grad_norm, args.clip_separately)
@@ -174,11 +173,12 @@ def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float, padding: floa
     run.scalars(step, {"loss": loss, "lr": rate, "padding": padding})
 
 
-def _announce(model: nn.Module, plan: Plan) -> None:
-    budget = plan.budget
-    parts = f"{plan.accumulation} micro-batches" if budget is None else f"micro-batches of {budget.max_tokens} tokens"
-    shape = (len(plan.lengths), plan.total_steps, plan.batch_size, parts, plan.world)
-    logger.info("%d examples, %d steps of %d (%s on %d processes)", *shape)
+def _announce(model: nn.Module, turns: Turns) -> None:
+    for feed, plan in zip(turns.feeds, turns.plans, strict=True):
+        cut = plan.budget
+        parts = f"{plan.accumulation} micro-batches" if cut is None else f"micro-batches of {cut.max_tokens} tokens"
+        shape = (feed.task and f"{feed.task}: ", len(plan.lengths), plan.total_steps, plan.batch_size, parts)
+        logger.info("%s%d examples, %d steps of %d (%s on %d processes)", *shape, plan.world)
     logger.info("what is trained:\n%s", parameter_table(model))
 
 
@@ -188,17 +188,16 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
 
 
-def _accumulate(
-    accelerator: Accelerator, model: nn.Module, feed: Feed, step: Step, args: TrainingArguments
-) -> torch.Tensor:
+def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: TrainingArguments) -> torch.Tensor:
     """Gradients of one optimizer step, and its loss."""
+    feed = step.feed
     total = torch.zeros((), device=accelerator.device)
     for i, (batch, divisor) in enumerate(zip(step.batches, step.divisors, strict=True)):
         last = i == len(step.batches) - 1
         complete = last or args.original_accumulation
         accelerator.sync_gradients = complete
         with nullcontext() if complete else accelerator.no_sync(model):
-            loss = model(**feed.ready(accelerator, model, batch), num_items=divisor).loss
+            loss = model(**feed.ready(accelerator, model, batch), **feed.chosen, num_items=divisor).loss
             accelerator.backward(loss)
         if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by the loop
             scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()
@@ -257,13 +256,13 @@ def check_weights(accelerator: Accelerator, model: nn.Module, step: int) -> None
 class _Losses:
     """Losses since the last look at them; they stay on the device, so that no step waits for the host."""
 
-    def __init__(self, accelerator: Accelerator, features: Dataset):
-        self.accelerator, self.features = accelerator, features
-        self.kept: list[tuple[int, torch.Tensor, list[np.ndarray]]] = []
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.kept: list[tuple[int, torch.Tensor, Step]] = []
         self.tokens = np.zeros(2)  # of this process, without and with padding
 
     def add(self, number: int, loss: torch.Tensor, step: Step) -> None:
-        self.kept.append((number, loss, step.indices))
+        self.kept.append((number, loss, replace(step, batches=[])))  # which are large
         self.tokens += step.tokens
 
     def padding(self) -> float:
@@ -274,12 +273,14 @@ class _Losses:
     def finish(self) -> float:
         """Their mean over steps and processes."""
         losses = self.accelerator.reduce(torch.stack([loss for _, loss, _ in self.kept]), reduction="mean")
-        for (number, _, indices), finite in zip(self.kept, torch.isfinite(losses).tolist(), strict=True):
+        for (number, _, step), finite in zip(self.kept, torch.isfinite(losses).tolist(), strict=True):
             if not finite:
-                records = self.features.select(np.sort(np.concatenate(indices)))["record"]
+                records = step.feed.features.select(np.sort(np.concatenate(step.indices)))["record"]
+                where = f"step {number}, whose batch holds the records {list(records)}"
+                where += f" of {step.feed.task}" if step.feed.task else ""
                 raise FloatingPointError(
-                    f"the loss is not finite at step {number}, whose batch holds the records {list(records)}; look at "
-                    "them, or lower --learning_rate. The last checkpoint is kept."
+                    f"the loss is not finite at {where}; look at them, or lower --learning_rate. The last "
+                    "checkpoint is kept."
                 )
         self.kept.clear()
         return losses.mean().item()

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -19,6 +20,7 @@ from kadapter.configuration import KAdapterConfig, is_causal, longest_sequence
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
 from kadapter.data.splits import files_of
+from kadapter.models.joint import JointModel
 from kadapter.models.language_model import pretrained_head
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
@@ -28,12 +30,25 @@ from kadapter.training.arguments import Arguments, ModelArguments, PretrainingAr
 from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
 from kadapter.training.fitting import fit
-from kadapter.training.keeping import ModelFiles
+from kadapter.training.keeping import BackboneAlone, ModelFiles, OneAdapter, WholeModel
 from kadapter.training.states import check_cacheable
 from kadapter.training.task import Task, saved_task
 from kadapter.training.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the tasks of a run.
+
+    folder: holds its data.
+    splits: those that are used; others than train and dev are only read where their files are there.
+    """
+
+    task: Task
+    folder: str
+    splits: Sequence[str]
 
 
 def pretrain(
@@ -49,7 +64,28 @@ def pretrain(
         _check_fusion_alone(args.model)
     loaded = [name] if args.model.meta_adapter_model else []
     encoder = partial(load_pretraining_encoder, args.model, name)
-    return _run(task, args, task.splits, encoder, loaded, adapter_alone=True, fusion_alone=fusion_alone)
+    parts = {"": Part(task, args.data.data_dir, task.splits)}
+    return _run(parts, args, encoder, loaded, adapter_alone=True, fusion_alone=fusion_alone)
+
+
+def pretrain_backbone(tasks: Mapping[str, tuple[Task, str]], args: Arguments[ModelArguments, Any]) -> dict[str, Any]:
+    """Train the backbone itself on several tasks in turn, each under a head of its own; as `finetune` otherwise.
+
+    Its folder, and `best/` in it, hold the backbone as transformers saves it, which every recipe takes as
+    --model_name_or_path.
+
+    Args:
+        tasks: name -> task and the folder of its data.
+    """
+    if args.model.freeze_bert:
+        raise ValueError("--freeze_bert would leave nothing of the backbone to train; leave it out.")
+    if not args.training.correct_bias:
+        raise ValueError(
+            "--correct_bias False needs gradients of all weights from the first step on, which the heads of tasks "
+            "that take turns have not; leave it out."
+        )
+    parts = {name: Part(task, folder, task.splits) for name, (task, folder) in tasks.items()}
+    return _run(parts, args, partial(load_plain_encoder, args.model), [])
 
 
 def _check_fusion_alone(args: PretrainingArguments) -> None:
@@ -79,13 +115,12 @@ def finetune(task: Task, args: Arguments[TaskArguments, Any], splits: Sequence[s
     """
     encoder = partial(load_task_encoder, args.model)
     fixed = [*args.model.sources(), *args.model.untrained_sources()]
-    return _run(task, args, splits or task.splits, encoder, fixed)
+    return _run({"": Part(task, args.data.data_dir, splits or task.splits)}, args, encoder, fixed)
 
 
 def _run(
-    task: Task,
+    parts: Mapping[str, Part],
     args: Arguments,
-    splits: Sequence[str],
     load_encoder: Callable[[], KAdapterModel],
     loaded: Sequence[str],
     adapter_alone: bool = False,
@@ -99,30 +134,47 @@ def _run(
     backbone = backbone_config(args.model)
     check_length(backbone, args.data.max_seq_length)
     encoding = Encoding(load_tokenizer(args.model), args.data.max_seq_length, is_causal(backbone))
-    data = prepare_data(task, splits, encoding, args)
+    data = {name: prepare_data(part.task, part.splits, encoding, args, part.folder) for name, part in parts.items()}
     if args.data.prepare_only:
-        logger.info("prepared: %s", ", ".join(f"{split} {len(features):,}" for split, features in data.items()))
+        counts = [(name, split, len(found)) for name, own in data.items() for split, found in own.items()]
+        logger.info("prepared: %s", ", ".join(f"{name} {split} {n:,}".strip() for name, split, n in counts))
         return {}
-    accelerator = start_accelerator(flags)
+    accelerator = start_accelerator(flags, len(parts))
     encoder = load_encoder()
-    model = TaskModel.from_encoder(encoder, task.head_config(encoding.max_seq_length, backbone.vocab_size))
-    model.config.task = saved_task(task, encoding.max_seq_length)
-    task.initialize(model, args.model.model_name_or_path, **_hub_names(args.model))
+    tasks = {name: part.task for name, part in parts.items()}
+    model = _with_heads(encoder, tasks, encoding.max_seq_length, args.model)
     if fusion_alone:
         encoder.freeze("adapters")
         model.head.requires_grad_(False)
     content = {}
     if accelerator.is_main_process:
-        content = run_content(task, args.data.data_dir, encoding, encoder, loaded, args.model.model_name_or_path)
+        sources = {name: (part.task, part.folder) for name, part in parts.items()}
+        content = run_content(sources, encoding, encoder, loaded, args.model.model_name_or_path)
     batch_size = flags.per_gpu_train_batch_size * flags.gradient_accumulation_steps * accelerator.num_processes
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
-    files = ModelFiles(accelerator, encoding.tokenizer, adapter_alone)
-    folder = Path(flags.output_dir) / _name(args, encoder)
+    kind = BackboneAlone if len(parts) > 1 else OneAdapter if adapter_alone else WholeModel
+    files: ModelFiles = kind(accelerator, encoding.tokenizer)
+    folder = Path(flags.output_dir) / _name(args, encoder, [name for name in parts if name])
     with Run(accelerator, folder, args.values(), content, batch_size) as run:
-        return fit(run, model, task, data, args, files)
+        return fit(run, model, tasks, data, args, files)
 
 
-def _name(args: Arguments, encoder: KAdapterModel) -> str:
+def _with_heads(
+    encoder: KAdapterModel, tasks: Mapping[str, Task], max_seq_length: int, args: ModelArguments
+) -> TaskModel | JointModel:
+    """A fresh head on the encoder for each task: a `TaskModel` for one, a `JointModel` for several."""
+    vocabulary = encoder.config.backbone_config.vocab_size
+    heads = {name: task.head_config(max_seq_length, vocabulary) for name, task in tasks.items()}
+    joint = JointModel(encoder, heads) if len(tasks) > 1 else None
+    for name, task in tasks.items():
+        model = TaskModel.from_encoder(encoder, heads[name]) if joint is None else cast(TaskModel, joint.tasks[name])
+        model.config.task = saved_task(task, max_seq_length)
+        task.initialize(model, args.model_name_or_path, **_hub_names(args))
+    return model if joint is None else joint
+
+
+def _name(args: Arguments, encoder: KAdapterModel, tasks: Sequence[str]) -> str:
+    """The run's name; that of a backbone trained on several tasks names these."""
     active = encoder.active_bottlenecks
     inside = []
     if active is not None:
@@ -130,7 +182,8 @@ def _name(args: Arguments, encoder: KAdapterModel) -> str:
         inside = [
             f"bottleneck{config.size}" + ("" if config.layers is None else f"-{'.'.join(map(str, config.layers))}")
         ]
-    return run_name(args.training, args.data.max_seq_length, "-".join([*inside, *encoder.adapters]) or "none")
+    adapters = "-".join([*inside, *encoder.adapters]) or "none"
+    return run_name(args.training, args.data.max_seq_length, "+".join(tasks) or adapters)
 
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
@@ -143,13 +196,15 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def prepare_data(task: Task, splits: Sequence[str], encoding: Encoding, args: Arguments) -> dict[str, Dataset]:
-    """Features of those splits that the run needs.
+def prepare_data(
+    task: Task, splits: Sequence[str], encoding: Encoding, args: Arguments, folder: str
+) -> dict[str, Dataset]:
+    """Features of those splits in `folder` that the run needs.
 
     This comes before processes join: one of them reads and tokenizes, however long that takes, and the others wait for
     its store, without a limit that the network sets.
     """
-    folder, flags = args.data.data_dir, args.training
+    flags = args.training
     wanted = {split: flags.do_eval and bool(files_of(task.path(folder, split))) for split in splits}
     if flags.do_eval and (missing := [split for split in splits[2:] if not wanted[split]]):
         logger.warning("%s has no %s split: it is not reported.", folder, " and no ".join(missing))
@@ -244,6 +299,17 @@ def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterM
     encoder.train_adapters(list(adapters))
     if adapters and not args.meta_adapter_model:
         _warn_of_width(encoder, name)
+    return _prepared(encoder, args)
+
+
+def load_plain_encoder(args: ModelArguments) -> KAdapterModel:
+    """A backbone without adapters; raises ValueError where the model has some, or bottlenecks."""
+    encoder = KAdapterModel.from_pretrained(args.model_name_or_path, adapters={}, **_hub(args))
+    if encoder.adapters or encoder.bottlenecks():
+        raise ValueError(
+            f"{args.model_name_or_path} has adapters {[*encoder.adapters, *encoder.bottlenecks()]}, which would not be "
+            "kept with the backbone; give the backbone that they stand on."
+        )
     return _prepared(encoder, args)
 
 
