@@ -23,9 +23,8 @@ import torch
 from tqdm import tqdm
 
 from kadapter.console import COUNT, Parser, absolute, named_place, place, run
-from kadapter.data.features import file_digest
 from kadapter.data.jsonio import to_json, write_json
-from kadapter.data.splits import files_of
+from kadapter.data.splits import file_digest, files_of
 from kadapter.data.tables import TEXT_COLUMN, Row, read_rows
 from kadapter.inference.predictor import WINDOW, Predictor
 from kadapter.storage.errors import writing

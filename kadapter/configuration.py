@@ -20,7 +20,6 @@ from kadapter.shapes import AdapterConfig, BottleneckConfig, HeadConfig
 FUSION_MODES = ("concat", "add", "gate", "attention", "nested_concat", "nested_add")
 DEFAULT_BOTTLENECKS = "default"  # PEFT's name for what was given none
 FROZEN_PARTS = ("backbone", "backbone_but_bottlenecks", "adapters", "none")
-IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 MOST_UNNAMED_LABELS = 100_000  # beyond which `id2label` is not made up
 # Whose outputs are labels of an example, or of a word.
 KINDS_WITH_LABELS = ("relation", "entity_typing", "classification", "multi_label", "tagging")

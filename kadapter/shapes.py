@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers.activations import ACT2FN
-
 from kadapter.fields import known, settle
 
+IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 HEAD_KINDS = (
     *("relation", "dependency", "entity_typing", "multiple_choice", "classification", "masked_lm"),
     *("multi_label", "tagging", "span", "openqa"),
@@ -26,6 +25,12 @@ def default_taps(num_hidden_layers: int) -> tuple[int, ...]:
     """
     last = 1 if num_hidden_layers == 2 else max(0, num_hidden_layers - 2)
     return tuple(sorted({0, max(0, num_hidden_layers // 2 - 1), last}))
+
+
+def _is_activation(name: str) -> bool:
+    from transformers.activations import ACT2FN  # here: it imports torch, for which readers of data need not wait
+
+    return name in ACT2FN
 
 
 # Fields that files of before them lack -> the value that such a file stands for. All others must be in a file: a
@@ -99,7 +104,7 @@ class AdapterConfig:
                 f"layer_norm_eps is {self.layer_norm_eps} and initializer_range {self.initializer_range}; "
                 "the first must be above 0, the second 0 or more."
             )
-        if self.hidden_act not in ACT2FN:
+        if not _is_activation(self.hidden_act):
             raise ValueError(f"hidden_act is {self.hidden_act!r}; take 'gelu' or another activation of transformers.")
 
     @classmethod
@@ -168,7 +173,7 @@ class BottleneckConfig:
             raise ValueError(f"the bottleneck's size is {self.size}; it must be 1 or more.")
         if self.initializer_range <= 0:
             raise ValueError(f"the bottleneck's initializer_range is {self.initializer_range}; it must be above 0.")
-        if self.hidden_act not in ACT2FN:
+        if not _is_activation(self.hidden_act):
             raise ValueError(f"the bottleneck's hidden_act is {self.hidden_act!r}; take 'gelu_pytorch_tanh' or 'gelu'.")
         if self.layers is not None:
             if not self.layers or len({*self.layers}) < len(self.layers) or min(self.layers) < 0:

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kadapter.console import COUNT, Number, Parser, absolute, place, run
 from kadapter.data.spans import SPANS
 from kadapter.storage.files import atomic_files
-from kadapter.storage.pretrained import read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
 from kadapter.training.flags import boolean
@@ -62,6 +60,8 @@ def table(reports: Mapping[str, SplitReport], max_seq_length: int) -> str:
 
 def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) -> None:
     """Histogram of lengths in tokens, a line a split, as shares of the split."""
+    from matplotlib.figure import Figure  # here: slow to import
+
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     longest = max(max(report.lengths, default=1) for report in reports.values())
@@ -99,7 +99,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := [name for name in options if name not in TASKS[args.task].__dataclass_fields__]:
         parser.error(f"--{unknown[0]} is not for {args.task}; leave it out.")
     task = TASKS[args.task].for_folder(args.folder, args.labels or "", **options)
-    tokenizer = read_tokenizer(args.tokenizer) if args.tokenizer else None
+    tokenizer = None
+    if args.tokenizer:
+        from kadapter.storage.pretrained import read_tokenizer  # here: it imports transformers
+
+        tokenizer = read_tokenizer(args.tokenizer)
     reports = check_folder(task, args.folder, tokenizer)
     size = args.max_seq_length or task.max_seq_length
     print(table(reports, size))

@@ -31,12 +31,12 @@ import numpy as np
 from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_outcomes
 from recipe_runs import RecipeFailed, command_of, run_recipe, seed_list
 from tqdm import tqdm
-from transformers.hf_argparser import string_to_bool
 
 from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import write_json
 from kadapter.storage.files import atomic_files
 from kadapter.storage.locks import in_turn
+from kadapter.training.flags import boolean
 
 logger = logging.getLogger(__name__)
 NONE, UNTRAINED, TOGETHER = "none", "untrained", "all together"
@@ -95,9 +95,8 @@ def split_recipe(recipe: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def is_frozen(recipe: Sequence[str]) -> bool:
     """Whether the command asks for a frozen backbone by itself, in any way that the recipes read."""
     parser = Parser(add_help=False)
-    parser.add_argument("--freeze_bert", nargs="?", const="True", default="")
-    value = parser.parse_known_args(recipe)[0].freeze_bert
-    return bool(value) and string_to_bool(value)
+    parser.add_argument("--freeze_bert", type=boolean, nargs="?", const=True, default=False)
+    return parser.parse_known_args(recipe)[0].freeze_bert
 
 
 def without_cache(recipe: Sequence[str]) -> list[str]:

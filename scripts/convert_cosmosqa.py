@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kadapter.configuration import IGNORE
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import check_unique, write_jsonl
 from kadapter.data.spans import is_blank
 from kadapter.data.splits import files_of, missing, split_path
 from kadapter.data.tables import csv_rows
+from kadapter.shapes import IGNORE
 from kadapter.storage.files import atomic_files
 from kadapter.tasks.multiple_choice import CHOICES, TEXT_KEYS, choice_label
 

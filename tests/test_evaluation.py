@@ -10,9 +10,9 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
 
-from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.models.head import HeadOutput, Kept
+from kadapter.shapes import IGNORE
 from kadapter.training import devices, fitting
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.configuration import IGNORE, is_causal
+from kadapter.configuration import is_causal
 from kadapter.data.encoding import Template, encode_texts, marker, tokenize_pieces
+from kadapter.shapes import IGNORE
 from kadapter.tasks.dependencies import encode_dependencies
 from kadapter.tasks.entity_typing import encode_entity_typing
 from kadapter.tasks.multiple_choice import encode_choices

@@ -16,10 +16,10 @@ from sklearn import metrics as sklearn_metrics
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from kadapter import KAdapterModel, TaskModel
-from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.data.encoding import encode_texts
 from kadapter.data.jsonio import write_jsonl
+from kadapter.shapes import IGNORE
 from kadapter.tasks.glue import GLUE as ALL
 from kadapter.tasks.glue import RTE, SST2, CoLA, encode_glue, glue_scores, glue_task, read_glue
 

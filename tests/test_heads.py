@@ -5,8 +5,8 @@ import torch
 from tiny import SIZES, build
 from transformers import BertConfig
 
-from kadapter.configuration import IGNORE, HeadConfig
 from kadapter.models.heads import MultipleChoiceHead, build_head
+from kadapter.shapes import IGNORE, HeadConfig
 
 STATES = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
 

@@ -7,10 +7,10 @@ import re
 import pytest
 from conftest import load_script
 
-from kadapter.configuration import IGNORE
 from kadapter.data.cleaned import read_cleaned
 from kadapter.data.encoding import Encoding
 from kadapter.data.jsonio import write_jsonl
+from kadapter.shapes import IGNORE
 from kadapter.tasks.check import check_folder, findings
 from kadapter.tasks.dependencies import DependencyHeads, read_dependencies
 from kadapter.tasks.entity_typing import read_entity_typing

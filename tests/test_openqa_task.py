@@ -12,12 +12,12 @@ import torch
 from conftest import load_script
 from questions import write_questions
 
-from kadapter.configuration import IGNORE
 from kadapter.data.answers import normalize_answer
 from kadapter.data.encoding import Encoding
 from kadapter.data.openqa import openqa_lines
 from kadapter.inference.predictor import Predictor
 from kadapter.models.openqa import BEST_SPANS, Reading, best_spans, inside, reader_log_probs
+from kadapter.shapes import IGNORE
 from kadapter.tasks import TASKS
 from kadapter.tasks.openqa import QuasarT, SearchQA, bearing_alone
 from kadapter.tasks.openqa_answers import Windows, hit_scores

@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from kadapter import HeadConfig, KAdapterModel, Predictor, TaskModel
-from kadapter.configuration import IGNORE
 from kadapter.inference.export import exported_program
 from kadapter.models.heads import build_head
+from kadapter.shapes import IGNORE
 from kadapter.tasks.squad import Squad
 from kadapter.training.task import saved_task
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from kadapter.configuration import IGNORE
 from kadapter.data.collation import Collator
 from kadapter.data.columns import Column, feature_column, feature_rows, from_arrow, padded, ragged
+from kadapter.shapes import IGNORE
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed, Plan, TokenBudget, accumulation_steps, order_batches
 from kadapter.training.loop import Due

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from kadapter.configuration import IGNORE
 from kadapter.data.columns import padded, ragged
 from kadapter.data.encoding import Feature
+from kadapter.shapes import IGNORE
 
 Augment = Callable[[Feature, int], Feature]
 Batch = dict[str, torch.Tensor]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-from datasets import Dataset
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def feature_column(features: Dataset, name: str) -> Column:
 
 def from_arrow(array: Any) -> Column:
     """An array of numbers or strings, or of lists of them, without nulls."""
+    import pyarrow as pa  # here: who only scores or reads need not wait for it
+
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):

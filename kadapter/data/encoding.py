@@ -9,11 +9,16 @@ the last token of what they are about: the closing marker, the last sub-word, th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:  # what only prepares data need not wait for transformers
+    from transformers import PreTrainedTokenizerBase
+
+# Column of examples -> the type of its values, as Arrow names it; [type] for a list of them.
+Schema = Mapping[str, Any]
+OnError = Callable[[ValueError], None]
 
 
 class Feature(TypedDict, total=False):
@@ -60,6 +65,17 @@ class Feature(TypedDict, total=False):
     question: str
     answers: str
     window_of: int
+
+
+def sequences(feature: Feature) -> list[list[int]]:
+    """The token sequences of an example: one, or one a choice."""
+    ids = feature["input_ids"]
+    return ids if isinstance(ids[0], list) else [ids]
+
+
+def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:
+    """Stands for an example that cannot be used; labels and positions only give the columns their types."""
+    return {"input_ids": [0], "positions": positions, "labels": labels, "dropped": reason}
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.encoding import Encoding, Feature
+from kadapter.data.encoding import Encoding, Feature, OnError, Schema, sequences
 from kadapter.data.executors import executor, in_order
 from kadapter.data.spans import Signs
-from kadapter.data.splits import files_of, form_of, missing
+from kadapter.data.splits import data_digest, file_digest, files_of, form_of, missing
 from kadapter.storage.files import scratch_folder
 from kadapter.storage.locks import in_turn
 from kadapter.storage.manifest import find_fault, write_manifest
@@ -44,7 +44,6 @@ COUNTS = "counts.json"
 EXAMPLES_LOOKED_AT = 20_000  # of a file, spread over it, for signs that it is misread
 EXAMPLES_A_SHARD = 20_000  # some seconds of a cluster's worker
 EXAMPLES_A_WORKER = 5_000  # fewer are tokenized sooner than a further process starts
-OnError = Callable[[ValueError], None]
 
 
 class Source(Protocol):
@@ -54,7 +53,7 @@ class Source(Protocol):
     """
 
     @property
-    def schema(self) -> datasets.Features: ...
+    def schema(self) -> Schema: ...
 
     def path(self, folder: str | Path, split: str) -> Path:
         """The split's file, folder or pattern of shards (`kadapter.data.splits`), whether it is there or not."""
@@ -150,7 +149,7 @@ def store_name(source: Source, path: Path, split: str, encoding: Encoding) -> st
         "source": f"{kind.__module__}.{kind.__qualname__}",
         "code": code_digest(kind),
         "options": source.key(path, split),
-        "schema": str(source.schema),
+        "schema": str(_columns(source.schema)),
         "split": split,
         "file": data_digest(path),
         "form": [form_of(file) for file in files_of(path)],
@@ -210,7 +209,7 @@ def _build(
         try:
             examples = datasets.Dataset.from_generator(
                 _restarted,
-                features=source.schema,
+                features=_columns(source.schema),
                 gen_kwargs={"read": read},
                 cache_dir=str(scratch / "examples"),
                 fingerprint=folder.name,
@@ -288,6 +287,15 @@ def _counts(features: datasets.Dataset, column: str) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in found if row["values"]}
 
 
+def _columns(schema: Schema) -> datasets.Features:
+    """The columns of examples as datasets describes them."""
+    return datasets.Features({name: _column(kind) for name, kind in schema.items()})
+
+
+def _column(kind: Any) -> Any:
+    return datasets.List(_column(kind[0])) if isinstance(kind, list) else datasets.Value(kind)
+
+
 def _restarted(read: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     yield from read()
 
@@ -318,35 +326,6 @@ def _compact(value: Any) -> Any:
         return value
     nested = bool(value) and isinstance(value[0], list)
     return [_compact(part) for part in value] if nested else np.asarray(value, dtype=np.int32)
-
-
-def sequences(feature: Feature) -> list[list[int]]:
-    """The token sequences of an example: one, or one a choice."""
-    ids = feature["input_ids"]
-    return ids if isinstance(ids[0], list) else [ids]
-
-
-def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:
-    """Stands for an example that cannot be used; labels and positions only give the columns their types."""
-    return {"input_ids": [0], "positions": positions, "labels": labels, "dropped": reason}
-
-
-def data_digest(path: Path) -> str:
-    """Of the files of a split: that of a single one, else of all in their order; of their bytes as they are packed."""
-    digests = [file_digest(file) for file in files_of(path)]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content; read once as long as the file does not change."""
-    status = path.stat()
-    return _file_digest(path, status.st_size, status.st_mtime_ns)
-
-
-@cache
-def _file_digest(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kadapter.configuration import IGNORE
 from kadapter.data.answers import bears_answer, find_answers
 from kadapter.data.encoding import Encoding, Feature, Template
 from kadapter.data.windows import window_begins
+from kadapter.shapes import IGNORE
 
 CUT = "the question was cut to half of max_seq_length"
 

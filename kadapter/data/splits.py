@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from kadapter.storage.packed import COMPRESSIONS
@@ -156,3 +159,21 @@ def missing(path: str | Path) -> str:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN])
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"
+
+
+def data_digest(path: Path) -> str:
+    """Of the files of a split: that of a single one, else of all in their order; of their bytes as they are packed."""
+    digests = [file_digest(file) for file in files_of(path)]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content; read once as long as the file does not change."""
+    status = path.stat()
+    return _file_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

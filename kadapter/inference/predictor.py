@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from kadapter.data.collation import Collator
-from kadapter.data.encoding import Feature
-from kadapter.data.features import sequences
+from kadapter.data.encoding import Feature, sequences
 from kadapter.inference.exported import ExportedModel
 from kadapter.inference.loading import Loaded, load
 from kadapter.models.task_model import TaskModel

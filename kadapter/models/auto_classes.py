@@ -15,8 +15,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from kadapter.configuration import IGNORE, KAdapterConfig
+from kadapter.configuration import KAdapterConfig
 from kadapter.models.task_model import TaskModel
+from kadapter.shapes import IGNORE
 
 
 class TaskModelForSequenceClassification(TaskModel):

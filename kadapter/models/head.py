@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
-from kadapter.configuration import IGNORE
+from kadapter.shapes import IGNORE
 
 
 @dataclass

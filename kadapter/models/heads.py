@@ -16,10 +16,9 @@ from transformers import BertConfig
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertAttention
 
-from kadapter.configuration import IGNORE
 from kadapter.models.head import Head, HeadOutput, Kept, cross_entropy
 from kadapter.models.question_heads import OpenQAHead, SpanHead
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 
 
 class MarkerHead(Head):

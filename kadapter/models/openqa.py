@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from kadapter.configuration import IGNORE
+from kadapter.shapes import IGNORE
 
 MODES = ("reader", "selector", "all")
 MARGINALS = ("sum", "max")

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from kadapter.configuration import IGNORE
 from kadapter.models import openqa
 from kadapter.models.head import Head, HeadOutput, Kept
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 
 
 class SpanHead(Head):

@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Encoding
-from kadapter.data.features import sequences
+from kadapter.data.encoding import Encoding, sequences
 from kadapter.data.splits import files_of, missing
+from kadapter.shapes import IGNORE
 from kadapter.training.task import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ANSWERS = ("relation", "labels", "label", "heads", "answers", "starts")  # what is asked for
 NAMES = ("record", "id", "index", "fault", "split")  # neither that nor what is given

@@ -10,23 +10,18 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from datasets import Dataset, Features, List, Value
-from scipy.special import expit
-from transformers import PreTrainedTokenizerBase
+import scipy
 
-from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Encoding, Feature, encode_texts
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError, encode_texts
 from kadapter.data.jsonio import checked_rows, shorten
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import is_blank
 from kadapter.data.splits import files_of, missing, split_path
 from kadapter.data.tables import read_rows
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.confusion import draw_confusion
 from kadapter.tasks.held_out import held_out_rows
 from kadapter.tasks.label_scores import multi_label_scores, number_scores, single_label_scores
@@ -44,18 +39,20 @@ from kadapter.tasks.own_columns import (
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 logger = logging.getLogger(__name__)
 
 BALANCED = "balanced"
-CLASSIFICATION_SCHEMA = Features(
-    {
-        "texts": List(Value("string")),  # one or two
-        "labels": List(Value("string")),  # names; none where numbers are predicted
-        "label": Value("float64"),  # the number; IGNORE where there is none
-        "known": Value("bool"),  # False where the labels are kept back, in a test file without them
-        "record": Value("int64"),
-    }
-)
+CLASSIFICATION_SCHEMA = {
+    "texts": ["string"],  # one or two
+    "labels": ["string"],  # names; none where numbers are predicted
+    "label": "float64",  # the number; IGNORE where there is none
+    "known": "bool",  # False where the labels are kept back, in a test file without them
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +207,7 @@ class Classification(Task):
             return {"score": float(logits[0])}
         if self.problem_type == SINGLE:
             return best_label(logits, self.labels)
-        scores = dict(zip(self.labels, expit(logits.astype(np.float64)).tolist(), strict=True))
+        scores = dict(zip(self.labels, scipy.special.expit(logits.astype(np.float64)).tolist(), strict=True))
         return {"labels": [label for label, share in scores.items() if share > 0.5], "scores": scores}
 
     # -- model --------------------------------------------------------------------------------------------------
@@ -222,6 +219,8 @@ class Classification(Task):
     def initialize(self, model: Any, source: str, **hub: Any) -> None:
         """The weights of the labels go into the loss."""
         if self.weights:
+            import torch  # here: slow to import, for which readers of data need not wait
+
             model.head.class_weights = torch.tensor(self.weights)
 
     # -- results ------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from kadapter.storage.files import atomic_files
 
@@ -27,6 +26,7 @@ def draw_confusion(path: Path, predicted: np.ndarray, gold: np.ndarray, labels: 
         predicted, gold: [examples], numbers of labels.
     """
     from matplotlib.figure import Figure  # here: slow to import, and needed once at the end of a run
+    from sklearn.metrics import confusion_matrix
 
     shown = np.sort(np.argsort(-np.bincount(gold, minlength=len(labels)), kind="stable")[:MOST_LABELS])
     counts = confusion_matrix(gold, predicted, labels=np.arange(len(labels)))[np.ix_(shown, shown)]

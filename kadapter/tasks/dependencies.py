@@ -10,32 +10,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
 from kadapter.data.columns import feature_column
 from kadapter.data.conllu import word_on_cycle
-from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces
-from kadapter.data.features import OnError, dropped
+from kadapter.data.encoding import Encoding, Feature, OnError, Template, dropped, tokenize_pieces
 from kadapter.data.jsonio import check_keys, checked_rows, shorten, whole
 from kadapter.data.spans import Span
 from kadapter.data.tables import read_rows
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.scores import numbers, text_of
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
-DEPENDENCY_SCHEMA = Features(
-    {
-        "words": List(Value("string")),
-        "heads": List(Value("int32")),
-        "fault": Value("string"),  # why the sentence cannot be used; "" where it can
-        "record": Value("int64"),
-    }
-)
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+DEPENDENCY_SCHEMA = {
+    "words": ["string"],
+    "heads": ["int32"],
+    "fault": "string",  # why the sentence cannot be used; "" where it can
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

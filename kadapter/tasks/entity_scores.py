@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from kadapter.data.tagged import entities_in
 from kadapter.tasks.scores import f1
@@ -32,6 +31,8 @@ def entity_scores(predicted: Tags, gold: Tags) -> Scores:
 
 def tag_scores(predicted: Tags, gold: Tags) -> Scores:
     """The share of words with their tag, and the macro F1 over tags."""
+    from sklearn.metrics import f1_score  # here: slow to import
+
     flat = [[tag for tags in texts for tag in tags] for texts in (gold, predicted)]
     macro = float(f1_score(*flat, average="macro", zero_division=0))
     return {"accuracy": _accuracy(predicted, gold), "macro_f1": macro}

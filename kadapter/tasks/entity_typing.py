@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from scipy.special import expit
-from transformers import PreTrainedTokenizerBase
+import scipy
 
-from kadapter.data.encoding import Encoding, Feature, Template, marker, tokenize_pieces, window
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError, Template, marker, tokenize_pieces, window
 from kadapter.data.forms import converted, typing_records
 from kadapter.data.jsonio import check_keys, checked_rows, shorten, whole, write_json
 from kadapter.data.labels import read_labels
@@ -29,18 +26,20 @@ from kadapter.storage.locks import in_turn
 from kadapter.tasks.scores import f1, numbers, rounded
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 # run_finetune_openentity_adapter.py: the order that its saved heads use
 OPENENTITY_LABELS = ("entity", "location", "time", "organization", "object", "event", "place", "person", "group")
 MARKER = "@"
-TYPING_SCHEMA = Features(
-    {
-        "sent": Value("string"),
-        "start": Value("int32"),
-        "end": Value("int32"),
-        "labels": List(Value("string")),
-        "record": Value("int64"),
-    }
-)
+TYPING_SCHEMA = {
+    "sent": "string",
+    "start": "int32",
+    "end": "int32",
+    "labels": ["string"],
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ class EntityTyping(Task):
 
     def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """All labels of a probability above one half, and the probabilities of all."""
-        shares = expit(found["logits"].astype(np.float64))
+        shares = scipy.special.expit(found["logits"].astype(np.float64))
         scores = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
         return {"labels": [label for label, share in scores.items() if share > 0.5], "scores": scores}
 

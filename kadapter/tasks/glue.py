@@ -14,39 +14,35 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from scipy.special import softmax
-from scipy.stats import rankdata
-from sklearn.metrics import f1_score, matthews_corrcoef
-from transformers import PreTrainedTokenizerBase
+import scipy
 
-from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Encoding, Feature, encode_texts
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError, encode_texts
 from kadapter.data.jsonio import checked, checked_rows, read_lines, shorten
 from kadapter.data.spans import is_blank
 from kadapter.data.splits import files_of, form_of, split_path
 from kadapter.data.tables import read_rows
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.glue_hub import hub_example
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 logger = logging.getLogger(__name__)
 
-GLUE_SCHEMA = Features(
-    {
-        "texts": List(Value("string")),  # one or two
-        "label": Value("string"),  # "" where it is kept back
-        "index": Value("int64"),  # of the row, as the server knows it
-        "fault": Value("string"),  # why the row cannot be used; "" where it can
-        "record": Value("int64"),
-    }
-)
+GLUE_SCHEMA = {
+    "texts": ["string"],  # one or two
+    "label": "string",  # "" where it is kept back
+    "index": "int64",  # of the row, as the server knows it
+    "fault": "string",  # why the row cannot be used; "" where it can
+    "record": "int64",
+}
 EMPTY = "a text is empty"
 _DIGITS = 18  # of an index that fits 64 bits
 MAX_SIMILARITY = 5.0  # STS-B's numbers are 0 to 5
@@ -135,9 +131,8 @@ class Glue(Task):
             return
         with atomic_writer(folder / f"{split}_results.tsv") as file:
             for logits in predictions["logits"].values.astype(np.float64):
-                file.write(
-                    "\t".join(str(float(value)) for value in (softmax(logits) if self.labels else logits)) + "\n"
-                )
+                values = scipy.special.softmax(logits) if self.labels else logits
+                file.write("\t".join(str(float(value)) for value in values) + "\n")
         with atomic_writer(folder / self.server_files()[split]) as file:
             file.write("index\tprediction\n")
             for logits, index in zip(predictions["logits"], numbers(features, "index"), strict=True):
@@ -365,13 +360,15 @@ def glue_scores(predicted: np.ndarray, gold: np.ndarray, names: Sequence[str]) -
     Args:
         predicted, gold: [examples], classes or numbers.
     """
+    from sklearn import metrics  # here: slow to import
+
     predicted, gold = np.asarray(predicted), np.asarray(gold)
     found = {
         "accuracy": lambda: (predicted == gold).mean(),
-        "f1": lambda: f1_score(gold, predicted, zero_division=0),
-        "matthews": lambda: matthews_corrcoef(gold, predicted),
+        "f1": lambda: metrics.f1_score(gold, predicted, zero_division=0),
+        "matthews": lambda: metrics.matthews_corrcoef(gold, predicted),
         "pearson": lambda: correlation(predicted, gold),
-        "spearman": lambda: correlation(rankdata(predicted), rankdata(gold)),
+        "spearman": lambda: correlation(scipy.stats.rankdata(predicted), scipy.stats.rankdata(gold)),
     }
     return {name: float(found[name]()) for name in names}
 

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 
 def held_out_rows(rows: Sequence[tuple[int, Hashable]], share: float, seed: int, path: Path) -> set[int]:
@@ -23,6 +22,8 @@ def held_out_rows(rows: Sequence[tuple[int, Hashable]], share: float, seed: int,
     Raises:
         ValueError: so few rows would be dev that not every kind has one.
     """
+    from sklearn.model_selection import train_test_split  # here: slow to import
+
     counts = Counter(kind for _, kind in rows)
     usable = [(record, kind) for record, kind in rows if counts[kind] > 1]
     kinds = {kind: i for i, kind in enumerate(dict.fromkeys(kind for _, kind in usable))}

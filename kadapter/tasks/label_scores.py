@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import softmax
-from scipy.stats import rankdata
-from sklearn.metrics import f1_score, roc_auc_score
+import scipy
 
 from kadapter.tasks.glue import correlation
 from kadapter.training.task import Scores
@@ -17,15 +15,19 @@ def single_label_scores(logits: np.ndarray, gold: np.ndarray) -> Scores:
     Args:
         logits: [examples, labels]; gold: [examples], numbers of labels.
     """
+    from sklearn.metrics import f1_score  # here: slow to import
+
     predicted = logits.argmax(1)
     f1 = {kind: float(f1_score(gold, predicted, average=kind, zero_division=0)) for kind in ("micro", "macro")}
     present = gold[:, None] == np.arange(logits.shape[1])
     found = {"accuracy": float((predicted == gold).mean()), "macro_f1": f1["macro"], "micro_f1": f1["micro"]}
-    return found | auroc(softmax(logits, axis=1), present)
+    return found | auroc(scipy.special.softmax(logits, axis=1), present)
 
 
 def multi_label_scores(logits: np.ndarray, gold: np.ndarray) -> Scores:
     """Micro and macro F1 over labels, the share of rows that are wholly right, and AUROC; both [examples, labels]."""
+    from sklearn.metrics import f1_score
+
     predicted, present = logits > 0, gold == 1
     f1 = {
         f"{kind}_f1": float(f1_score(present, predicted, average=kind, zero_division=0)) for kind in ("micro", "macro")
@@ -38,6 +40,8 @@ def auroc(scores: np.ndarray, present: np.ndarray) -> Scores:
 
     Of two labels it is the usual one of two classes. Empty where no label is left.
     """
+    from sklearn.metrics import roc_auc_score
+
     mixed = [i for i in range(present.shape[1]) if 0 < present[:, i].sum() < len(present)]
     return {"auroc": float(np.mean([roc_auc_score(present[:, i], scores[:, i]) for i in mixed]))} if mixed else {}
 
@@ -45,5 +49,5 @@ def auroc(scores: np.ndarray, present: np.ndarray) -> Scores:
 def number_scores(predicted: np.ndarray, gold: np.ndarray) -> Scores:
     """Pearson's and Spearman's correlation (0 where one side is constant) and the root of the mean squared error."""
     error = float(np.sqrt(np.mean((predicted - gold) ** 2)))
-    ranks = correlation(rankdata(predicted), rankdata(gold))
+    ranks = correlation(scipy.stats.rankdata(predicted), scipy.stats.rankdata(gold))
     return {"pearson": correlation(predicted, gold), "spearman": ranks, "rmse": error}

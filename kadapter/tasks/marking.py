@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
-
-from kadapter.data.encoding import Feature, Template, marker, tokenize_pieces, window
-from kadapter.data.features import dropped
+from kadapter.data.encoding import Feature, Template, dropped, marker, tokenize_pieces, window
 from kadapter.data.spans import Span, WordSigns, excerpt, nested
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MARKERS = ("@", "#")  # around the subject and around the object
 

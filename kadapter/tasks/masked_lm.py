@@ -12,37 +12,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from transformers import PreTrainedTokenizerBase
 
-from kadapter.data.collation import Augment
 from kadapter.data.columns import feature_column
-from kadapter.data.encoding import Encoding, Feature, Template
-from kadapter.data.features import OnError, dropped
+from kadapter.data.encoding import Encoding, Feature, OnError, Template, dropped
 from kadapter.data.spans import Span
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_texts
-from kadapter.models.head import Kept
-from kadapter.models.language_model import start_from_backbone
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of
 from kadapter.tasks.span_masking import choose, read_spanned, token_spans
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from kadapter.data.collation import Augment
+    from kadapter.models.head import Kept
+
 TOP = 5  # tokens that are named for a hidden one
 LINES_TOGETHER = 100  # that are joined and cut into blocks; only the last block of them is shorter
-TEXT_SCHEMA = Features(
-    {
-        "lines": List(Value("string")),
-        "numbers": List(Value("int64")),  # of these lines in the file
-        "spans": List(Value("int64")),  # flat: line from 0, start, end in characters
-        "masked": Value("bool"),  # once for all, as dev is
-        "record": Value("int64"),
-    }
-)
+TEXT_SCHEMA = {
+    "lines": ["string"],
+    "numbers": ["int64"],  # of these lines in the file
+    "spans": ["int64"],  # flat: line from 0, start, end in characters
+    "masked": "bool",  # once for all, as dev is
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +81,8 @@ class MaskedLM(Task):
 
     def initialize(self, model: Any, source: str, **hub: Any) -> None:
         """The model begins as the backbone alone, with its own pretrained head where it has one."""
+        from kadapter.models.language_model import start_from_backbone
+
         start_from_backbone(model, source, **hub)
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
@@ -107,6 +108,8 @@ class MaskedLM(Task):
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
         """The likeliest tokens of each hidden one, and their probabilities."""
+        from kadapter.models.head import Kept
+
         scores, tokens = output.logits.float().softmax(-1).topk(min(TOP, output.logits.shape[-1]))
         return {"tokens": Kept(tokens), "scores": Kept(scores)}
 

@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from scipy.special import softmax
-from transformers import PreTrainedTokenizerBase
+import scipy
 
-from kadapter.configuration import IGNORE
-from kadapter.data.encoding import Encoding, Feature, Template, tokenize_pieces, truncate_pair
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError, Template, tokenize_pieces, truncate_pair
 from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten, write_jsonl
 from kadapter.data.spans import is_blank
 from kadapter.data.splits import split_path
 from kadapter.data.tables import read_rows
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded, text_of
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +38,13 @@ CHOICES = 4
 LABELS = {form: label for label in range(CHOICES) for form in (f"{label}", f"{label}.0")}
 LABELS |= {"-1": IGNORE, "-1.0": IGNORE}
 TEXT_KEYS = ("context", "question", *(f"answer{i}" for i in range(CHOICES)))
-CHOICE_SCHEMA = Features(
-    {
-        "id": Value("string"),
-        "context": Value("string"),
-        "endings": List(List(Value("string"))),  # [choices][parts]: question, answer and what else follows
-        "label": Value("int32"),
-        "record": Value("int64"),
-    }
-)
+CHOICE_SCHEMA = {
+    "id": "string",
+    "context": "string",
+    "endings": [["string"]],  # [choices][parts]: question, answer and what else follows
+    "label": "int32",
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,7 @@ class CosmosQA(Task):
 
     def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The number of the likeliest answer, its text and probability, and the probabilities of all."""
-        shares = softmax(found["logits"].astype(np.float64))
+        shares = scipy.special.softmax(found["logits"].astype(np.float64))
         best = int(shares.argmax())
         return {
             "label": best,

@@ -11,45 +11,43 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
 from kadapter.data.answers import bears_answer, find_answers
-from kadapter.data.collation import Augment
 from kadapter.data.columns import feature_column
-from kadapter.data.encoding import Encoding, Feature
-from kadapter.data.features import OnError, data_digest, dropped, file_digest
+from kadapter.data.encoding import Encoding, Feature, OnError, dropped
 from kadapter.data.jsonio import shorten, to_json
 from kadapter.data.openqa import read_openqa, split_files
 from kadapter.data.question_windows import question_features
-from kadapter.data.splits import files_of
-from kadapter.models.head import Kept
-from kadapter.models.openqa import Reading
-from kadapter.models.question_heads import OpenQAHead, openqa_kept
-from kadapter.shapes import HeadConfig
-from kadapter.storage.checkpoint import load_strict, read_state_dict
+from kadapter.data.splits import data_digest, file_digest, files_of
+from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.openqa_answers import HITS, Windows, answer_scores, hit_scores
 from kadapter.tasks.scores import text_of
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from kadapter.data.collation import Augment
+    from kadapter.models.head import Kept
+    from kadapter.models.openqa import Reading
+    from kadapter.models.question_heads import OpenQAHead
 
 SHOWN = 5  # answers and paragraphs of a question that predictions name
 UNANSWERABLE = "no paragraph bears an answer"
 TOO_LONG = "every place of an answer has more than max_answer_tokens tokens"
 UNREADABLE = "the tokenizer makes nothing of its paragraphs"
-QUESTION_SCHEMA = Features(
-    {
-        "question": Value("string"),
-        "answers": List(Value("string")),
-        "paragraphs": List(Value("string")),
-        "split": Value("string"),
-        "fault": Value("string"),  # why the question cannot be used, "" where it can
-        "record": Value("int64"),
-    }
-)
+QUESTION_SCHEMA = {
+    "question": "string",
+    "answers": ["string"],
+    "paragraphs": ["string"],
+    "split": "string",
+    "fault": "string",  # why the question cannot be used, "" where it can
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +88,8 @@ class OpenQA(Task):
 
     @property
     def reading(self) -> Reading:
+        from kadapter.models.openqa import Reading
+
         return Reading(self.mode, self.answer_marginal, not self.no_paragraph_confidence, self.max_answer_tokens)
 
     # -- data ---------------------------------------------------------------------------------------------------
@@ -168,6 +168,8 @@ class OpenQA(Task):
     def initialize(self, model: Any, source: str, **hub: Any) -> None:
         """The weights of --init_from; and what the head needs to know of this run."""
         if self.init_from:
+            from kadapter.storage.checkpoint import load_strict, read_state_dict
+
             load_strict(model, read_state_dict(_weights(self.init_from)), Path(self.init_from))
         head: OpenQAHead = model.head
         head.reading, head.chunk_tokens = self.reading, self.chunk_tokens
@@ -175,6 +177,8 @@ class OpenQA(Task):
         head.qa_outputs.requires_grad_(self.reading.reads)
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
+        from kadapter.models.question_heads import openqa_kept
+
         return openqa_kept(output, self.reading)
 
     # -- prediction ---------------------------------------------------------------------------------------------

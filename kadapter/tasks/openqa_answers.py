@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kadapter.configuration import IGNORE
 from kadapter.data.answers import exact_match, f1_score, normalize_answer
+from kadapter.shapes import IGNORE
 
 HITS = (1, 3, 5)  # paragraphs that the selector puts first
 

@@ -13,16 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from sklearn.metrics import f1_score
-from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.cleaned import check_spans, mention_spans
-from kadapter.data.encoding import Encoding, Feature
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError
 from kadapter.data.forms import converted, named_relation, relation_record
 from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten, whole
 from kadapter.data.labels import read_labels
@@ -33,19 +29,21 @@ from kadapter.tasks.marking import MARKERS, RelationSigns, arranged, doubled, en
 from kadapter.tasks.scores import best_label, f1, numbers, text_of, write_per_class
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 LABEL_FILES = ("relations.json", "T_REx_pred2ic.json", "rel2id.json")  # ours, the original's, OpenNRE's
 SPAN_KEYS = ("subj_start", "subj_end", "obj_start", "obj_end")
-RELATION_SCHEMA = Features(
-    {
-        # before, first mention, between, second mention, after; nested: before, outer, inner, outer, after
-        "pieces": List(Value("string")),
-        "subject_first": Value("bool"),  # nested: the subject is the outer one
-        "nested": Value("bool"),
-        "relation": Value("string"),
-        "fault": Value("string"),  # why the example cannot be used; "" where it can
-        "record": Value("int64"),
-    }
-)
+RELATION_SCHEMA = {
+    # before, first mention, between, second mention, after; nested: before, outer, inner, outer, after
+    "pieces": ["string"],
+    "subject_first": "bool",  # nested: the subject is the outer one
+    "nested": "bool",
+    "relation": "string",
+    "fault": "string",  # why the example cannot be used; "" where it can
+    "record": "int64",
+}
 
 
 # TACRED's relations in the original's order (utils_glue.py), which saved heads depend on.
@@ -327,6 +325,8 @@ def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         logits: [examples, relations].
         labels: [examples].
     """
+    from sklearn.metrics import f1_score  # here: slow to import
+
     predicted, gold = np.asarray(logits).argmax(1), np.asarray(labels)
     macro = f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0)
     return {"accuracy": float((predicted == gold).mean()), "macro_f1": float(macro)}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
-from scipy.special import softmax
-from sklearn.metrics import precision_recall_fscore_support
+import scipy
 
 from kadapter.data.columns import feature_column
 from kadapter.data.jsonio import shorten, write_json
 from kadapter.data.spans import is_blank
 from kadapter.training.task import Predictions
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ def rounded(logits: np.ndarray) -> list[float]:
 
 def per_class_scores(predicted: np.ndarray, gold: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
     """One row a label that occurs: label, precision, recall, f1, predicted and gold (counts)."""
+    from sklearn.metrics import precision_recall_fscore_support  # here: slow to import
+
     predicted, gold = np.asarray(predicted), np.asarray(gold)
     columns = precision_recall_fscore_support(gold, predicted, labels=range(len(labels)), zero_division=0)
     counts = np.bincount(predicted, minlength=len(labels))
@@ -82,7 +85,7 @@ def text_of(given: Any, names: Sequence[str], where: str) -> str:
 
 def best_label(logits: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
     """The likeliest of labels that exclude each other, its probability, and those of all."""
-    shares = softmax(logits.astype(np.float64))
+    shares = scipy.special.softmax(logits.astype(np.float64))
     best = int(shares.argmax())
     scores = {label: float(share) for label, share in zip(labels, shares, strict=True)}
     return {"label": labels[best], "score": float(shares[best]), "scores": scores}

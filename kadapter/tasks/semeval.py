@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from datasets import Dataset
 
-from kadapter.data.features import OnError
+from kadapter.data.encoding import OnError
 from kadapter.data.forms import semeval_lines
 from kadapter.data.jsonio import check_unique, checked_rows, read_lines
 from kadapter.data.spans import CROSSING, Span, cross, is_blank
@@ -28,6 +27,9 @@ from kadapter.tasks.marking import arranged
 from kadapter.tasks.relations import RelationClassification
 from kadapter.tasks.scores import f1, numbers, text_of
 from kadapter.training.task import Predictions, Scores
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 RELATIONS = (
     "Cause-Effect",

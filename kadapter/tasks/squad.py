@@ -11,40 +11,38 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from scipy.special import softmax
-from transformers import PreTrainedTokenizerBase
+import scipy
 
-from kadapter.configuration import IGNORE
 from kadapter.data.columns import Column, feature_column
-from kadapter.data.encoding import Encoding, Feature
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError
 from kadapter.data.jsonio import shorten, write_json
 from kadapter.data.spans import is_blank
 from kadapter.data.splits import files_of
 from kadapter.data.squad import read_squad, squad_path
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.answer_scores import answer_scores, best_threshold, squad_scores
 from kadapter.tasks.span_windows import best_spans, question_windows, spans_in
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
 logger = logging.getLogger(__name__)
 
-SQUAD_SCHEMA = Features(
-    {
-        "id": Value("string"),
-        "question": Value("string"),
-        "context": Value("string"),
-        "answers": List(Value("string")),
-        "starts": List(Value("int32")),  # of answers, in characters
-        "known": Value("bool"),
-        "note": Value("string"),
-        "record": Value("int64"),
-    }
-)
+SQUAD_SCHEMA = {
+    "id": "string",
+    "question": "string",
+    "context": "string",
+    "answers": ["string"],
+    "starts": ["int32"],  # of answers, in characters
+    "known": "bool",
+    "note": "string",
+    "record": "int64",
+}
 NO_ANSWER_TOKENS = "the tokenizer makes nothing of its answer"
 COLUMNS = ("record", "name", "question", "text", "answers", "positions", "starts", "ends")  # that answers are read from
 
@@ -200,7 +198,7 @@ class Squad(Task):
         """
         reading = self._reading(found, example["context"])
         logits = [one.score for one in reading.candidates] + [reading.nothing] * self.no_answer
-        shares = softmax(np.array(logits, dtype=np.float64)).tolist()
+        shares = scipy.special.softmax(np.array(logits, dtype=np.float64)).tolist()
         base = reading.nothing if self.no_answer else 0.0
         best = [
             {"answer": one.text, "score": share, "start": one.start, "end": one.end, "logit": one.score - base}

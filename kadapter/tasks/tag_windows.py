@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from kadapter.data.encoding import Encoding, Feature, Template
-from kadapter.data.features import dropped
+from kadapter.data.encoding import Encoding, Feature, Template, dropped
 from kadapter.data.windows import best_windows, window_begins
 
 Window = tuple[Feature, list[int]]  # a feature, and the numbers of the words that are read in it

@@ -11,15 +11,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from datasets import Dataset, Features, List, Value
-from transformers import PreTrainedTokenizerBase
 
 from kadapter.data.columns import Column, feature_column
-from kadapter.data.encoding import Encoding, Feature
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError
 from kadapter.data.jsonio import checked_rows, shorten, write_json
 from kadapter.data.labels import read_labels
 from kadapter.data.splits import COLUMNAR, JSON, TEXT, files_of, form_of, missing, split_path
@@ -33,27 +30,30 @@ from kadapter.data.tagged import (
     read_tagged,
     scheme_of,
 )
-from kadapter.models.head import Kept
 from kadapter.tasks.entity_scores import entity_scores, entity_table, tag_scores
 from kadapter.tasks.scores import write_table
 from kadapter.tasks.tag_windows import windows_of
 from kadapter.tasks.tagged_examples import record_example, sentence, tags_in, text_record
 from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from kadapter.models.head import Kept
+
 logger = logging.getLogger(__name__)
 
 CONLL = ".conll"
 _COLUMNS = (TEXT, ".tsv", ".bio", ".iob", ".iob2", ".bioes")
-TAGGING_SCHEMA = Features(
-    {
-        "text": Value("string"),
-        "starts": List(Value("int32")),  # of words, in characters
-        "ends": List(Value("int32")),
-        "labels": List(Value("string")),  # a tag a word, BIO where they are entities
-        "note": Value("string"),
-        "record": Value("int64"),
-    }
-)
+TAGGING_SCHEMA = {
+    "text": "string",
+    "starts": ["int32"],  # of words, in characters
+    "ends": ["int32"],
+    "labels": ["string"],  # a tag a word, BIO where they are entities
+    "note": "string",
+    "record": "int64",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +183,8 @@ class Tagging(Task):
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
         """For each word the likeliest tag and its probability."""
+        from kadapter.models.head import Kept
+
         scores, tags = output.logits.float().softmax(-1).max(-1)
         return {"predicted": Kept(tags), "scores": Kept(scores)}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from kadapter.data.encoding import Encoding
-from kadapter.data.features import data_digest, file_digest, tokenizer_digest
-from kadapter.data.splits import files_of
+from kadapter.data.features import tokenizer_digest
+from kadapter.data.splits import data_digest, file_digest, files_of
 from kadapter.models.modeling import KAdapterModel
 from kadapter.training.task import Task
 

@@ -10,23 +10,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from datasets import Dataset, Features
-from transformers import PreTrainedTokenizerBase
 
-from kadapter.configuration import IGNORE
-from kadapter.data.collation import Augment
 from kadapter.data.columns import Column
-from kadapter.data.encoding import Encoding, Feature
-from kadapter.data.features import OnError
+from kadapter.data.encoding import Encoding, Feature, OnError, Schema
 from kadapter.data.labels import read_labels
 from kadapter.data.spans import Signs
 from kadapter.data.splits import split_path
-from kadapter.models.head import Kept
-from kadapter.models.heads import HEADS
-from kadapter.shapes import HeadConfig
+from kadapter.shapes import IGNORE, HeadConfig
+
+if TYPE_CHECKING:  # readers of tasks are used where nothing is trained, by which nobody waits for torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+    from kadapter.data.collation import Augment
+    from kadapter.models.head import Kept
 
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
 Scores = dict[str, float]
@@ -61,7 +61,7 @@ class Task(ABC):
     head: ClassVar[str]
     metric: ClassVar[str]
     max_seq_length: ClassVar[int]
-    schema: ClassVar[Features]
+    schema: ClassVar[Schema]
     splits: ClassVar[Sequence[str]] = ("train", "dev", "test")
     required: ClassVar[Sequence[str]] = ("train", "dev")
     sizes: ClassVar[Mapping[str, Mapping[str, int]]] = {}
@@ -144,6 +144,8 @@ class Task(ABC):
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
         """What `answer` needs of a head's output."""
+        from kadapter.models.heads import HEADS
+
         return HEADS[self.head].kept(output, batch)
 
     @abstractmethod
