@@ -25,7 +25,9 @@ class TacredArguments:
     labels: str = flag(
         "JSON file of relations in order, such as Re-TACRED's; default: TACRED's 42", "", type=local_path
     )
-    negative: str = flag("the relation that stands for none and does not count in the scores", "no_relation")
+    negative: str = flag(
+        "the relation that stands for none and does not count in the scores; '' counts all", "no_relation"
+    )
     negative_sample: int = flag(
         "keep so many training examples of it, less one, as the original; 0 keeps all", 0, within="[0, inf)"
     )

@@ -7,9 +7,11 @@ After -- stands the command of a fine-tuning recipe with the adapters to judge: 
 --meta_fac_adaptermodel, --meta_lin_adaptermodel, --meta_et_adaptermodel. Those that a run script brings by itself are
 left out. The settings are: none; an untrained frozen adapter of the first one's size, the paper's "w/o knowledge"; each
 adapter alone; all together; with --also_frozen the same on a frozen backbone (--freeze_bert behind -- freezes it in all
-settings). Writes comparison.md, comparison.json and comparison.png into the output folder. Started again, finished runs
-are only checked and killed ones go on; where several machines share the folder, a run is locked by the machine that is
-at it.
+settings). --control names one of the adapters that holds no knowledge, such as one pretrained on shuffled labels: it is
+not among all together, and the others are compared with it too. Where test examples come from the same documents,
+--group_by docid draws whole documents in the tests. Writes comparison.md, comparison.json and comparison.png into the
+output folder. Started again, finished runs are only checked and killed ones go on; where several machines share the
+folder, a run is locked by the machine that is at it.
 """
 
 from __future__ import annotations
@@ -28,14 +30,16 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_outcomes
+from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_groups, read_outcomes
 from recipe_runs import RecipeFailed, command_of, run_recipe, seed_list
 from tqdm import tqdm
 
 from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import write_json
+from kadapter.data.splits import split_path
 from kadapter.storage.files import atomic_files
 from kadapter.storage.locks import in_turn
+from kadapter.storage.reading import read_object
 from kadapter.training.flags import boolean
 
 logger = logging.getLogger(__name__)
@@ -53,6 +57,7 @@ class Setting:
     scores: list[float] = field(default_factory=list)
     metric: str = ""
     outcomes: list[np.ndarray] = field(default_factory=list)  # [examples, 3 or 1] each
+    groups: np.ndarray | None = None  # [examples] with --group_by
     gold: list[Any] = field(default_factory=list)
 
     @property
@@ -111,14 +116,19 @@ def without_cache(recipe: Sequence[str]) -> list[str]:
     return rest
 
 
-def settings_of(adapters: Mapping[str, str], frozen: Sequence[bool]) -> list[Setting]:
-    """All settings for each of `frozen`. Adapters that the run script brings are switched off by empty flags."""
+def settings_of(adapters: Mapping[str, str], frozen: Sequence[bool], control: str = "") -> list[Setting]:
+    """All settings for each of `frozen`. Adapters that the run script brings are switched off by empty flags.
+
+    Args:
+        control: the adapter, if any, that holds no knowledge.
+    """
     without = [f"--{flag}=" for flag in NAMED]
     first = next(iter(adapters.values()))
     found = {NONE: [], UNTRAINED: [f"--untrained={UNTRAINED}={first}"]}
     found |= {name: [f"--adapter={name}={place}"] for name, place in adapters.items()}
-    if len(adapters) > 1:
-        found[TOGETHER] = [f"--adapter={name}={place}" for name, place in adapters.items()]
+    judged = [f"--adapter={name}={place}" for name, place in adapters.items() if name != control]
+    if len(judged) > 1:
+        found[TOGETHER] = judged
     return [
         Setting(name, stays, [*without, *flags, *(["--freeze_bert=True"] if stays else [])])
         for stays in frozen
@@ -161,10 +171,10 @@ def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[
     for (setting, _), found in zip(jobs, done, strict=True):
         if not isinstance(found, RecipeFailed):
             folder, report = found
-            _take(setting, folder, report, args.split)
+            _take(setting, folder, report, args.split, args.group_by)
 
 
-def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str) -> None:
+def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str, group_by: str) -> None:
     """Score and outcomes of a run, whose test examples must be those of all others."""
     metric = report["metric"]
     if metric not in report.get(split, {}):
@@ -175,43 +185,60 @@ def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str) ->
     setting.scores.append(report[split][metric])
     setting.metric, setting.gold = metric, gold
     setting.outcomes.append(outcomes)
+    if group_by and setting.groups is None:
+        data = read_object(folder / "args.json", "run it again.", ["arguments"])["arguments"]["data_dir"]
+        setting.groups = read_groups(split_path(data, split), group_by, [record for record, _ in gold])
 
 
-def differences(settings: Sequence[Setting]) -> dict[str, dict[str, Difference]]:
-    """Label of each setting with knowledge -> base ("none" or "untrained") -> difference; so too for untrained."""
+def bases_of(name: str, control: str) -> list[str]:
+    """What a setting is compared with: those before it in none, untrained and the control, if there is one."""
+    bases = [NONE, UNTRAINED, *[control] * bool(control)]
+    return bases[: bases.index(name)] if name in bases else bases
+
+
+def differences(
+    settings: Sequence[Setting], control: str = "", grouped: bool = True
+) -> dict[str, dict[str, Difference]]:
+    """Label of each setting -> base (see `bases_of`) -> difference.
+
+    Args:
+        grouped: test by groups, where settings have them.
+    """
     by_label = {setting.label: setting for setting in settings}
     found: dict[str, dict[str, Difference]] = {}
     for setting in settings:
-        bases = [] if setting.name == NONE else [NONE] if setting.name == UNTRAINED else [NONE, UNTRAINED]
-        for name in bases:
+        for name in bases_of(setting.name, control):
             base = by_label[Setting(name, setting.frozen, []).label]
             if base.gold != setting.gold:
                 raise ValueError(f"{setting.label} and {base.label} were tested on other examples; start anew.")
-            found.setdefault(setting.label, {})[name] = difference(np.stack(base.outcomes), np.stack(setting.outcomes))
+            sides = (np.stack(base.outcomes), np.stack(setting.outcomes))
+            found.setdefault(setting.label, {})[name] = difference(*sides, setting.groups if grouped else None)
     return found
 
 
-def verdict(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Difference]]) -> list[str]:
+def verdict(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Difference]], control: str = "") -> list[str]:
     """One sentence for each setting with adapters that hold knowledge."""
-    sentences = []
-    for setting in settings:
-        if setting.name in (NONE, UNTRAINED):
-            continue
-        against = found[setting.label]
-        control, none = against[UNTRAINED], against[NONE]
-        if control.shown and control.points > 0 and none.shown and none.points > 0:
-            said = f"helps: {_points(control)} beyond the untrained control, {_points(none)} beyond none"
-        elif control.shown and control.points < 0:
-            said = f"harms: {_points(control)} against the untrained control"
-        elif none.shown and none.points < 0:
-            beside = "ahead of" if control.shown else "no difference shown from"
-            said = f"harms: {_points(none)} against none, though {beside} the untrained control"
-        elif none.shown and none.points > 0:
-            said = f"is ahead of none by {_points(none)}, but no difference from an untrained adapter is shown"
-        else:
-            said = f"no difference shown from {'the untrained control' if not control.shown else 'none'}"
-        sentences.append(f"{setting.label}: {said}.")
-    return sentences
+    return [
+        f"{setting.label}: {_said(found[setting.label])}."
+        for setting in settings
+        if setting.name not in (NONE, UNTRAINED, control)
+    ]
+
+
+def _said(against: Mapping[str, Difference]) -> str:
+    """What the differences from none and from the controls show; of two controls the stronger one counts."""
+    none, name = against[NONE], min(against.keys() - {NONE}, key=lambda base: against[base].points)
+    control, title = against[name], f"the {name} control"
+    if all(one.shown and one.points > 0 for one in against.values()):
+        return f"helps: {_points(control)} beyond {title}, {_points(none)} beyond none"
+    if control.shown and control.points < 0:
+        return f"harms: {_points(control)} against {title}"
+    if none.shown and none.points < 0:
+        beside = "ahead of" if control.shown else "no difference shown from"
+        return f"harms: {_points(none)} against none, though {beside} {title}"
+    if none.shown and none.points > 0:
+        return f"is ahead of none by {_points(none)}, but no difference from {title} is shown"
+    return f"no difference shown from {title if not control.shown else 'none'}"
 
 
 def _points(found: Difference) -> str:
@@ -219,39 +246,43 @@ def _points(found: Difference) -> str:
     return f"{found.points:+.2f}{unit} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
-def markdown(settings: Sequence[Setting], found: Mapping[str, Mapping[str, Difference]], split: str) -> str:
+def markdown(
+    settings: Sequence[Setting], found: Mapping[str, Mapping[str, Difference]], args: argparse.Namespace
+) -> str:
     """The table, with what its columns mean."""
+    bases, split = bases_of("", args.control), args.split
     metric, measure = settings[0].metric, measure_name(settings[0].outcomes[0])
     lines = [
-        f"| setting | {split} {metric} | 95 % of the mean | against none | p | against untrained | p |",
-        "|---|---|---|---|---|---|---|",
+        f"| setting | {split} {metric} | 95 % of the mean |" + "".join(f" against {base} | p |" for base in bases),
+        "|---|---|---|" + "---|---|" * len(bases),
     ]
     for setting in settings:
         scores = 100 * np.array(setting.scores)
         spread = f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else ""
         half = interval_of_seeds(list(scores))
         cells = [f"{scores.mean():.2f}{spread}", "–" if np.isnan(half) else f"± {half:.2f}"]
-        for base in (NONE, UNTRAINED):
+        for base in bases:
             one = found.get(setting.label, {}).get(base)
             cells += [f"{one.points:+.2f} [{one.low:+.2f}, {one.high:+.2f}]", f"{one.p_value:.4f}"] if one else ["", ""]
         lines.append(f"| {setting.label} | {' | '.join(cells)} |")
-    count, examples = len(settings[0].scores), len(settings[0].gold)
+    count, examples, groups = len(settings[0].scores), len(settings[0].gold), settings[0].groups
+    drawn = "examples" if groups is None else f"their {groups.max() + 1} groups of one {args.group_by}"
     lines += [
         "",
         f"{metric}: mean ± deviation of {count} seeds, per cent; the 95 % interval is that of the mean over seeds "
         "(Student's t).",
         f"Differences: {measure} of the {examples} examples' outcomes, averaged over seeds; 95 % interval by paired "
-        "bootstrap over examples; p by a two-sided permutation test. No correction for several comparisons.",
+        f"bootstrap over {drawn}; p by a two-sided permutation test. No correction for several comparisons.",
     ]
     return "\n".join(lines)
 
 
-def plot(settings: Sequence[Setting], split: str, path: Path) -> None:
+def plot(settings: Sequence[Setting], split: str, control: str, path: Path) -> None:
     """A dot for each seed, a line at the mean."""
     figure, axes = plt.subplots(figsize=(6, 0.45 * len(settings) + 1.3), layout="constrained")
     for place, setting in enumerate(settings):
         scores = 100 * np.array(setting.scores)
-        colour = "#999999" if setting.name in (NONE, UNTRAINED) else "#0072B2"
+        colour = "#999999" if setting.name in (NONE, UNTRAINED, control) else "#0072B2"
         axes.plot(scores, np.full(len(scores), place), "o", color=colour, alpha=0.7, markersize=5)
         axes.plot([scores.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
     axes.set_yticks(range(len(settings)), [setting.label for setting in settings])
@@ -265,15 +296,17 @@ def plot(settings: Sequence[Setting], split: str, path: Path) -> None:
 
 def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
     """Print and write table, numbers and plot; the sentences of the verdict."""
-    found = differences(settings)
-    sentences = verdict(settings, found)
-    text = "\n".join([markdown(settings, found, args.split), "", *sentences])
+    found = differences(settings, args.control)
+    sentences = verdict(settings, found, args.control)
+    text = "\n".join([markdown(settings, found, args), "", *sentences])
+    tests = {"against": found}
+    if args.group_by:
+        tests["against_by_example"] = differences(settings, args.control, grouped=False)
     rows = [
-        {
-            "setting": setting.label,
-            "metric": setting.metric,
-            "scores": setting.scores,
-            "against": {base: asdict(one) for base, one in found.get(setting.label, {}).items()},
+        {"setting": setting.label, "metric": setting.metric, "scores": setting.scores}
+        | {
+            name: {base: asdict(one) for base, one in test.get(setting.label, {}).items()}
+            for name, test in tests.items()
         }
         for setting in settings
     ]
@@ -282,7 +315,7 @@ def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
         write_json(
             aside(args.output / "comparison.json"), {"seeds": args.seeds, "settings": rows, "verdict": sentences}
         )
-        plot(settings, args.split, aside(args.output / "comparison.png"))
+        plot(settings, args.split, args.control, aside(args.output / "comparison.png"))
     print(text)
     return sentences
 
@@ -294,6 +327,10 @@ def main(argv: list[str] | None = None) -> list[str]:
         "--seeds", type=seed_list, default="42,43,44,45,46", help="whole numbers with commas between them"
     )
     parser.add_argument("--split", default="test", help="the labelled split whose predictions are compared")
+    parser.add_argument("--control", default="", help="the adapter among those behind -- that holds no knowledge")
+    parser.add_argument(
+        "--group_by", default="", metavar="COLUMN", help="of the split's file: what has the same value is drawn as one"
+    )
     parser.add_argument("--also_frozen", action="store_true", help="all settings on a frozen backbone as well")
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
@@ -304,10 +341,12 @@ def main(argv: list[str] | None = None) -> list[str]:
         parser.error("give the command of the recipe after --.")
     try:
         recipe, adapters = split_recipe(command)
+        if args.control and (args.control not in adapters or len(adapters) < 2):
+            raise ValueError(f"--control is {args.control!r}; name one of the adapters behind --, beside others.")
         frozen = [True] if is_frozen(recipe) else [False, True] if args.also_frozen else [False]
     except (ValueError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
-    settings = settings_of(adapters, frozen)
+    settings = settings_of(adapters, frozen, args.control)
     args.output.mkdir(parents=True, exist_ok=True)
     run_all(settings, args.seeds, recipe, args)
     return write(settings, args)

@@ -24,7 +24,8 @@ from kadapter.data.jsonio import shorten, whole
 from kadapter.data.jsonobject import COLUMNS, KEYED, look
 from kadapter.data.spans import cross, is_blank
 from kadapter.data.splits import form_of
-from kadapter.data.subset import add_subset_flags, convert_corpus
+from kadapter.data.subset import convert_corpus
+from kadapter.data.subset_options import add_subset_flags
 from kadapter.data.tables import read_rows
 
 

@@ -2,16 +2,19 @@
 
     python scripts/convert_redocred.py --input dev_revised.json --output_dir data/redocred-rc
     python scripts/convert_redocred.py ... --min_examples 20 --max_per_relation 400 --dev_fraction 0.1 --seed 42
+    python scripts/convert_redocred.py ... --documents 401-500 --dev_fraction 0.5 --shots 5   # few shots, others unseen
 
 --input is a file, a folder of shards or a pattern, in any form that is read (docs/formats.md); labels may be columns
 ({"head": [...], "tail": [...], "relation_id": [...]}), as hubs have them. Each fact gives one example for every
 sentence that mentions both entities; span ends are inclusive. All examples go into cleaned.jsonl; these are chosen and
 split as by scripts/create_subdataset-relation-classification.py, here by document, so that no sentence of dev.jsonl is
-seen in training: train.jsonl, dev.jsonl, relations.json, two plots.
+seen in training: train.jsonl, dev.jsonl, relations.json, two plots. types.json are the entities' types, for
+scripts/create_subdataset-entity-typing.py --types, of documents whose mentions have types.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -22,9 +25,10 @@ from tqdm import tqdm
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.cleaned import Example
-from kadapter.data.jsonio import shorten, whole
+from kadapter.data.jsonio import shorten, whole, write_json
 from kadapter.data.spans import Span, cross, is_blank, nested
-from kadapter.data.subset import add_subset_flags, convert_corpus
+from kadapter.data.subset import convert_corpus
+from kadapter.data.subset_options import add_subset_flags
 from kadapter.data.tables import read_rows
 
 
@@ -43,6 +47,7 @@ class Document:
             if not isinstance(sent, list) or not all(isinstance(word, str) for word in sent):
                 raise self._error(f"sentence {number} is not a list of words; give one list a sentence")
         self.mentions = [self._mentions(index, entity) for index, entity in enumerate(record["vertexSet"])]
+        self.types = [self._types(index, entity) for index, entity in enumerate(record["vertexSet"])]
         self.facts = [self._fact(label) for label in record["labels"]]
 
     def _error(self, detail: str) -> ValueError:
@@ -85,6 +90,13 @@ class Document:
                 raise self._error(f"entity {index} has the mention {shorten(mention)}, which is blank; mend its words")
             found.setdefault(sent_id, []).append((start, end))
         return {sent_id: sorted(spans) for sent_id, spans in found.items()}
+
+    def _types(self, index: int, entity: list[dict[str, Any]]) -> list[str]:
+        """The types of an entity's mentions, each once."""
+        types = dict.fromkeys(mention["type"] for mention in entity if mention.get("type") is not None)
+        if wrong := [name for name in types if not isinstance(name, str) or is_blank(name)]:
+            raise self._error(f"entity {index} has the type {shorten(wrong[0])}; give a name, or none")
+        return list(types)
 
     def _fact(self, label: Any) -> tuple[str, int, int]:
         """A (relation, head entity, tail entity) whose entities exist."""
@@ -147,11 +159,21 @@ def _example(
     }
 
 
-def read_examples(path: Path, counts: Counter[str]) -> Iterator[Example]:
-    """The examples of all documents of a file."""
+def read_examples(
+    path: Path, counts: Counter[str], wanted: range | None = None, types: dict[str, list[str]] | None = None
+) -> Iterator[Example]:
+    """The examples of the documents of a file.
+
+    Args:
+        wanted: the documents, from 1; None: all.
+        types: takes the types of their entities, where they have any.
+    """
     titles: dict[str, int] = {}
+    last = 0
     # disable=None: a bar on a terminal only, so that logs stay readable.
-    for number, where, record in tqdm(read_rows(path), unit=" documents", disable=None):
+    for last, (number, where, record) in enumerate(tqdm(read_rows(path), unit=" documents", disable=None), start=1):
+        if wanted is not None and last not in wanted:
+            continue
         document = Document(where, record)
         first = titles.setdefault(document.title, number)
         if first != number:
@@ -161,19 +183,39 @@ def read_examples(path: Path, counts: Counter[str]) -> Iterator[Example]:
             )
         counts["documents"] += 1
         counts["documents without labels"] += not document.facts
+        if types is not None:
+            types.update({f"{document.title}#{i}": found for i, found in enumerate(document.types) if found})
         yield from document_examples(document, counts)
+    if wanted is not None and last < wanted[-1]:
+        raise ValueError(f"--documents ends with {wanted[-1]:,}, but {path} holds {last:,}; give those that are there.")
     if not counts["facts"]:
         raise ValueError(f"{path}: none of the {len(titles):,} documents has labels; give an annotated file.")
+
+
+def document_range(text: str) -> range:
+    """A flag's type: "401-500" are the 401st to the 500th."""
+    first, dash, last = text.partition("-")
+    if not (dash and first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+        raise argparse.ArgumentTypeError(f"it is {text!r}; write the first and the last of them, such as 401-500")
+    if not 1 <= int(first) <= int(last):
+        raise argparse.ArgumentTypeError(f"it is {text!r}; the first counts from 1 and is not behind the last")
+    return range(int(first), int(last) + 1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="Re-DocRED or DocRED file with labels")
+    parser.add_argument(
+        "--documents", type=document_range, metavar="FIRST-LAST", help="these alone, such as 401-500; default: all"
+    )
     parser.add_argument("--output_dir", type=absolute, required=True)
     add_subset_flags(parser, drop=(), min_examples=1, split_by="document")
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()
-    convert_corpus(args, read_examples(args.input, counts), counts)
+    types: dict[str, list[str]] = {}
+    convert_corpus(args, read_examples(args.input, counts, args.documents, types), counts)
+    if types:
+        write_json(args.output_dir / "types.json", types)
 
 
 if __name__ == "__main__":

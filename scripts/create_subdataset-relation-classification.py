@@ -5,10 +5,11 @@
 
 Drops P31 ("instance of") and rare relations: fewer than 50 examples, as the original's code counts, or fewer than 50
 entity pairs, as the paper says (--count pairs). Splits 90/10 by a seeded hash of each example, or of its entity pair
-or document, so that dev holds pairs or documents that training never shows. Reads the file twice and keeps counts
-alone in memory. Several processes, or the workers of a Dask cluster (--cluster), read pieces of a large JSON-lines
-file; what is written does not depend on it. Writes train.jsonl, dev.jsonl, relations.json, and plots of examples by
-relation and of sentence lengths.
+or document, so that dev holds pairs or documents that training never shows. --shots leaves few examples of each
+relation in train, and --shuffle_labels makes a control of it. Reads the file twice and keeps counts alone in memory,
+with either of these flags train as well. Several processes, or the workers of a Dask cluster (--cluster), read pieces
+of a large JSON-lines file; what is written does not depend on it. Writes train.jsonl, dev.jsonl, relations.json, and
+plots of examples by relation and of sentence lengths.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 from kadapter.console import Parser, absolute, run
 from kadapter.data.executors import add_worker_flags
 from kadapter.data.labels import read_labels
-from kadapter.data.subset import add_subset_flags, make_subset, subset_options, summary
+from kadapter.data.subset import make_subset, summary
+from kadapter.data.subset_options import add_subset_flags, subset_options
 
 ORIGINAL_LABELS = Path(__file__).with_name("trex_rc_labels.json")
 

@@ -1,9 +1,9 @@
 """Whether two settings differ on one test set: outcomes of each example, paired bootstrap, permutation test.
 
-Shapes: S = seeds, E = examples. The outcome of an example is three counts: labels that are right, that were predicted,
-that are gold. One label each makes their F1 the accuracy; several, or none, make it the micro F1 over labels. An answer
-counts as one label, which is right by its own F1, or as the row judges it. Where numbers are predicted, it is the
-absolute error.
+Shapes: S = seeds, E = examples or groups of them. The outcome of an example is three counts: labels that are right,
+that were predicted, that are gold. One label each makes their F1 the accuracy; several, or none, make it the micro F1
+over labels. An answer counts as one label, which is right by its own F1, or as the row judges it. Where numbers are
+predicted, it is the absolute error.
 """
 
 from __future__ import annotations
@@ -87,28 +87,54 @@ def measure_name(outcomes: np.ndarray) -> str:
 
 
 def _measure(means: np.ndarray, axis: int = -1) -> np.ndarray:
-    """F1 of counts summed over examples, or minus the error: [3 or 1, ..., E] -> [...]."""
-    if len(means) == 1:
-        return -means[0].mean(axis)
+    """F1 of counts summed over examples, or minus the mean error of [error, examples]: [3 or 2, ..., E] -> [...]."""
+    if len(means) == 2:
+        return -means[0].sum(axis) / means[1].sum(axis)
     right, predicted, gold = (part.sum(axis) for part in means)
     total = predicted + gold
     return 2 * right / np.where(total == 0, 1, total)
 
 
-def difference(base: np.ndarray, other: np.ndarray, seed: int = 42) -> Difference:
+def read_groups(path: Path, column: str, records: Sequence[Any]) -> np.ndarray:
+    """[E] the number of each record's group: records with the same value of a column of the data, such as a document.
+
+    Raises:
+        ValueError: a record that is not in the file, or has no such value.
+    """
+    values = {row.number: row.record.get(column) for row in read_rows(path)}
+    for record in records:
+        if not isinstance(values.get(record), str | int):
+            there = f"has no {column!r} that is a name or a number" if record in values else "is not there"
+            raise ValueError(f"{path}: record {record} {there}; give --group_by another column, or leave it out.")
+    return np.unique([str(values[record]) for record in records], return_inverse=True)[1]
+
+
+def _in_groups(means: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Counts, or errors with the number of examples, summed over each group: [3 or 1, E] -> [3 or 2, groups]."""
+    if len(means) == 1:
+        means = np.stack([means[0], np.ones_like(means[0])])
+    if groups is None:
+        return means
+    return np.stack([np.bincount(groups, weights=part) for part in means])
+
+
+def difference(base: np.ndarray, other: np.ndarray, groups: np.ndarray | None = None, seed: int = 42) -> Difference:
     """How much better `other` is than `base`, both [S, E, 3 or 1] over the same examples.
 
     Outcomes are averaged over seeds first. The interval resamples examples (paired percentile bootstrap); the p-value
     exchanges the two settings at random examples. Both tell what other test examples would show, with these seeds.
+
+    Args:
+        groups: [E] numbers of groups that are drawn and exchanged as wholes, since their examples are much alike.
     """
-    means = [part.mean(0).T for part in (base, other)]  # [3 or 1, E]
+    means = [_in_groups(part.mean(0).T, groups) for part in (base, other)]  # [3 or 2, E]
     count = len(means[0])
 
     def gain(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
         return _measure(np.stack(columns[count:]), axis) - _measure(np.stack(columns[:count]), axis)
 
     columns = [*means[0], *means[1]]
-    found, scale = float(gain(*columns)), 1 if count == 1 else 100
+    found, scale = float(gain(*columns)), 1 if count == 2 else 100
     if all(np.array_equal(a, b) for a, b in zip(*means, strict=True)):
         return Difference(measure_name(base), 0.0, 0.0, 0.0, 1.0)
     options = {"paired": True, "vectorized": True, "n_resamples": RESAMPLES, "method": "percentile", "batch": 100}

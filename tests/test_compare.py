@@ -1,5 +1,6 @@
 """compare.py: which settings it runs, what it says of their differences, and that it goes on."""
 
+import argparse
 import json
 import random
 
@@ -54,6 +55,13 @@ def test_a_command_that_cannot_be_compared_is_refused(flags, said, capsys):
 )
 def test_a_command_that_freezes_the_backbone_is_seen(flags, frozen):
     assert compare.is_frozen(["bash", "x.sh", *flags, "--data_dir=d"]) is frozen
+
+
+@pytest.mark.parametrize("name", ["kg", "other"])
+def test_a_control_that_is_not_one_of_several_adapters_is_refused(capsys, name):
+    with pytest.raises(SystemExit):
+        compare.main([f"--control={name}", "--", "bash", "x.sh", "--adapter=kg=a"])
+    assert f"--control is '{name}'; name one of the adapters behind --, beside others" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seeds", ["1,x", "1,1", ""])
@@ -138,6 +146,41 @@ def test_the_interval_is_that_of_resampled_micro_f1():
     assert found.shown
 
 
+@pytest.mark.parametrize("kind", ["labels", "errors"])
+def test_groups_are_drawn_as_wholes(kind):
+    generator = np.random.default_rng(4)
+    groups = np.repeat(np.arange(30), generator.integers(1, 20, 30))
+    shift = generator.normal(0.2, 0.3, 30)[groups]  # of the whole group
+    if kind == "labels":
+        base, other = (outcomes(generator.random((2, len(groups))) < 0.4 + part) for part in (0, shift))
+    else:
+        base = generator.random((2, len(groups), 1)) + 1
+        other = base - shift[:, None]
+    change = (other - base)[..., 0].mean(0) * (100 if kind == "labels" else -1)
+    means = []
+    for _ in range(4000):
+        rows = np.concatenate([np.flatnonzero(groups == drawn) for drawn in generator.integers(0, 30, 30)])
+        means.append(change[rows].mean())
+    found, single = paired.difference(base, other, groups), paired.difference(base, other)
+    assert found.points == pytest.approx(single.points)
+    assert found.points == pytest.approx(change.mean())
+    low, high = np.percentile(means, [2.5, 97.5])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+    assert high - low > 1.5 * (single.high - single.low)
+    assert found.p_value > single.p_value or single.p_value < 0.001
+
+
+def test_records_are_grouped_by_a_column_of_the_data(tmp_path):
+    rows = [{"docid": name} for name in ("a", "b", "a", "c")]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    groups = paired.read_groups(tmp_path / "dev.jsonl", "docid", [1, 3, 2])
+    assert groups.tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match="record 9 is not there; give --group_by another column"):
+        paired.read_groups(tmp_path / "dev.jsonl", "docid", [9])
+    with pytest.raises(ValueError, match="record 1 has no 'title' that is a name or a number"):
+        paired.read_groups(tmp_path / "dev.jsonl", "title", [1])
+
+
 def test_smaller_errors_are_better():
     errors = np.abs(np.random.default_rng(2).normal(size=(2, 50, 1)))
     found = paired.difference(errors + 0.5, errors)
@@ -169,6 +212,33 @@ def test_the_verdict_says_what_is_shown_and_no_more(kg, untrained, said):
         settings.append(compare.Setting(name, False, [], [share] * 3, "accuracy", rows, list(range(300))))
     (sentence,) = compare.verdict(settings, compare.differences(settings))
     assert sentence.startswith(f"kg: {said}")
+
+
+def test_a_control_stands_alone_and_what_does_not_beat_it_is_not_said_to_help():
+    adapters = {"fac": "f", "mixed": "m", "lin": "l"}
+    settings = compare.settings_of(adapters, [True], "mixed")
+    assert [one.name for one in settings] == ["none", "untrained", "fac", "mixed", "lin", "all together"]
+    assert settings[-1].flags[3:-1] == ["--adapter=fac=f", "--adapter=lin=l"]
+    base = np.random.default_rng(3).random((3, 300))
+    shares = {"none": 0.4, "untrained": 0.5, "fac": 0.8, "mixed": 0.7, "lin": 0.7, "all together": 0.9}
+    for one in settings:
+        rows = list(outcomes(base < shares[one.name]))
+        one.scores, one.metric, one.outcomes, one.gold = [0.5] * 3, "accuracy", rows, list(range(300))
+    found = compare.differences(settings, "mixed")
+    assert {label: list(against) for label, against in found.items()} == {
+        "untrained, frozen": ["none"],
+        "mixed, frozen": ["none", "untrained"],
+        **{f"{name}, frozen": ["none", "untrained", "mixed"] for name in ("fac", "lin", "all together")},
+    }
+    said = compare.verdict(settings, found, "mixed")
+    assert [sentence.split(", frozen: ")[0] for sentence in said] == ["fac", "lin", "all together"]
+    assert "points beyond" not in said[1]
+    assert said[1].endswith("no difference from the mixed control is shown.")
+    assert "beyond the mixed control" in said[0]
+    given = argparse.Namespace(split="dev", control="mixed", group_by="")
+    assert "| against none | p | against untrained | p | against mixed | p |" in compare.markdown(
+        settings, found, given
+    )
 
 
 # -- runs -------------------------------------------------------------------------------------------------------------

@@ -96,6 +96,26 @@ def test_the_same_input_gives_the_same_bytes_and_no_sentence_is_on_both_sides(tm
     assert 0 < len(dev) < len(train)
 
 
+def test_few_mentions_of_each_type_are_left_in_train_and_documents_are_not_divided(tmp_path, capsys):
+    rows = cleaned(tmp_path / "cleaned.jsonl", 60)
+    write_jsonl(tmp_path / "cleaned.jsonl", [row | {"docid": f"d{i // 2 % 7}"} for i, row in enumerate(rows)])
+    flags = [
+        "--input",
+        str(tmp_path / "cleaned.jsonl"),
+        "--min_examples=2",
+        "--split_by=document",
+        "--dev_fraction=0.5",
+    ]
+    SUBSET.main([*flags, "--output_dir", str(tmp_path / "all")])
+    SUBSET.main([*flags, "--output_dir", str(tmp_path / "few"), "--shots", "4"])
+    train, dev, few = (lines(tmp_path / name) for name in ("all/train.jsonl", "all/dev.jsonl", "few/train.jsonl"))
+    assert not {row["docid"] for row in train} & {row["docid"] for row in dev}
+    assert lines(tmp_path / "few" / "dev.jsonl") == dev
+    assert sorted(row["labels"] for row in few) == [["Q4022"]] * 4 + [["Q515"]] * 4
+    assert all(row in train for row in few)
+    assert f"dropped for --shots {len(train) - 8}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -199,3 +199,33 @@ def test_labels_as_columns_and_rows_of_parquet_give_the_same(tmp_path: Path) -> 
             convert_documents(tmp_path, [document("A", labels=labels)])
     with pytest.raises(ValueError, match=r"record 1: the label .* does not fit"):
         convert_documents(tmp_path, [document("A", labels={"head": [0], "tail": [9], "relation_id": ["P1"]})])
+
+
+def test_documents_are_taken_by_their_place(tmp_path: Path) -> None:
+    documents = [document(f"T{number}") for number in range(1, 13)]
+    written = convert_documents(tmp_path, documents, "--documents", "3-9", "--dev_fraction", "0.5")
+    assert {example["docid"] for example in written["cleaned"]} == {f"T{number}" for number in range(3, 10)}
+    with pytest.raises(ValueError, match=r"--documents ends with 13, but .*documents\.json holds 12; give those that"):
+        convert_documents(tmp_path, documents, "--documents", "3-13")
+
+
+@pytest.mark.parametrize("text", ["3", "0-4", "5-4", "a-b", "-3", "3-"])
+def test_documents_that_are_no_range_are_refused(tmp_path: Path, capsys: Any, text: str) -> None:
+    with pytest.raises(SystemExit):
+        convert_documents(tmp_path, [document("A")], f"--documents={text}")
+    assert f"--documents is {text!r}" in capsys.readouterr().err
+
+
+def test_the_types_of_entities_are_written_for_entity_typing(tmp_path: Path) -> None:
+    documents = [document(f"T{number}") for number in range(8)]
+    documents[0]["vertexSet"][0][1]["type"] = "ORG"
+    del documents[0]["vertexSet"][1][0]["type"]
+    convert_documents(tmp_path, documents, "--dev_fraction", "0.5")
+    types = json.loads((tmp_path / "out" / "types.json").read_text("utf-8"))
+    assert types["T0#0"] == ["PER", "ORG"]
+    assert "T0#1" not in types
+    assert types["T7#3"] == ["PER"]
+    assert len(types) == 4 * 8 - 1
+    documents[1]["vertexSet"][2][0]["type"] = 7
+    with pytest.raises(ValueError, match=r"record 2: entity 2 has the type 7; give a name, or none"):
+        convert_documents(tmp_path, documents)

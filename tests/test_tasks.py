@@ -111,6 +111,14 @@ def test_tacred_takes_other_labels(run, world, tmp_path):
         run(TACRED, "--labels", tmp_path / "few.json")
 
 
+def test_without_a_negative_relation_all_relations_count(run, world, tmp_path):
+    report, folder = run(TACRED, "--negative", "", "--comment", "all")
+    rows = lines(folder / "predictions_test.jsonl")
+    right = sum(row["relation"] == row["predicted"] for row in rows) / len(rows)
+    assert report["test"] == {**report["test"], "precision": right, "recall": right, "f1": right}
+    assert any(row["relation"] == "no_relation" for row in rows)
+
+
 def test_semeval_holds_dev_out_of_train_unless_there_is_a_dev_file(run, world, tmp_path):
     report, folder = run(SEMEVAL, "--dev_share", "0.2")
     everything = list(read_semeval(world / "semeval2010_task8" / "train.txt", LABELS))

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, load_script
 
+from kadapter.data.few_shot import draw_few
 from kadapter.data.jsonio import write_jsonl
 from kadapter.data.labels import read_labels
 from kadapter.data.subset import SubsetOptions, make_subset
@@ -456,9 +457,46 @@ def test_a_broken_example_is_refused_with_its_record(examples, tmp_path, changes
         subset(examples, tmp_path / "a")
 
 
+def test_few_shots_thin_train_alone_and_shuffled_labels_exchange_its_relations(examples, tmp_path, capsys):
+    rows = [row | {"docid": f"d{number}"} for number, row in enumerate(json.loads(examples.read_text()))]
+    examples.write_text(json.dumps(rows))
+    flags = ("--dev_fraction", 0.3)
+    train, dev, _ = subset(examples, tmp_path / "a", *flags)
+    few, same, _ = subset(examples, tmp_path / "b", *flags, "--shots", 7)
+    assert same == dev
+    assert Counter(row["relation"] for row in few) == {"P1": 7, "P2": 7}
+    numbers = [train.index(row) for row in few]
+    assert numbers == sorted(numbers)
+    assert numbers != list(range(14))  # drawn, not the first
+    assert f"dropped for --shots {len(train) - 14}" in capsys.readouterr().out
+    assert subset(examples, tmp_path / "b", *flags, "--shots", 7)[0] == few
+    mixed, same, _ = subset(examples, tmp_path / "c", *flags, "--shuffle_labels")
+    assert same == dev
+    plain = [{**row, "relation": ""} for row in train]
+    assert [{**row, "relation": ""} for row in mixed] == plain
+    counts = Counter(row["relation"] for row in train)
+    assert Counter(row["relation"] for row in mixed) == counts
+    kept = sum(row["relation"] == other["relation"] for row, other in zip(train, mixed, strict=True))
+    by_chance = sum(count**2 for count in counts.values()) / len(train)
+    assert abs(kept - by_chance) < 4 * len(train) ** 0.5
+
+
+def test_lengths_are_those_of_what_is_left_and_an_example_with_several_labels_counts_for_each(examples, tmp_path):
+    report = make_subset(examples, tmp_path / "a", SubsetOptions(drop=(), min_examples=1, shots=3))
+    assert report["read"] == report["train"].total() + report["dev"].total() + report["dropped"]["--shots"]
+    assert report["lengths"].total() == report["train"].total() + report["dev"].total()
+    labels = [["a", "b"], ["a"], ["b"], [], ["a", "b"], ["c"]]
+    for seed in range(9):
+        drawn = draw_few(labels, 1, seed)
+        found = Counter(name for number in drawn for name in labels[number])
+        assert found == {"a": 1, "b": 1, "c": 1}
+        assert 3 not in drawn
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"shots": 0}, "--shots is 0; give at least 1"),
         ({"min_examples": 0}, "--min_examples is 0; give at least 1"),
         ({"max_per_relation": -1}, "--max_per_relation is -1; give at least 1"),
         ({"dev_fraction": 0.0}, "--dev_fraction is 0.0; give a number between 0 and 1"),

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,79 +22,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kadapter.console import COUNT, SEED, SHARE
 from kadapter.data.cleaned import Example, fraction, mention_spans, pair, read_piece
 from kadapter.data.executors import executor, in_order
+from kadapter.data.few_shot import change_train
 from kadapter.data.jsonio import to_json, write_json, write_jsonl
 from kadapter.data.pieces import Piece, pieces
 from kadapter.data.spans import CROSSING, cross
+from kadapter.data.subset_options import SubsetOptions, subset_options
 from kadapter.storage.errors import final_name
 from kadapter.storage.files import atomic_files, atomic_writer
 
-
-@dataclass(frozen=True)
-class SubsetOptions:
-    """Which examples are taken and how they are shared out; as the original's trex-rc unless told otherwise."""
-
-    drop: tuple[str, ...] = ("P31",)
-    """Relations that are left out."""
-    min_examples: int = 50
-    """Relations with fewer are left out."""
-    count: str = "examples"
-    """What they have fewer of: "examples" (the original's code) or entity "pairs" (the paper)."""
-    max_per_relation: int | None = None
-    """At most so many of a relation, drawn at random."""
-    dev_fraction: float = 0.1
-    """How much goes into dev, in expectation."""
-    split_by: str = "example"
-    """What is never in both train and dev: an "example", an entity "pair" or a "document"."""
-    seed: int = 42
-    labels: tuple[str, ...] | None = None
-    """All labels, in the order of their numbers; None: those that are found, the most frequent first, then by name."""
-    original_spans: bool = False
-    """Keep examples whose mentions cross, as the original; the recipe reads them with a flag of that name alone."""
-
-    def __post_init__(self) -> None:
-        for name in ("min_examples", "max_per_relation"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"--{name} is {number}; give at least 1.")
-        if not 0 < self.dev_fraction < 1:
-            raise ValueError(f"--dev_fraction is {self.dev_fraction}; give a number between 0 and 1.")
-
-
 AHEAD = 3  # pieces a worker that are handed out at once
-_OWN = ("labels", "original_spans")  # which not every corpus has flags for
-_FLAGS = {field.name: field.default for field in fields(SubsetOptions) if field.name not in _OWN}
-
-
-def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
-    """The flags of SubsetOptions; `defaults` replace the dataclass's."""
-    group = parser.add_argument_group("choice and split")
-    group.add_argument("--drop", nargs="*", metavar="P", help="relations that are left out")
-    group.add_argument("--min_examples", type=COUNT, help="drop relations with fewer (default: %(default)s)")
-    group.add_argument("--count", choices=("examples", "pairs"), help="fewer of what (default: %(default)s)")
-    group.add_argument("--max_per_relation", type=COUNT, help="take so many of a relation, chosen at random")
-    group.add_argument("--dev_fraction", type=SHARE, help="share of dev (default: %(default)s)")
-    group.add_argument(
-        "--split_by",
-        choices=("example", "pair", "document"),
-        help="what is never in both train and dev (default: %(default)s)",
-    )
-    group.add_argument("--seed", type=SEED, help="of choice and split (default: %(default)s)")
-    parser.set_defaults(**_FLAGS | defaults)
-
-
-def subset_options(
-    args: argparse.Namespace, labels: Sequence[str] | None = None, original_spans: bool = False
-) -> SubsetOptions:
-    """Parsed flags as options.
-
-    Raises:
-        ValueError: a number out of its range.
-    """
-    chosen = {name: getattr(args, name) for name in _FLAGS} | {"drop": tuple(args.drop)}
-    return SubsetOptions(**chosen, labels=None if labels is None else tuple(labels), original_spans=original_spans)
 
 
 def make_subset(
@@ -133,8 +71,9 @@ def _write_subset(
         relations = _choose(path, found, decisive, options)
         shares = list(_shares(found_pieces, counts, _draw(found, relations, options), parts))
         report = _split(each, shares, targets, relations, options)
+    thinned = change_train(targets["train"], report, options) if options.shots or options.shuffle_labels else 0
     report |= {"read": found.total() + crossing, "relations": relations, "labels": list(options.labels or relations)}
-    report["dropped"] = _dropped(found, relations, options) + Counter({CROSSING: crossing})
+    report["dropped"] = _dropped(found, relations, options) + Counter({CROSSING: crossing, "--shots": thinned})
     write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
     plot(report, aside("relations.png"), aside("lengths.png"))
     return report

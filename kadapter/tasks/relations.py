@@ -211,12 +211,16 @@ class Tacred(SpanRelations):
     }
 
     negative: str = "no_relation"
+    """The relation that does not count in the scores; "": all count, and F1 is then the accuracy."""
     negative_sample: int = 0
     """Keep so many training examples of it, less one, as the original; 0 keeps all."""
 
     def __post_init__(self) -> None:
-        if self.negative not in self.labels:
-            raise ValueError(f"--negative is {self.negative!r}, which is not among the {len(self.labels)} labels.")
+        if self.negative and self.negative not in self.labels:
+            raise ValueError(
+                f"--negative is {self.negative!r}, which is not among the {len(self.labels)} labels; name the one that "
+                'stands for none, or give "" where every relation counts.'
+            )
 
     @classmethod
     def own_labels(cls, folder: Path) -> Sequence[str]:
@@ -230,7 +234,8 @@ class Tacred(SpanRelations):
 
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
         predicted = predictions["logits"].values.argmax(1)
-        return tacred_scores(predicted, numbers(features), self.labels.index(self.negative))
+        negative = self.labels.index(self.negative) if self.negative else None
+        return tacred_scores(predicted, numbers(features), negative)
 
 
 def read_relations(
@@ -332,15 +337,17 @@ def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {"accuracy": float((predicted == gold).mean()), "macro_f1": float(macro)}
 
 
-def tacred_scores(predicted: np.ndarray, gold: np.ndarray, negative: int) -> dict[str, float]:
+def tacred_scores(predicted: np.ndarray, gold: np.ndarray, negative: int | None) -> dict[str, float]:
     """Micro precision, recall and F1 without the relation `negative`; precision is 1 where nothing is predicted.
 
     The official scorer's definition, and the original's (run_finetune_TACRED_adapter.py: tacred_f1).
 
     Args:
         predicted, gold: [examples], relation numbers.
+        negative: that relation's number; None: every relation counts.
     """
     predicted, gold = np.asarray(predicted), np.asarray(gold)
+    negative = -1 if negative is None else negative
     hits = int(((predicted == gold) & (gold != negative)).sum())
     n_predicted, n_gold = int((predicted != negative).sum()), int((gold != negative).sum())
     precision = hits / n_predicted if n_predicted else 1.0
