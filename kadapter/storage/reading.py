@@ -87,8 +87,11 @@ def zip_members(path: Path) -> list[zipfile.ZipInfo]:
         raise ValueError(f"{path} is no whole zip archive ({_said(error)}); fetch it again.") from error
 
 
-def tar_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
+def tar_files(path: Path, only_files: bool = False) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
     """The files in a tar archive, compressed or not, each to be read before the next one is asked for.
+
+    Args:
+        only_files: refuse links and devices instead of passing them by.
 
     Raises:
         ValueError: it is damaged.
@@ -96,6 +99,10 @@ def tar_files(path: Path) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
     try:
         with tarfile.open(path) as archive:
             for info in archive:
+                if only_files and not (info.isreg() or info.isdir()):
+                    raise ValueError(
+                        f"{path} holds {info.name!r}, which is neither a file nor a folder; it is refused."
+                    )
                 if info.isreg() and (stream := archive.extractfile(info)):
                     yield info, cast(BinaryIO, stream)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
