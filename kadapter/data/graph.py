@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+from tqdm import tqdm
 
 from kadapter.data.jsonio import shorten, whole
 from kadapter.data.splits import TEXT, files_of, form_of
@@ -86,7 +87,8 @@ def read_graph(triples: Sequence[Path], aliases: Sequence[Path] = (), language: 
 
             read_rdf(path, graph, language)
         else:
-            for subject, relation, object_ in read_triples(path):
+            rows = tqdm(read_triples(path), path.name, unit=" triples", unit_scale=True, disable=None, leave=False)
+            for subject, relation, object_ in rows:
                 graph.add(subject, relation, object_)
     if not graph.triples:
         raise ValueError(f"{', '.join(map(str, triples))}: there is no triple; give subject, relation and object.")

@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from tqdm import tqdm
+
 from kadapter.data.graph import Graph, is_code
 from kadapter.data.jsonio import shorten
 from kadapter.data.spans import Span
@@ -101,7 +103,8 @@ def verbalize(
     counts["relations without a template"] = sum(name not in templates for name in graph.relations)
     counts["templates for relations that the graph has not"] = len(templates.keys() - graph.relations.keys())
     ids = list(graph.entities)
-    for subject, rows in groupby(graph.table().tolist(), key=lambda row: row[0]):
+    facts_read = tqdm(graph.table().tolist(), "triples", disable=None, leave=False)
+    for subject, rows in groupby(facts_read, key=lambda row: row[0]):
         said = []
         for _, relation, object_ in rows:
             if subject in names and object_ in names:
