@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,3 +186,14 @@ def test_weights_that_are_not_finite_are_named_and_frozen_ones_are_not_looked_at
         model[2].bias[1] = torch.inf
     with pytest.raises(FloatingPointError, match=r"1 weights are not finite after step 5, such as 2\.bias; lower"):
         loop.check_weights(Accelerator(cpu=True), model, 5)
+
+
+def test_where_nobody_watches_a_line_says_how_far_training_is_and_how_long_it_takes(monkeypatch, caplog):
+    times = iter([0.0, 10.0, 40.0, 45.0, 100.0])
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(loop, "sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: False)))
+    caplog.set_level("INFO")
+    lines = loop._Lines(10, 110)
+    for step, loss in ((20, 2.0), (50, 1.5), (60, 1.25), (110, 1.0)):
+        lines.tell(step, loss)
+    assert [record.getMessage() for record in caplog.records] == ["step 50 of 110, loss 1.5000, about 0:01:00 left"]

@@ -182,7 +182,8 @@ def read_config(source: str | os.PathLike, **options: Any) -> PreTrainedConfig:
         except OSError as error:
             if str(source) in str(error):
                 raise
-            raise OSError(f"the model {source} cannot be loaded: {error}") from error
+            mend = "give the folder of a model that is on this machine, or connect it to the network"
+            raise OSError(f"the model {source} cannot be loaded; {mend} ({error}).") from error
 
 
 def read_overridden(

@@ -13,6 +13,7 @@ import transformers
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs, set_seed
+from huggingface_hub.utils import logging as hub_logging
 
 from kadapter import system
 from kadapter.training.arguments import TrainingArguments
@@ -36,6 +37,7 @@ def start_logging() -> None:
         level=logging.INFO if is_main else logging.ERROR,
     )
     logging.getLogger("accelerate").setLevel(logging.WARNING)
+    hub_logging.disable_propagation()  # it writes its messages itself
     if not (is_main and sys.stderr.isatty()):  # bars are for people who watch
         datasets.disable_progress_bars()
         transformers.utils.logging.disable_progress_bar()

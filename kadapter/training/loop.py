@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +31,7 @@ from kadapter.training.tracking import Run
 logger = logging.getLogger(__name__)
 
 MUCH_EVALUATION = 1 / 3  # share of the time beyond which it is said
+SECONDS_BETWEEN_LINES = 30  # of the log, where there is no bar
 
 
 @dataclass
@@ -113,7 +116,7 @@ def train(
     progress = load_checkpoint(accelerator, run.folder, model, schedule, Progress) or Progress()
     run.resume_at(progress.step)
     began, losses, told = time.perf_counter() - progress.seconds, _Losses(accelerator), False
-    steps = plan.steps(progress.step, accelerator.process_index)
+    steps, lines = plan.steps(progress.step, accelerator.process_index), _Lines(progress.step, plan.total_steps)
     with interruption.held(), _bar(accelerator, plan.total_steps, progress.step) as bar:
         model.train()
         while not _is_over(progress, args) and (step := next(steps, None)):
@@ -133,7 +136,9 @@ def train(
             stopped = _is_stopped(accelerator, interruption, due)
             if due.log or due.evaluate or due.save or stopped:
                 padding = losses.padding()
-                _log(run, bar, progress.step, losses.finish(), float(schedule.get_last_lr()[0]), padding)
+                loss_since = losses.finish()
+                _log(run, bar, progress.step, loss_since, float(schedule.get_last_lr()[0]), padding)
+                lines.tell(progress.step, loss_since)
             if due.evaluate or due.save or stopped:
                 check_weights(accelerator, model, progress.step)
             if due.evaluate and selection is not None:
@@ -186,6 +191,22 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     """A bar for who watches; none off a terminal and in other processes."""
     disable = None if accelerator.is_main_process else True
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
+
+
+class _Lines:
+    """What the bar shows, as lines of the log where nobody watches a terminal; one in half a minute at most."""
+
+    def __init__(self, step: int, total: int):
+        self.first, self.total = step, total
+        self.began = self.told = time.monotonic()
+
+    def tell(self, step: int, loss: float) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() or step == self.total or now - self.told < SECONDS_BETWEEN_LINES:
+            return
+        left = (now - self.began) / (step - self.first) * (self.total - step)
+        logger.info("step %d of %d, loss %.4f, about %s left", step, self.total, loss, timedelta(seconds=round(left)))
+        self.told = now
 
 
 def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: TrainingArguments) -> torch.Tensor:
