@@ -23,16 +23,16 @@ import numpy as np
 
 from kadapter.console import COUNT, Number, Parser, absolute, place, run
 from kadapter.data.spans import SPANS
-from kadapter.storage.files import atomic_files
+from kadapter.pictures import COLUMN, PER_CENT, picture, scale
 from kadapter.tasks import TASKS
 from kadapter.tasks.check import SplitReport, check_folder, findings
 from kadapter.training.flags import boolean
 
-COLUMN = Number(int, "-1 or [1, inf)")
+NUMBERED = Number(int, "-1 or [1, inf)")
 # Options of tasks on one's own files: flag -> its type.
 OWN: dict[str, Any] = {
     **dict.fromkeys(("text_column", "pair_column", "label_column", "problem_type", "label_separator"), str),
-    **dict.fromkeys(("word_column", "tag_column"), COLUMN),
+    **dict.fromkeys(("word_column", "tag_column"), NUMBERED),
     **dict.fromkeys(("num_paragraphs", "num_paragraphs_test"), COUNT),
     "regex_answers": boolean,
 }
@@ -59,24 +59,23 @@ def table(reports: Mapping[str, SplitReport], max_seq_length: int) -> str:
 
 
 def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) -> None:
-    """Histogram of lengths in tokens, a line a split, as shares of the split."""
-    from matplotlib.figure import Figure  # here: slow to import
-
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
-    longest = max(max(report.lengths, default=1) for report in reports.values())
-    width = -(-longest // 60)  # whole tokens
-    bins = np.arange(0.5, longest + width + 0.5, width)
-    for split, report in reports.items():
-        if report.lengths:
-            shares = np.full(len(report.lengths), 1 / len(report.lengths))
-            axes.hist(np.asarray(report.lengths), bins=bins.tolist(), weights=shares, histtype="step", label=split)
-    axes.axvline(max_seq_length, color="black", linestyle=":", label="max_seq_length")
-    axes.set(xlabel="tokens an example", ylabel="share of the split")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    with atomic_files("a plot") as aside:
-        figure.savefig(aside(path), dpi=150)
+    """Histogram of lengths in tokens, a line for each split, as shares of the split."""
+    with picture(path, COLUMN, 2.5) as (figure, panels):
+        axes = panels[0, 0]
+        longest = max(max(report.lengths, default=1) for report in reports.values())
+        width = -(-longest // 60)  # whole tokens
+        bins = np.arange(0.5, longest + width + 0.5, width)
+        highest = [0.0]
+        for (split, report), look in zip(reports.items(), ("-", "--", ":", "-."), strict=False):
+            if report.lengths:
+                shares = np.full(len(report.lengths), 100 / len(report.lengths))
+                lengths = np.asarray(report.lengths)
+                found, _, _ = axes.hist(lengths, bins.tolist(), weights=shares, histtype="step", label=split, ls=look)
+                highest += found.tolist()
+        axes.axvline(max_seq_length, color="black", linewidth=1, label="max_seq_length")
+        scale(axes, "y", f"share of the split, {PER_CENT}", highest)
+        axes.set(xlabel="length, tokens", xlim=(0, None))
+        figure.legend(loc="outside upper center", ncols=4)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -89,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=kind, help="as in the recipe")
     parser.add_argument("--tokenizer", type=place, help="folder or hub name, to measure lengths")
     parser.add_argument("--max_seq_length", type=COUNT, help="default: the recipe's")
-    parser.add_argument("--plot", type=absolute, help="PNG with a histogram of the lengths; needs --tokenizer")
+    parser.add_argument("--plot", type=absolute, help="a histogram of the lengths, as PNG and PDF; needs --tokenizer")
     args = parser.parse_args(argv)
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")

@@ -18,17 +18,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_groups, read_outcomes
 from recipe_runs import RecipeFailed, command_of, run_recipe, seed_list
@@ -37,6 +33,7 @@ from tqdm import tqdm
 from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import write_json
 from kadapter.data.splits import split_path
+from kadapter.pictures import COLUMN, CONTROL, KNOWLEDGE, PER_CENT, dots, in_words, name_rows, note, picture, scale
 from kadapter.storage.files import atomic_files
 from kadapter.storage.locks import in_turn
 from kadapter.storage.reading import read_object
@@ -277,21 +274,17 @@ def markdown(
     return "\n".join(lines)
 
 
-def plot(settings: Sequence[Setting], split: str, control: str, path: Path) -> None:
+def plot(settings: Sequence[Setting], split: str, control: str, path: Path, aside: Callable[[Path], Path]) -> None:
     """A dot for each seed, a line at the mean."""
-    figure, axes = plt.subplots(figsize=(6, 0.45 * len(settings) + 1.3), layout="constrained")
-    for place, setting in enumerate(settings):
-        scores = 100 * np.array(setting.scores)
-        colour = "#999999" if setting.name in (NONE, UNTRAINED, control) else "#0072B2"
-        axes.plot(scores, np.full(len(scores), place), "o", color=colour, alpha=0.7, markersize=5)
-        axes.plot([scores.mean()] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
-    axes.set_yticks(range(len(settings)), [setting.label for setting in settings])
-    axes.invert_yaxis()
-    axes.set_xlabel(f"{split} {settings[0].metric}, per cent (a dot a seed, a line at the mean)")
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with picture(path, 1.4 * COLUMN, 0.28 * len(settings) + 0.8, aside) as (figure, panels):
+        axes = panels[0, 0]
+        for row, setting in enumerate(settings):
+            colour = CONTROL if setting.name in (NONE, UNTRAINED, control) else KNOWLEDGE
+            dots(axes, row, 100 * np.array(setting.scores), colour)
+        name_rows(axes, [in_words(setting.label) for setting in settings])
+        drawn = [100 * score for setting in settings for score in setting.scores]
+        scale(axes, "x", f"{split} {settings[0].metric}, {PER_CENT}", drawn, top=100 if max(drawn) <= 100 else None)
+        note(figure, f"dot: a seed; line: the mean of {len(settings[0].scores)}")
 
 
 def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
@@ -315,7 +308,7 @@ def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
         write_json(
             aside(args.output / "comparison.json"), {"seeds": args.seeds, "settings": rows, "verdict": sentences}
         )
-        plot(settings, args.split, args.control, aside(args.output / "comparison.png"))
+        plot(settings, args.split, args.control, args.output / "comparison.png", aside)
     print(text)
     return sentences
 

@@ -190,7 +190,7 @@ def write(args: argparse.Namespace, answers: Answers, about: Mapping[str, Any], 
     with exclusive(args.output / "probe.json", "give another --output"), atomic_files("the probe") as aside:
         write_json(aside(args.output / "probe.json"), report)
         aside(args.output / "probe.md").write_text(whole, encoding="utf-8")
-        plot(answers, aside(args.output / "probe.png"))
+        plot(answers, args.output / "probe.png", aside)
         for label, name in files.items():
             write_jsonl(aside(args.output / name), rows(answers, label))
     print(f"\n{text}")

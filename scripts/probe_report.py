@@ -5,18 +5,15 @@ Shapes: F = facts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from paired_tests import Difference, difference_of_averages
 
 from kadapter.data.jsonio import read_json
+from kadapter.pictures import COLUMN, CONTROL, KNOWLEDGE, PER_CENT, name_rows, note, picture, scale, title
 from kadapter.probing.facts import Fact
 from kadapter.probing.ranking import Ranked
 from kadapter.probing.scores import Group, average, interval, score
@@ -127,27 +124,21 @@ def rows(answers: Answers, label: str) -> Iterator[dict[str, Any]]:
 # -- picture ----------------------------------------------------------------------------------------------------
 
 
-def plot(answers: Answers, path: Path) -> None:
+def plot(answers: Answers, path: Path, aside: Callable[[Path], Path]) -> None:
     """A panel for each collection: a dot for each setting at its P@1, with a 95 % interval."""
     labels = list(answers.ranked)
     shown = [group for group in answers.groups if ", " not in group.name]  # not the parts of T-REx
-    width = max(6.5, 0.08 * max(map(len, labels)) + 2.2 * len(shown))
-    figure, panels = plt.subplots(
-        1, len(shown), figsize=(width, 0.35 * len(labels) + 1.5), sharey=True, layout="constrained", squeeze=False
-    )
-    for axes, group in zip(panels[0], shown, strict=True):
-        values = [answers.p1(label, group) for label in labels]
-        for place, (label, value) in enumerate(zip(labels, values, strict=True)):
-            colour = "#999999" if place == 0 or "untrained" in label else "#0072B2"
-            axes.plot(interval(group, answers.ranked[label].ranks), [place, place], color=colour, linewidth=2)
-            axes.plot([value], [place], "o", color=colour, markersize=6, clip_on=False)
-        axes.axvline(values[0], color="#999999", linewidth=0.8, linestyle=":")
-        axes.set_title(f"{group.name}\n{sum(map(len, group.members.values())):,} facts", fontsize=9)
-        axes.set_yticks(range(len(labels)), labels, fontsize=8)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlim(0, max(1.0, axes.get_xlim()[1]))
-        axes.grid(axis="x", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel("facts whose right word comes first (P@1), per cent; line: 95 % by bootstrap", fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    width, height = max(COLUMN, 0.06 * max(map(len, labels)) + 1.7 * len(shown)), 0.25 * len(labels) + 1.1
+    with picture(path, width, height, aside, columns=len(shown), sharey=True) as (figure, panels):
+        for axes, group in zip(panels[0], shown, strict=True):
+            values = [answers.p1(label, group) for label in labels]
+            ends = [interval(group, answers.ranked[label].ranks) for label in labels]
+            for row, (label, value) in enumerate(zip(labels, values, strict=True)):
+                colour = CONTROL if row == 0 or "untrained" in label else KNOWLEDGE
+                axes.plot(ends[row], [row, row], "-", color=colour, marker="", linewidth=2)
+                axes.plot([value], [row], "o", color=colour, markersize=5, clip_on=False)
+            name_rows(axes, labels)
+            scale(axes, "x", f"P@1, {PER_CENT}", [1.0, *(end for pair in ends for end in pair)])
+            axes.set_title(f"{group.name}, {sum(map(len, group.members.values())):,} facts")
+        title(figure, "Facts whose right word comes first")
+        note(figure, "dot: average over relations; line: 95 % interval by bootstrap over facts")

@@ -7,26 +7,26 @@
 A run is a folder with args.json and metrics.json. Runs whose arguments differ in nothing but the seed make a row,
 called by its --comment where all have one. "main" is the metric that each task is judged by. Writes table.md,
 table.json, scores.png and, where runs were evaluated while training, curves.png; with --resources also what each
-trained, how long it took and what memory, and parameters.png: the score by the number of trained parameters, a panel a
-task, as figure 1 of Houlsby et al., 2019. Published numbers stand in published.json.
+trained, how long it took and what memory, and parameters.png: the score by the number of trained parameters, a panel
+for each task, as figure 1 of Houlsby et al., 2019. Pictures are also written as PDF. Published numbers
+stand in published.json.
 """
 
 from __future__ import annotations
 
 import json
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from paired_tests import GOLD
+from results_plots import plot_curves, plot_parameters, plot_scores
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_json, write_json
+from kadapter.data.tables import read_rows
 from kadapter.storage.files import atomic_files
 from kadapter.storage.runs import read_arguments, read_metrics, read_results
 
@@ -60,6 +60,7 @@ class Row:
     scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
     curves: list[list[tuple[int, float]]] = field(default_factory=list)  # (step, dev score) a seed
     resources: list[dict[str, float]] = field(default_factory=list)  # RESOURCES of each seed, {} of older runs
+    majority: float | None = None  # accuracy of the most frequent label, where accuracy is the metric
 
     def mean(self, metric: str) -> float:
         return float(np.mean([score[metric] for score in self.scores]))
@@ -100,9 +101,23 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
         row.scores.append({metric: scores[name] for metric, name in names.items()})
         row.resources.append({name: report[name] for name in RESOURCES if name in report})
         row.curves.append(_curve(path, names[metrics[-1]]))
+        if row.majority is None and names[metrics[-1]] == "accuracy":
+            row.majority = majority(path / f"predictions_{split}.jsonl")
     for found in _by_task(list(rows.values())).values():
         _shorten_labels(found)
     return list(rows.values())
+
+
+def majority(path: Path) -> float | None:
+    """The share of the most frequent gold label in a run's predictions; None where there are none of one label each."""
+    if not path.is_file():
+        return None
+    rows = [row for _, _, row in read_rows(path)]
+    name = next((name for name in GOLD if rows and rows[0].get(name) is not None), None)
+    if name is None or isinstance(rows[0][name], list | float):
+        return None
+    counts = Counter(row[name] for row in rows)
+    return max(counts.values()) / counts.total()
 
 
 def _is_number(value: object) -> bool:
@@ -168,77 +183,6 @@ def markdown(rows: Sequence[Row], metrics: Sequence[str], resources: bool = Fals
     return "\n".join(lines)
 
 
-def plot_scores(rows: Sequence[Row], metrics: Sequence[str], title: str, path: Path) -> None:
-    """Bars with the deviation over seeds."""
-    figure, axes = plt.subplots(figsize=(max(5, 1.4 * len(rows) + 1.5), 3.6), layout="constrained")
-    width = 0.8 / len(metrics)
-    for i, metric in enumerate(metrics):
-        at = np.arange(len(rows)) + (i - (len(metrics) - 1) / 2) * width
-        means = [100 * row.mean(metric) for row in rows]
-        spread = [100 * row.deviation(metric) if len(row.scores) > 1 else np.nan for row in rows]
-        bars = axes.bar(at, means, width, yerr=spread, capsize=3, label=metric)
-        for bar, row in zip(bars, rows, strict=True):
-            bar.set_alpha(0.45 if row.published else 1.0)
-        if len(rows) * len(metrics) <= 16:
-            for x, mean in zip(at, means, strict=True):
-                axes.text(x, 1, f"{mean:.0f}", ha="center", va="bottom", color="white", fontsize=8)
-    labels = [textwrap.fill(label, 16) for label in full_labels(rows)]
-    axes.set_xticks(range(len(rows)), labels, fontsize=10 if len(rows) < 6 else 7)
-    axes.set_ylabel("per cent")
-    axes.set_ylim(0, 100)
-    axes.set_title(title)
-    figure.legend(loc="outside lower right", frameon=False, ncols=len(metrics))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def plot_curves(rows: Sequence[Row], metric: str, path: Path) -> None:
-    """The dev score while training: mean over seeds, and the range between the lowest and the highest."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    for row, label in zip(rows, full_labels(rows), strict=True):
-        shortest = min((len(curve) for curve in row.curves), default=0)
-        if not shortest:
-            continue
-        values = 100 * np.array([[score for _, score in curve[:shortest]] for curve in row.curves])
-        steps = [step for step, _ in row.curves[0][:shortest]]
-        (line,) = axes.plot(steps, values.mean(0), marker="o", markersize=3, label=label)
-        axes.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set_xlabel("step")
-    axes.set_ylabel(f"dev {metric}, per cent")
-    axes.set_ylim(0, 100)
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def plot_parameters(rows: Sequence[Row], metric: str, path: Path) -> None:
-    """The score by the number of trained parameters, with the deviation over seeds; a panel a task."""
-    tasks = _by_task([row for row in rows if any("trained_parameters" in found for found in row.resources)])
-    colours = {label: f"C{i}" for i, label in enumerate(dict.fromkeys(row.label for row in rows))}
-    figure, panels = plt.subplots(
-        1, len(tasks), figsize=(max(6, 3 * len(tasks)), 3.6), sharex=True, squeeze=False, layout="constrained"
-    )
-    for axes, (task, found) in zip(panels[0], tasks.items(), strict=True):
-        for row in found:
-            trained = next(one["trained_parameters"] for one in row.resources if "trained_parameters" in one)
-            spread = 100 * row.deviation(metric) if len(row.scores) > 1 else None
-            point = {"fmt": "o", "capsize": 3, "label": row.label, "color": colours[row.label]}
-            axes.errorbar(trained, 100 * row.mean(metric), spread, **point)
-        axes.set_xscale("log")
-        name = found[0].main if metric == MAIN else metric
-        axes.set(xlabel="trained parameters", title=f"{task}, {name}" if task else name)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0, 0].set_ylabel("per cent")
-    points = {
-        label: point for axes in panels[0] for point, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(points.values(), points, loc="outside right upper", frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = Parser(__doc__)
     parser.add_argument("runs", type=absolute, nargs="+", help="folders with runs in or below them")
@@ -275,11 +219,13 @@ def main(argv: list[str] | None = None) -> list[Row]:
         with atomic_files("the table") as aside:
             aside(output / "table.md").write_text(table + "\n", encoding="utf-8")
             write_json(aside(output / "table.json"), values)
-            plot_scores(rows, args.metrics, args.title, aside(output / "scores.png"))
+            labels = full_labels(rows)
+            plot_scores(rows, labels, args.metrics, args.title, output / "scores.png", aside)
             if any(row.curves and row.curves[0] for row in rows):
-                plot_curves(rows, args.metrics[-1], aside(output / "curves.png"))
-            if args.resources and any("trained_parameters" in one for row in rows for one in row.resources):
-                plot_parameters(rows, args.metrics[-1], aside(output / "parameters.png"))
+                plot_curves(rows, labels, args.metrics[-1], output / "curves.png", aside)
+            sized = [row for row in rows if any("trained_parameters" in one for one in row.resources)]
+            if args.resources and sized:
+                plot_parameters(_by_task(sized), args.metrics[-1], output / "parameters.png", aside)
     return rows
 
 

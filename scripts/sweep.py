@@ -7,7 +7,8 @@
 After -- stands the command of the recipe; each trial adds its values and an --output_dir of its own, and is judged
 by the best dev score in metrics.json. The default is the grid of K-Adapter's README. Started again, the search goes
 on; killed trials too, from their last checkpoints. Workers on several machines share the output folder, or a
-database by --storage (not sqlite). Writes trials.json and plots into the output folder and prints the best command.
+database by --storage (not sqlite). Writes trials.json and pictures into the output folder (history, slice and
+importances, each as PNG and PDF) and prints the best command.
 Needs optuna, which make install brings.
 """
 
@@ -19,21 +20,14 @@ import json
 import os
 import shlex
 import socket
-import warnings
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 try:
     import optuna
-    import optuna.visualization.matplotlib as plots
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
     from optuna.study import MaxTrialsCallback
@@ -42,6 +36,7 @@ except ImportError:
     raise SystemExit("error: this script needs optuna; run pip install kadapter[sweep].") from None
 
 from recipe_runs import RecipeFailed, command_of, run_recipe
+from sweep_plots import plot_history, plot_importances, plot_slice
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
 from kadapter.data.jsonio import write_json
@@ -118,12 +113,15 @@ def run_trial(
         raise
     finally:
         gpus.put(gpu)
-    return _score(place, report)
+    metric, score = _score(place, report)
+    trial.set_user_attr("metric", metric)
+    return score
 
 
-def _score(place: Path, report: dict[str, Any]) -> float:
+def _score(place: Path, report: dict[str, Any]) -> tuple[str, float]:
+    """The metric that the recipe is judged by, and the best score on dev."""
     best = report.get("best", {})
-    scores = [value for name, value in best.items() if name != "step"] if isinstance(best, dict) else []
+    scores = [(name, value) for name, value in best.items() if name != "step"] if isinstance(best, dict) else []
     if not scores:
         raise RecipeFailed(
             f"{place / 'metrics.json'} has no best dev score; give the recipe --do_train, a dev split and --eval_steps."
@@ -166,20 +164,14 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         raise ChildProcessError(f"no trial of {len(trials)} succeeded; their logs are below {output / 'trials'}.")
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # so Optuna calls its plots
-    _plot(plots.plot_optimization_history(study), output / "history.png")
-    _plot(plots.plot_slice(study), output / "slice.png")
-    if len({trial.value for trial in complete}) > 1:
-        _plot(plots.plot_param_importances(study), output / "importances.png")
+    metric = next((trial.user_attrs["metric"] for trial in complete if "metric" in trial.user_attrs), "score")
+    with atomic_files("the plots") as aside:
+        plot_history(complete, metric, output / "history.png", aside)
+        plot_slice(complete, metric, output / "slice.png", aside)
+        if len({trial.value for trial in complete}) > 1:
+            plot_importances(study, metric, output / "importances.png", aside)
     print(f"\nbest of {len(complete)} ({100 * study.best_value:.2f}), plots in {output}:")
     print(shlex.join(command_of(recipe, {name: str(value) for name, value in study.best_params.items()})))
-
-
-def _plot(axes: Any, path: Path) -> None:
-    figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-    with atomic_files("a plot") as aside:
-        figure.savefig(aside(path), dpi=150, bbox_inches="tight")
-    plt.close(figure)
 
 
 def main(argv: list[str] | None = None) -> optuna.Study:

@@ -111,8 +111,7 @@ def test_a_choice_that_leaves_nothing_leaves_all_files_as_they_were(tmp_path):
         "train.jsonl",
         "dev.jsonl",
         "relations.json",
-        "relations.png",
-        "lengths.png",
+        *(f"{name}.{ending}" for name in ("relations", "lengths") for ending in ("png", "pdf")),
     }
     with pytest.raises(ValueError, match=r"cleaned\.jsonl: no relation has 50 examples; lower --min_examples"):
         convert(tmp_path, {"P1": relations["P1"][1:]}, "--min_examples", 50)

@@ -100,7 +100,7 @@ def test_sentences_that_name_both_ends_of_a_triple_become_examples(files):
     assert report["relations with one example"] == ["capital of"]
     assert report["relations"]["born_in"]["relation named"] == 0.5
     names = {path.name for path in (files / "out").iterdir()}
-    assert names == {"kg.jsonl", "kg-report.json", "kg-report.md", "kg-relations.png"}
+    assert names == {"kg.jsonl", "kg-report.json", "kg-report.md", "kg-relations.png", "kg-relations.pdf"}
     page = (files / "out" / "kg-report.md").read_text()
     assert "Relations with one example: 1: capital of." in page
     assert "1. " in page

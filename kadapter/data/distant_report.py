@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import numpy as np
 from kadapter.data.aliases import CompiledGraph
 from kadapter.data.cleaned import Example
 from kadapter.data.mentions import SHOWN
+from kadapter.data.relation_pictures import draw_relations
 from kadapter.data.spans import excerpt
 from kadapter.storage.reading import read_object
 
 _LISTED = 20  # aliases of a list
-_BARS = 40  # relations of the plot
 _SIGNS = ("relation named", "resolved by a triple", "several relations", "several facts in the sentence")
 
 
@@ -143,24 +143,8 @@ def _cells(texts: Sequence[str]) -> str:
     return ", ".join(text.replace("|", "\\|") for text in texts)
 
 
-def plot(report: dict[str, Any], path: Path) -> None:
-    """Examples by relation, the most frequent first, as bars on a logarithmic axis."""
-    from matplotlib.figure import Figure  # here: slow to import; not pyplot, which would change the caller's backend
-
-    rows = list(report["relations"].items())
-    shown = rows[:_BARS]
-    figure = Figure(figsize=(7, 1.2 + 0.2 * len(shown)), layout="constrained")
-    axes = figure.subplots()
-    labels = [name if row["name"] == name else f"{row['name']} ({name})" for name, row in shown]
-    counts = [row["examples"] for _, row in shown]
-    bars = axes.barh(range(len(shown)), counts)
-    axes.bar_label(bars, [f"{count:,}" for count in counts], padding=2, fontsize=7)
-    axes.set_yticks(range(len(shown)), labels, fontsize=7)
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="examples", xlim=(0.8, max(counts) * 2))
-    axes.margins(y=0.01)
-    if rest := rows[_BARS:]:
-        left = f"{len(rest)} others have {sum(row['examples'] for _, row in rest):,} examples"
-        axes.set_title(f"the {_BARS} most frequent of {len(rows)} relations; the {left}", fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+def plot(report: dict[str, Any], path: Path, aside: Callable[[Path], Path]) -> None:
+    """Examples by relation, as PNG and PDF."""
+    rows = report["relations"]
+    names = {key: key if row["name"] == key else f"{row['name']} ({key})" for key, row in rows.items()}
+    draw_relations(path, names, {"examples": {key: row["examples"] for key, row in rows.items()}}, aside)

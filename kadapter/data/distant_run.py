@@ -166,4 +166,4 @@ def _write(parts: Sequence[Path], output: Path, report: dict[str, Any]) -> None:
         write_json(aside(output.with_name(f"{output.stem}-report.json")), report)
         with atomic_writer(aside(output.with_name(f"{output.stem}-report.md"))) as page:
             page.write(markdown(report))
-        plot(report, aside(output.with_name(f"{output.stem}-relations.png")))
+        plot(report, output.with_name(f"{output.stem}-relations.png"), aside)

@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from kadapter.data.cleaned import Example, fraction, mention_spans, pair, read_piece
@@ -27,6 +26,7 @@ from kadapter.data.executors import executor, in_order
 from kadapter.data.few_shot import change_train
 from kadapter.data.jsonio import to_json, write_json, write_jsonl
 from kadapter.data.pieces import Piece, pieces
+from kadapter.data.relation_pictures import draw_lengths, draw_relations
 from kadapter.data.spans import CROSSING, cross
 from kadapter.data.subset_options import SubsetOptions, subset_options
 from kadapter.storage.errors import final_name
@@ -75,7 +75,7 @@ def _write_subset(
     report |= {"read": found.total() + crossing, "relations": relations, "labels": list(options.labels or relations)}
     report["dropped"] = _dropped(found, relations, options) + Counter({CROSSING: crossing, "--shots": thinned})
     write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
-    plot(report, aside("relations.png"), aside("lengths.png"))
+    plot(report, lambda path: aside(path.name))
     return report
 
 
@@ -275,27 +275,8 @@ def _dropped(found: Counter[str], relations: Sequence[str], options: SubsetOptio
     return reasons
 
 
-def plot(report: dict[str, Any], relations: Path, words: Path) -> None:
-    """Two images: examples by relation, most frequent first; words a sentence."""
-    from matplotlib.figure import Figure  # here: slow to import; not pyplot, which would change the caller's backend
-
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
-    order = [name for name, _ in (report["train"] + report["dev"]).most_common()]
-    for name in ("train", "dev"):
-        axes.plot(range(1, len(order) + 1), [report[name][relation] or np.nan for relation in order], ".-", label=name)
-    axes.set(yscale="log", xlabel="relation, by frequency", ylabel="examples")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(relations, dpi=150)
-
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
-    lengths = report["lengths"]
-    mean = sum(length * number for length, number in lengths.items()) / lengths.total()
-    bins = np.arange(0.5, max(lengths) + 1.5, max(1, -(-max(lengths) // 60)))
-    axes.hist(list(lengths), bins=bins.tolist(), weights=list(lengths.values()))
-    axes.axvline(mean, color="black", linestyle=":")
-    axes.set(xlabel=f"words a sentence (mean {mean:.1f})", ylabel="examples")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(words, dpi=150)
+def plot(report: dict[str, Any], aside: Callable[[Path], Path]) -> None:
+    """Examples by relation, and words by sentence, each as PNG and PDF."""
+    names = {name: name for name in report["train"] + report["dev"]}
+    draw_relations(Path("relations.png"), names, {split: report[split] for split in ("train", "dev")}, aside)
+    draw_lengths(Path("lengths.png"), report["lengths"], aside)
