@@ -25,16 +25,19 @@ from kadapter.inference.predictor import Predictor
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--model", type=place, required=True, help="a saved or exported model: folder or hub name")
-    parser.add_argument("--question", required=True)
-    parser.add_argument("--input", type=absolute, required=True, help="file or folder of passages")
-    parser.add_argument("--text_field", default="text", help="the column of texts; default: text")
-    parser.add_argument("--retrieve", type=COUNT, default=100, help="how many passages are read at most; default: 100")
-    parser.add_argument("--best", type=COUNT, default=5, help="how many answers are shown at most; default: 5")
-    parser.add_argument("--output", type=absolute, help="a JSON list of the answers")
-    parser.add_argument("--batch_size", type=COUNT, default=32, help="passages at a time; default: 32")
-    parser.add_argument("--bf16", action="store_true", help="compute the backbone in bfloat16")
-    parser.add_argument("--no_cuda", action="store_true", help="use the CPU")
+    group = parser.add_argument_group("question and texts")
+    group.add_argument("--model", type=place, required=True, help="a saved or exported model: folder or hub name")
+    group.add_argument("--question", required=True, help="what to answer")
+    group.add_argument("--input", type=absolute, required=True, help="file or folder of passages")
+    group.add_argument("--text_field", default="text", help="column of tables that holds the passages")
+    group = parser.add_argument_group("answers")
+    group.add_argument("--retrieve", type=COUNT, default=100, help="passages that are read at most")
+    group.add_argument("--best", type=COUNT, default=5, help="answers that are shown at most")
+    group.add_argument("--output", type=absolute, help="JSON file to write the answers to")
+    group = parser.add_argument_group("speed")
+    group.add_argument("--batch_size", type=COUNT, default=32, help="passages in each batch")
+    group.add_argument("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on a GPU")
+    group.add_argument("--no_cuda", action="store_true", help="use the CPU even where there is a GPU")
     return parser
 
 

@@ -1,7 +1,7 @@
 """Answers of a trained model for new inputs.
 
     python examples/run_predict.py --model RUN/best --input new.csv --output predictions.jsonl
-    python examples/run_predict.py --task_folder RUN/best/task --model_name_or_path bert-base-uncased \
+    python examples/run_predict.py --task_folder RUN/best/task --model_name_or_path bert-base-uncased \\
         --input new.jsonl --output predictions.jsonl
 
 --input is .csv, .tsv, .jsonl, .json, .txt (an input a line), .parquet or .arrow, compressed or not, one file or its
@@ -34,21 +34,25 @@ from kadapter.storage.reading import read_object
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--model", type=place, help="a saved task model: folder or hub name")
-    parser.add_argument("--task_folder", type=absolute, help="what a task adds to a backbone, instead of --model")
-    parser.add_argument("--model_name_or_path", type=place, help="the backbone of --task_folder")
-    parser.add_argument(
-        "--adapter", type=named_place, nargs="*", default=[], metavar="NAME=PLACE", help="its knowledge adapters"
-    )
-    parser.add_argument("--fusion_mode", help="how they are fused, where it is not concat")
-    parser.add_argument("--input", type=absolute, required=True, help="file of inputs, folder of shards, or pattern")
-    parser.add_argument("--output", type=absolute, required=True, help="JSON lines to write")
-    parser.add_argument("--batch_size", type=COUNT, default=32, help="inputs at a time; default: 32")
-    parser.add_argument("--bf16", action="store_true", help="compute the backbone in bfloat16")
-    parser.add_argument("--no_cuda", action="store_true", help="use the CPU")
-    parser.add_argument(
+    group = parser.add_argument_group("what to predict")
+    group.add_argument("--input", type=absolute, required=True, help="file of inputs, folder of shards, or pattern")
+    group.add_argument("--output", type=absolute, required=True, help="JSON lines to write")
+    group.add_argument(
         "--skip_bad_rows", action="store_true", help='write {"row", "error"} for rows that cannot be used, and go on'
     )
+    group = parser.add_argument_group("the model, saved whole")
+    group.add_argument("--model", type=place, help="a saved task model: folder or hub name")
+    group = parser.add_argument_group("or what a task adds to a backbone")
+    group.add_argument(
+        "--task_folder", type=absolute, help="what a task adds to a backbone (task/ of a run), instead of --model"
+    )
+    group.add_argument("--model_name_or_path", type=place, help="the backbone of --task_folder")
+    group.add_argument("--adapter", type=named_place, nargs="*", default=[], help="knowledge adapters of --task_folder")
+    group.add_argument("--fusion_mode", help="how --task_folder joins features; default: concat")
+    group = parser.add_argument_group("speed")
+    group.add_argument("--batch_size", type=COUNT, default=32, help="inputs in each batch")
+    group.add_argument("--bf16", action="store_true", help="compute the backbone in bfloat16: faster on a GPU")
+    group.add_argument("--no_cuda", action="store_true", help="use the CPU even where there is a GPU")
     return parser
 
 

@@ -10,7 +10,9 @@ import difflib
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any, NoReturn
 
 DEBUG = "KADAPTER_DEBUG"  # set to anything but "" and "0", it shows tracebacks
 LONGEST = 600  # characters of a message of several lines that are shown
+WIDEST = 100  # characters of a line of help
 
 # What a user can mend. Other exceptions are defects of the program, whose traceback is what helps.
 EXPECTED = (ValueError, OSError, FloatingPointError, ImportError, MemoryError)
@@ -70,17 +73,103 @@ def end(message: str, code: int) -> NoReturn:
 # -- flags ------------------------------------------------------------------------------------------------------
 
 
+class Help(argparse.RawDescriptionHelpFormatter):
+    """How help is printed: what each value is, its default, and paragraphs that fit the window.
+
+    Lines that are indented, which are commands, stay as they were written. A switch that is off is shown by its name
+    alone; one that is on, with what turns it off.
+    """
+
+    aliases = True  # whether a flag's other names are shown
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=min(shutil.get_terminal_size().columns - 2, WIDEST))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = (block for block in re.split(r"\n\s*\n", text.strip("\n")) if block.strip())
+        return "\n\n".join(
+            block if re.search(r"^\s", block, re.MULTILINE) else textwrap.fill(block, width) for block in blocks
+        )
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        if action.nargs == 0 or action.default is False:
+            value = ""
+        elif action.default is True:
+            value = value.strip("[]")
+        names = action.option_strings if self.aliases or action.nargs == 0 else action.option_strings[:1]
+        return f"{', '.join(names)} {value}".rstrip()
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        if isinstance(action.type, Number):
+            return "N" if action.type.kind is int else "X"
+        names: dict[Any, str] = {absolute: "PATH", local_path: "PATH", place: "NAME|PATH", named_place: "NAME=PATH"}
+        return names.get(action.type, "TEXT")
+
+    def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Any:
+        if action.metavar is None and action.choices is not None:
+            shown = "{" + ",".join(str(choice) for choice in action.choices if choice != "") + "}"
+            return lambda size: (shown,) * size
+        return super()._metavar_formatter(action, default_metavar)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        if action.required and action.option_strings:
+            return f"{text} (required)".lstrip()
+        none = default is False or default in (None, "", argparse.SUPPRESS) or default in ([], ())
+        if none or action.nargs == 0 or "default" in text:
+            return text
+        listed = " ".join(str(value) for value in default) if isinstance(default, list | tuple) else default
+        return f"{text} (default: {'yes' if default is True else listed})".lstrip().replace("%", "%%")
+
+
+class HelpAll(argparse.Action):
+    """--help_all: help with the flags that --help leaves out."""
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        print(parser.format_help(everything=True), end="")
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with the habits of our programs.
 
     `--learning-rate` is `--learning_rate`; a beginning of a flag is not the flag; a mistyped flag is answered with the
-    one that was probably meant.
+    one that was probably meant. `--help` names the required flags in its first line, groups come in the order in which
+    they were made, and flags that few people need are shown by `--help_all` (`leave_to_help_all`).
     """
 
     def __init__(self, description: str | None = None, **options: Any):
-        kind = argparse.RawDescriptionHelpFormatter
-        super().__init__(description=description, formatter_class=kind, allow_abbrev=False, **options)
+        super().__init__(description=description, formatter_class=Help, allow_abbrev=False, **options)
         self._mistyped: list[str] = []
+        self._rare: set[str] = set()
+
+    def leave_to_help_all(self, *names: str) -> None:
+        """Flags, without their dashes, that --help does not show."""
+        if names and not self._rare:
+            self.add_argument("--help_all", action=HelpAll, nargs=0, help="show every flag and exit")
+        self._rare.update(names)
+
+    def format_help(self, everything: bool = False) -> str:
+        formatter: Any = self._get_formatter()
+        formatter.aliases = everything
+        required = [action for action in self._actions if action.required and action.option_strings]
+        rest = [action for action in self._actions if not action.option_strings]
+        named = [formatter._format_action_invocation(action) for action in required]
+        usage = [self.prog, *named, "[flags]", *(formatter._format_args(action, action.dest) for action in rest)]
+        formatter.add_text(f"usage: {' '.join(usage)}")
+        formatter.add_text(self.description)
+        for group in sorted(self._action_groups, key=_is_help):
+            formatter.start_section("help" if _is_help(group) else group.title)
+            formatter.add_text(group.description)
+            formatter.add_arguments(a for a in group._group_actions if everything or a.dest not in self._rare)
+            formatter.end_section()
+        if hidden := len(self._rare) * (not everything):
+            formatter.add_text(f"{hidden} more flags, which few people need: --help_all.")
+        formatter.add_text(self.epilog)
+        return formatter.format_help()
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         self._mistyped = []
@@ -112,6 +201,11 @@ class Parser(argparse.ArgumentParser):
             if near := difflib.get_close_matches(f"--{name[2:].replace('-', '_')}", shown, n=1):
                 message += f"; there is no {name}, did you mean {near[0]}?"
         end(message, 2)
+
+
+def _is_help(group: argparse._ArgumentGroup) -> bool:
+    shown = (action for action in group._group_actions if action.help != argparse.SUPPRESS)
+    return all(isinstance(action, HelpAll | argparse._HelpAction) for action in shown)
 
 
 # -- values of flags --------------------------------------------------------------------------------------------

@@ -91,10 +91,10 @@ def size(path: Path) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--raw", type=absolute, required=True, help="raw T-REx, folder or archive")
-    parser.add_argument("--conllu", type=absolute, help="CoNLL-U file")
-    parser.add_argument("--output_dir", type=absolute, required=True, help="is emptied first")
-    parser.add_argument("--workers", type=COUNT, default=1)
+    parser.add_argument("--raw", type=absolute, required=True, help="raw T-REx: a folder or an archive")
+    parser.add_argument("--conllu", type=absolute, help="a CoNLL-U file, to measure that too")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write; it is emptied first")
+    parser.add_argument("--workers", type=COUNT, default=1, help="processes that work at a time")
     parser.add_argument("--forms", action="store_true", help="also read the cleaned examples in several forms")
     args = parser.parse_args(argv)
     out: Path = args.output_dir

@@ -85,13 +85,21 @@ def saved(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--paragraphs", type=COUNT, nargs="+", default=[10, 25, 50, 100])
+    parser.add_argument(
+        "--paragraphs",
+        type=COUNT,
+        nargs="+",
+        default=[10, 25, 50, 100],
+        help="paragraphs of a question; each number is measured",
+    )
     parser.add_argument("--length", type=COUNT, default=128, help="tokens of a paragraph, the question included")
-    parser.add_argument("--hidden_size", type=COUNT, default=256, help="of the backbone, a multiple of 64")
-    parser.add_argument("--layers", type=COUNT, default=6)
-    parser.add_argument("--adapters", type=COUNT, default=1, help="frozen ones, at most 768 wide")
-    parser.add_argument("--chunk_tokens", type=Number(int, "[0, inf)"), default=2048, help="0 computes all at once")
-    parser.add_argument("--saved", action="store_true", help="what a chunk keeps")
+    parser.add_argument("--hidden_size", type=COUNT, default=256, help="hidden units of the backbone, a multiple of 64")
+    parser.add_argument("--layers", type=COUNT, default=6, help="layers of the backbone")
+    parser.add_argument("--adapters", type=COUNT, default=1, help="frozen adapters, of at most 768 units")
+    parser.add_argument(
+        "--chunk_tokens", type=Number(int, "[0, inf)"), default=2048, help="tokens that are computed at once; 0: all"
+    )
+    parser.add_argument("--saved", action="store_true", help="also show what a chunk keeps for its gradient")
     parser.add_argument("--single", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     torch.manual_seed(0)

@@ -147,13 +147,17 @@ def _onnx_kernels(place: Path, batch: dict[str, torch.Tensor], threads: int, run
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--model", type=absolute, required=True, help="folder of a saved task model")
-    parser.add_argument("--output_dir", type=absolute, required=True, help="for the exported folders")
-    parser.add_argument("--data", type=absolute, help="inputs of the model's task with `label`, as columns by name")
-    parser.add_argument("--texts", type=absolute, help="what int8's ranges come from; default: a few sentences")
-    parser.add_argument("--threads", type=COUNT, default=1)
-    parser.add_argument("--repeats", type=COUNT, default=20, help="of single sequences; of batches a quarter")
-    parser.add_argument("--lengths", type=COUNT, nargs="+", default=LENGTHS)
-    parser.add_argument("--profile", action="store_true", help="show kernels, at 32 sequences of 64 tokens")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder for the exported models")
+    parser.add_argument("--data", type=absolute, help="labelled inputs of the model's task, to compare scores too")
+    parser.add_argument("--texts", type=absolute, help="texts that int8 is calibrated on; default: a few sentences")
+    parser.add_argument("--threads", type=COUNT, default=1, help="threads of each runtime")
+    parser.add_argument("--repeats", type=COUNT, default=20, help="measurements of single inputs; of batches a quarter")
+    parser.add_argument(
+        "--lengths", type=COUNT, nargs="+", default=LENGTHS, help="tokens of the inputs that are measured"
+    )
+    parser.add_argument(
+        "--profile", action="store_true", help="also show which kernels take the time, at 32 inputs of 64 tokens"
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """Measure what cached states save: an epoch of a recipe the original's way, ours, and with --cache_states.
 
-    OMP_NUM_THREADS=1 python scripts/benchmark_states.py --output_dir output/benchmark-states --repeats 3 -- \
+    OMP_NUM_THREADS=1 python scripts/benchmark_states.py --output_dir output/benchmark-states --repeats 3 -- \\
         examples/run_pretrain_fac_adapter.py --model_name_or_path folder --data_dir data/trex-rc --adapter_size 128
 
 After -- stands a recipe of `examples/` with its flags, which must freeze the backbone. A run is one epoch, or as many
@@ -68,9 +68,9 @@ def timed(main: Callable[[Sequence[str]], Any], flags: Sequence[str]) -> tuple[f
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--output_dir", required=True, type=absolute, help="runs and the cache")
-    parser.add_argument("--repeats", type=COUNT, default=3, help="rounds, of which medians are told")
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="only these")
+    parser.add_argument("--output_dir", required=True, type=absolute, help="folder for the runs and the cached states")
+    parser.add_argument("--repeats", type=COUNT, default=3, help="rounds, whose median is shown")
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="measure only these")
     parser.add_argument("recipe", nargs="+", help="after --: a file of examples/ and its flags")
     return parser.parse_args(argv)
 

@@ -172,10 +172,12 @@ def show_threads(model: MultiTaskModel, names: Sequence[str], threads: int = 4) 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--output_dir", type=absolute, required=True, help="is emptied first")
-    parser.add_argument("--model_name_or_path", help="backbone in place of random weights in bert-base's shape")
-    parser.add_argument("--tasks", type=COUNT, default=20)
-    parser.add_argument("--repeats", type=COUNT, default=15)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write; it is emptied first")
+    parser.add_argument(
+        "--model_name_or_path", help="backbone: a folder or hub name; default: random weights in the shape of bert-base"
+    )
+    parser.add_argument("--tasks", type=COUNT, default=20, help="tasks on the backbone")
+    parser.add_argument("--repeats", type=COUNT, default=15, help="measurements, whose median is shown")
     parser.add_argument(HELD, choices=("tasks", "models"), help="for the processes that this script starts")
     args = parser.parse_args(argv)
     out: Path = args.output_dir

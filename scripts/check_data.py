@@ -80,15 +80,27 @@ def plot(reports: Mapping[str, SplitReport], max_seq_length: int, path: Path) ->
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("task", choices=TASKS, metavar="TASK")
-    parser.add_argument("folder", type=absolute, metavar="DIR")
-    parser.add_argument("--labels", type=absolute, help="labels, where they are not the task's own (Re-TACRED)")
-    parser.add_argument("--spans", choices=SPANS, help="ends of mentions in the files; default: the task's own")
+    parser.add_argument("task", choices=TASKS, metavar="TASK", help="the task, by its name as above")
+    parser.add_argument("folder", type=absolute, metavar="DIR", help="the folder of its data")
+    group = parser.add_argument_group("how the data are read")
+    group.add_argument(
+        "--labels", type=absolute, help="JSON file of labels, where they are not the task's own (Re-TACRED)"
+    )
+    group.add_argument(
+        "--spans", choices=SPANS, help="whether the ends of mentions count in; default: as the task's own files"
+    )
     for name, kind in OWN.items():
-        parser.add_argument(f"--{name}", type=kind, help="as in the recipe")
-    parser.add_argument("--tokenizer", type=place, help="folder or hub name, to measure lengths")
-    parser.add_argument("--max_seq_length", type=COUNT, help="default: the recipe's")
-    parser.add_argument("--plot", type=absolute, help="a histogram of the lengths, as PNG and PDF; needs --tokenizer")
+        group.add_argument(f"--{name}", type=kind, help="as in the recipe")
+    group = parser.add_argument_group("lengths in tokens")
+    group.add_argument(
+        "--tokenizer", type=place, help="folder or hub name of the tokenizer, to measure lengths in tokens"
+    )
+    group.add_argument(
+        "--max_seq_length", type=COUNT, help="tokens after which an input would be cut; default: the recipe's"
+    )
+    group.add_argument(
+        "--plot", type=absolute, help="histogram of the lengths to write, as PNG and PDF; needs --tokenizer"
+    )
     args = parser.parse_args(argv)
     if args.plot and not args.tokenizer:
         parser.error("--plot shows lengths in tokens; give --tokenizer too.")

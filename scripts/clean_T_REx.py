@@ -187,9 +187,13 @@ def write_together(parts: Sequence[Path], output: Path, form: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--raw", type=absolute, required=True, help="folder of JSON files, one file, or an archive")
+    parser.add_argument(
+        "--raw", type=absolute, required=True, help="raw T-REx: a folder of JSON files, one file, or an archive"
+    )
     parser.add_argument("--output", type=absolute, required=True, help="file to write")
-    parser.add_argument("--format", choices=("jsonl", "json"), default="jsonl", help="JSON lines, or one JSON list")
+    parser.add_argument(
+        "--format", choices=("jsonl", "json"), default="jsonl", help="jsonl: a record in each line; json: one list"
+    )
     add_worker_flags(parser)
     parser.add_argument("--skip_broken_files", action="store_true", help="leave out files that are broken or empty")
     args = parser.parse_args(argv)

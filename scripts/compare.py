@@ -1,6 +1,6 @@
 """Did the knowledge help? One recipe with and without adapters, over several seeds, with tests of the differences.
 
-    python scripts/compare.py --seeds 42,43,44,45,46 -- bash run_finetune_classification_adapter.sh \
+    python scripts/compare.py --seeds 42,43,44,45,46 -- bash run_finetune_classification_adapter.sh \\
         --data_dir data/mine --adapter kg=output/kg/best
 
 After -- stands the command of a fine-tuning recipe with the adapters to judge: --adapter name=folder, or
@@ -315,18 +315,22 @@ def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> list[str]:
     parser = Parser(__doc__)
-    parser.add_argument("--output", type=absolute, default="output/compare")
     parser.add_argument(
-        "--seeds", type=seed_list, default="42,43,44,45,46", help="whole numbers with commas between them"
+        "--output", type=absolute, default="output/compare", help="folder for the runs and the comparison"
+    )
+    parser.add_argument(
+        "--seeds", type=seed_list, default="42,43,44,45,46", help="seeds of the runs, with commas between them"
     )
     parser.add_argument("--split", default="test", help="the labelled split whose predictions are compared")
-    parser.add_argument("--control", default="", help="the adapter among those behind -- that holds no knowledge")
+    parser.add_argument(
+        "--control", default="", help="name of the adapter, among those behind --, that holds no knowledge"
+    )
     parser.add_argument(
         "--group_by", default="", metavar="COLUMN", help="of the split's file: what has the same value is drawn as one"
     )
-    parser.add_argument("--also_frozen", action="store_true", help="all settings on a frozen backbone as well")
-    parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
-    parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
+    parser.add_argument("--also_frozen", action="store_true", help="also compare with a frozen backbone")
+    parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time; with --gpus: one for each GPU")
+    parser.add_argument("--gpus", default="", help='GPUs that runs are given, such as "0,1"')
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
     args = parser.parse_args(argv)
     command = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe

@@ -1,6 +1,6 @@
 """Turn checkpoints of the original K-Adapter into ours and back, so that it can load what we trained.
 
-    python scripts/convert_checkpoint.py --to kadapter --input pretrained_models/fac-adapter --output fac-adapter \
+    python scripts/convert_checkpoint.py --to kadapter --input pretrained_models/fac-adapter --output fac-adapter \\
         --adapter_list 0,11,22 --attend_padding
     python scripts/convert_checkpoint.py --to original --input output/<run>/best --output for-the-original
 
@@ -232,17 +232,30 @@ def _write(output: Path, files: dict[str, ck.State], config: RobertaConfig | Non
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--to", choices=("kadapter", "original"), required=True, help="form to write")
+    parser.add_argument("--to", choices=("kadapter", "original"), required=True, help="the form to write")
     parser.add_argument("--input", type=absolute, required=True, help="file or folder to read")
-    parser.add_argument("--output", type=absolute, required=True, help="folder to write; new or empty")
+    parser.add_argument("--output", type=absolute, required=True, help="folder to write, new or empty")
     group = parser.add_argument_group("what the original's files do not tell (--to kadapter)")
-    group.add_argument("--adapter_list", default="", help='hidden states, such as "0,11,22"; "" follows the depth')
     group.add_argument(
-        "--adapter_skip_layers", type=Number(int, "[0, inf)"), default=0, help="the original's skip; 0 is off"
+        "--adapter_list",
+        default="",
+        help='backbone layers whose output the adapter reads (taps), such as "0,11,22"; default: by the depth',
     )
-    group.add_argument("--adapter_attention_heads", type=COUNT, help="heads of adapters; default: one for 64 units")
-    group.add_argument("--fusion_mode", choices=("concat", "add"), help="default: what the file's names say")
-    group.add_argument("--labels", type=absolute, help="JSON list of the head's label names in order")
+    group.add_argument(
+        "--adapter_skip_layers",
+        type=Number(int, "[0, inf)"),
+        default=0,
+        help="--adapter_skip_layers of the original's run; 0: none",
+    )
+    group.add_argument(
+        "--adapter_attention_heads", type=COUNT, help="attention heads of the adapter; default: one for every 64 units"
+    )
+    group.add_argument(
+        "--fusion_mode",
+        choices=("concat", "add"),
+        help="how the file's features are joined; default: by the names in it",
+    )
+    group.add_argument("--labels", type=absolute, help="JSON list of the head's labels, in order")
     group.add_argument("--attend_padding", action="store_true", help="adapters attend to padding, as in the original")
     return parser
 

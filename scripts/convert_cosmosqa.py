@@ -63,7 +63,7 @@ def read_questions(path: Path, labelled: bool | None) -> Iterator[dict[str, Any]
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="folder of the csv files")
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     args = parser.parse_args(argv)
     sources = {split: split_path(args.input, split, ".csv", ()) for split in SPLITS}
     found = [split for split, source in sources.items() if files_of(source)]

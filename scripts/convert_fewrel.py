@@ -123,7 +123,7 @@ def _mention(record: dict[str, Any], key: str) -> list[Any] | None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, nargs="+", required=True, help="FewRel's files")
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     add_subset_flags(parser, drop=(), min_examples=1)
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()

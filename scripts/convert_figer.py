@@ -69,7 +69,7 @@ def mentions(sentence: Tagged, path: Path) -> Iterator[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--input", type=absolute, required=True, help="exp.label")
+    parser.add_argument("--input", type=absolute, required=True, help="the release's file of fine labels, exp.label")
     parser.add_argument("--output", type=absolute, required=True, help="JSON list to write")
     args = parser.parse_args(argv)
     sentences = list(read_sentences(args.input))

@@ -22,8 +22,8 @@ from kadapter.data.quasart import LENGTHS, count_lost, find_files, pieces, read_
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="Quasar-T's folder")
-    parser.add_argument("--output_dir", type=absolute, required=True)
-    parser.add_argument("--contexts", choices=LENGTHS, default="short", help="sentences, or passages of some of them")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
+    parser.add_argument("--contexts", choices=LENGTHS, default="short", help="short: sentences; long: passages")
     add_worker_flags(parser)
     args = parser.parse_args(argv)
     files = find_files(args.input, args.contexts)

@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--documents", type=document_range, metavar="FIRST-LAST", help="these alone, such as 401-500; default: all"
     )
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     add_subset_flags(parser, drop=(), min_examples=1, split_by="document")
     args = parser.parse_args(argv)
     counts: Counter[str] = Counter()

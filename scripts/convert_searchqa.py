@@ -24,8 +24,10 @@ from kadapter.data.searchqa import find_sources, pieces, read_questions
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="folder of JSON files or zips, or one zip")
-    parser.add_argument("--output_dir", type=absolute, required=True)
-    parser.add_argument("--split", choices=SPLITS, default="", help="of files that no folder or archive tells it of")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="", help="split of files whose folder or archive does not tell it"
+    )
     add_worker_flags(parser)
     args = parser.parse_args(argv)
     sources = find_sources(args.input)

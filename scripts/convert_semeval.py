@@ -55,9 +55,11 @@ def write_examples(source: Any, examples: Sequence[dict[str, Any]], target: Path
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="folder or zip archive of the release")
-    parser.add_argument("--output_dir", type=absolute, required=True)
-    parser.add_argument("--dev_fraction", type=SHARE, help="share of the training examples for dev.txt; default: none")
-    parser.add_argument("--seed", type=SEED, default=42, help="of dev.txt")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
+    parser.add_argument(
+        "--dev_fraction", type=SHARE, help="share of the training examples that goes to dev.txt; default: none"
+    )
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of the choice of dev.txt")
     args = parser.parse_args(argv)
     train, test = (find_file(args.input, name) for name in ("TRAIN_FILE.TXT", "TEST_FILE_FULL.TXT"))
     parts = {"train": (train, "train"), "dev": (train, "dev"), "test": (test, "all")}

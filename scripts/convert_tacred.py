@@ -142,9 +142,11 @@ def split_file(folder: Path, split: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="folder with train.json, dev.json, test.json")
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     parser.add_argument("--patch", type=absolute, help="folder with Re-TACRED's or TACREV's patches")
-    parser.add_argument("--spans", choices=SPANS, default="inclusive", help="ends in the input (default: %(default)s)")
+    parser.add_argument(
+        "--spans", choices=SPANS, default="inclusive", help="whether the ends of mentions in the input count in"
+    )
     args = parser.parse_args(argv)
     if args.input.resolve() == args.output_dir.resolve():
         raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, TACRED's files stay.")

@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--input", type=absolute, required=True, help="folder with checkpoint, bert_config.json, vocab.txt"
     )
     parser.add_argument("--output", type=absolute, required=True, help="folder to write")
-    parser.add_argument("--checkpoint", default="bert_model.ckpt", help="its name in the folder")
+    parser.add_argument("--checkpoint", default="bert_model.ckpt", help="name of the checkpoint in the folder")
     return parser.parse_args(argv)
 
 

@@ -51,7 +51,7 @@ def read_examples(path: Path) -> Iterator[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="folder of UFET's crowd files")
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     args = parser.parse_args(argv)
     if args.input.resolve() == args.output_dir.resolve():
         raise ValueError(f"--output_dir {args.output_dir} is --input; write elsewhere, UFET's files stay.")

@@ -1,8 +1,8 @@
 """Make find_head records for the dependency (linguistic) adapter from CoNLL-U treebanks or from raw text.
 
-    python scripts/create_dependency_dataset.py --input train.conllu [more.conllu ...] \
+    python scripts/create_dependency_dataset.py --input train.conllu [more.conllu ...] \\
         --output data/find_head/train.json [--format json|jsonl] [--max_words N]
-    python scripts/create_dependency_dataset.py --input books.txt [more.txt ...] --parser spacy|stanza \
+    python scripts/create_dependency_dataset.py --input books.txt [more.txt ...] --parser spacy|stanza \\
         --output data/find_head/train.json --dev_output data/find_head/dev.json [--dev_fraction 0.1]
 
 Treebanks are CoNLL-U, CoNLL-X, CoNLL-2009, CoreNLP's seven columns, or CoNLL-U Plus such as .cupt, also with .gz or
@@ -100,25 +100,28 @@ class Conversion:
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--input", type=absolute, nargs="+", required=True, help="treebanks, or text with --parser")
-    parser.add_argument("--output", type=absolute, required=True, help="file to write")
-    parser.add_argument(
-        "--format", choices=("json", "jsonl"), default="json", help="one JSON list, or one record a line"
+    group = parser.add_argument_group("what to read and write")
+    group.add_argument("--input", type=absolute, nargs="+", required=True, help="treebanks, or text with --parser")
+    group.add_argument("--output", type=absolute, required=True, help="file to write")
+    group.add_argument(
+        "--format", choices=("json", "jsonl"), default="json", help="json: one list; jsonl: a record in each line"
     )
-    parser.add_argument("--max_words", type=COUNT, help="drop sentences with more words than this")
-    parser.add_argument(
-        "--dev_output", type=absolute, help="put a part of the sentences here; equal ones stay together"
-    )
-    parser.add_argument("--dev_fraction", type=SHARE, default=0.1, help="size of that part; default: 0.1")
-    parser.add_argument("--seed", type=SEED, default=42, help="chooses that part; default: 42")
-    parser.add_argument("--parser", choices=sorted(DEFAULT_MODELS), help="--input is raw text; parse it with this")
-    parser.add_argument(
+    group.add_argument("--max_words", type=COUNT, help="drop sentences with more words than this")
+    group = parser.add_argument_group("raw text")
+    group.add_argument("--parser", choices=sorted(DEFAULT_MODELS), help="parser for --input, which is raw text then")
+    group.add_argument(
         "--parser_model",
         type=place,
         help="spaCy: name or folder of a pipeline, default en_core_web_sm; Stanza: language, default en "
         "(its folder: the variable STANZA_RESOURCES_DIR)",
     )
-    parser.add_argument("--parse_batch_size", type=COUNT, default=512, help="lines at a time; default: 512")
+    group.add_argument("--parse_batch_size", type=COUNT, default=512, help="lines that are parsed at a time")
+    group = parser.add_argument_group("a part for dev")
+    group.add_argument(
+        "--dev_output", type=absolute, help="file for a part of the sentences, as dev; equal ones stay together"
+    )
+    group.add_argument("--dev_fraction", type=SHARE, default=0.1, help="share of that part")
+    group.add_argument("--seed", type=SEED, default=42, help="seed of the choice of that part")
     add_worker_flags(parser, default=1)
     return parser
 

@@ -1,9 +1,9 @@
 """Make relation examples of your own from a knowledge graph and text, by distant supervision (Mintz et al. 2009).
 
-    python scripts/create_relation_dataset.py --triples graph.tsv --aliases aliases.tsv --text corpus/ \
+    python scripts/create_relation_dataset.py --triples graph.tsv --aliases aliases.tsv --text corpus/ \\
         --output data/kg-cleaned.jsonl
-    python scripts/create_relation_dataset.py --triples wikidata5m_transductive_train.txt \
-        --aliases wikidata5m_entity.txt wikidata5m_relation.txt --text wikidata5m_text.txt --text_form id_lines \
+    python scripts/create_relation_dataset.py --triples wikidata5m_transductive_train.txt \\
+        --aliases wikidata5m_entity.txt wikidata5m_relation.txt --text wikidata5m_text.txt --text_form id_lines \\
         --output data/wikidata5m-cleaned.jsonl --negatives 0.3
 
 A sentence that names both ends of a triple becomes an example of its relation. --triples is .tsv, .csv, .txt (tabs),
@@ -37,28 +37,61 @@ SHARE = Number(float, "(0, 1]")
 
 def _parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--triples", type=absolute, nargs="+", required=True, help="files of the graph")
-    parser.add_argument("--aliases", type=absolute, nargs="*", default=[], help="names of entities and relations")
-    parser.add_argument("--text", type=absolute, nargs="+", required=True, help="files or folders")
-    parser.add_argument("--output", type=absolute, required=True, help="JSON lines to write")
-    parser.add_argument("--language", default="en", help="of labels in RDF; default: en")
+    parser.add_argument(
+        "--triples",
+        type=absolute,
+        nargs="+",
+        required=True,
+        help="files of the graph: a subject, a relation and an object in each line",
+    )
+    parser.add_argument(
+        "--aliases", type=absolute, nargs="*", default=[], help="files with the names of entities and relations"
+    )
+    parser.add_argument("--text", type=absolute, nargs="+", required=True, help="files or folders of text")
+    parser.add_argument("--output", type=absolute, required=True, help="JSON-lines file to write")
+    parser.add_argument("--language", default="en", help="language of names in RDF")
     add_worker_flags(parser)
     text = parser.add_argument_group("text")
     text.add_argument("--text_form", choices=FORMS, default="lines", help="what a document is in plain text")
-    text.add_argument("--text_field", default="text", help="of tables and JSON; default: text")
-    text.add_argument("--id_field", default="", help="of tables and JSON; default: docid, doc_id or id if there is one")
-    text.add_argument("--sentences", choices=("split", "given"), default="split", help="given: a document is one")
-    text.add_argument("--max_words", type=COUNT, default=128, help="of a sentence; default: 128")
+    text.add_argument("--text_field", default="text", help="field of tables and JSON that holds the text")
+    text.add_argument(
+        "--id_field", default="", help="field of tables and JSON that names a document; default: docid, doc_id or id"
+    )
+    text.add_argument(
+        "--sentences",
+        choices=("split", "given"),
+        default="split",
+        help="split: cut documents into sentences; given: each document is one sentence",
+    )
+    text.add_argument("--max_words", type=COUNT, default=128, help="words of the longest sentence that is kept")
     rules = parser.add_argument_group("aliases")
-    rules.add_argument("--case", choices=CASES, default="smart", help="default: smart (docs/own_knowledge.md)")
-    rules.add_argument("--min_characters", type=COUNT, default=3, help="letters and digits of an alias; default: 3")
-    rules.add_argument("--max_share", type=SHARE, default=0.05, help="of sentences with an alias; default: 0.05")
-    rules.add_argument("--max_readings", type=COUNT, default=16, help="entities that an alias names; default: 16")
+    rules.add_argument(
+        "--case",
+        choices=CASES,
+        default="smart",
+        help="whether case counts when aliases are looked for (docs/own_knowledge.md)",
+    )
+    rules.add_argument("--min_characters", type=COUNT, default=3, help="letters and digits that an alias must have")
+    rules.add_argument(
+        "--max_share",
+        type=SHARE,
+        default=0.05,
+        help="share of sentences that an alias may be in; more frequent ones are not used",
+    )
+    rules.add_argument(
+        "--max_readings",
+        type=COUNT,
+        default=16,
+        help="entities that an alias may name; more ambiguous ones are not used",
+    )
     rules.add_argument("--stop_aliases", type=absolute, help="file of aliases that are not used, one a line")
     rules.add_argument(
-        "--negatives", type=Number(float, "[0, inf)"), default=0.0, help="pairs without a fact for each example"
+        "--negatives",
+        type=Number(float, "[0, inf)"),
+        default=0.0,
+        help="pairs without a fact for each example with one",
     )
-    rules.add_argument("--seed", type=SEED, default=42, help="of these and of the examples that are shown; default: 42")
+    rules.add_argument("--seed", type=SEED, default=42, help="seed of those pairs and of the examples in the report")
     return parser
 
 

@@ -55,16 +55,22 @@ def read_types(path: Path) -> dict[str, list[str]]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="cleaned examples, JSON lines or a JSON list")
-    parser.add_argument("--output_dir", type=absolute, required=True)
-    parser.add_argument("--types", type=absolute, help="JSON object of entities' types, instead of P31")
-    parser.add_argument("--labels", choices=("frequency", "original"), default="frequency", help="their order")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
+    parser.add_argument(
+        "--types",
+        type=absolute,
+        help="JSON object of entities and their types; default: the facts of P31 (instance of)",
+    )
+    parser.add_argument(
+        "--labels", choices=("frequency", "original"), default="frequency", help="order of the types in labels.json"
+    )
     parser.add_argument("--min_examples", type=COUNT, default=50, help="mentions that a type must have")
     parser.add_argument("--shots", type=COUNT, help="leave so many mentions of a type in train, chosen at random")
-    parser.add_argument("--dev_fraction", type=SHARE, default=0.1)
+    parser.add_argument("--dev_fraction", type=SHARE, default=0.1, help="share of dev")
     parser.add_argument(
         "--split_by", choices=("sentence", "document"), default="sentence", help="what is never in both train and dev"
     )
-    parser.add_argument("--seed", type=SEED, default=42)
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of choice and split")
     args = parser.parse_args(argv)
     types = read_types(args.types) if args.types else None
     mentions: dict[Mention, dict[str, None]] = {}

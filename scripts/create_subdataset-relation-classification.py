@@ -30,12 +30,17 @@ ORIGINAL_LABELS = Path(__file__).with_name("trex_rc_labels.json")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="cleaned examples, JSON lines or a JSON list")
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     parser.add_argument(
-        "--labels", choices=("frequency", "original"), default="frequency", help="order of relations.json"
+        "--labels",
+        choices=("frequency", "original"),
+        default="frequency",
+        help="order of the relations in relations.json",
     )
     parser.add_argument(
-        "--original_spans", action="store_true", help="keep examples whose mentions cross, for the recipe's flag"
+        "--original_spans",
+        action="store_true",
+        help="keep examples whose two mentions overlap, for the recipe's --original_spans",
     )
     add_subset_flags(parser)
     add_worker_flags(parser)

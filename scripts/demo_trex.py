@@ -142,9 +142,9 @@ def write_large(world: World, folder: Path, megabytes: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--output_dir", type=absolute, required=True)
-    parser.add_argument("--megabytes", type=COUNT, default=200)
-    parser.add_argument("--seed", type=SEED, default=42)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
+    parser.add_argument("--megabytes", type=COUNT, default=200, help="megabytes to write")
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of what is made up")
     args = parser.parse_args(argv)
     write_large(build_world(args.seed, per_type=150, per_relation=2000), args.output_dir, args.megabytes)
 

@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     corpus = parser.add_mutually_exclusive_group(required=True)
     corpus.add_argument("--redocred", type=absolute, help="Re-DocRED's JSON file")
     corpus.add_argument("--fewrel", type=absolute, help="FewRel's JSON file")
-    parser.add_argument("--output_dir", type=absolute, required=True, help="is emptied first")
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write; it is emptied first")
     args = parser.parse_args(argv)
     out: Path = args.output_dir
     shutil.rmtree(out, ignore_errors=True)

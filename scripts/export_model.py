@@ -33,10 +33,19 @@ TEXTS = (
 def parse(argv: Sequence[str] | None = None) -> Any:
     parser = Parser(__doc__)
     parser.add_argument("--model", type=absolute, required=True, help="folder of a saved task model or encoder")
-    parser.add_argument("--format", choices=("onnx", "openvino", "torch"), required=True)
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "openvino", "torch"),
+        required=True,
+        help="the runtime that the model is written for",
+    )
     parser.add_argument("--output", type=absolute, required=True, help="folder to write")
-    parser.add_argument("--quantize", choices=("int8",), help="default: float32 as the model is")
-    parser.add_argument("--texts", type=absolute, help="what to compare on; default: a few sentences")
+    parser.add_argument(
+        "--quantize", choices=("int8",), help="int8: weights of 8 bits; default: float32, as the model is"
+    )
+    parser.add_argument(
+        "--texts", type=absolute, help="file of inputs to compare on, one in each line; default: a few sentences"
+    )
     return parser.parse_args(argv)
 
 

@@ -166,13 +166,15 @@ from this repository's scripts alone and have its licence.
 def main(argv: list[str] | None = None) -> None:
     """Train the tokenizer and the model, measure, save."""
     parser = Parser("Pretrain the demo's RoBERTa.")
-    parser.add_argument("--data_dir", type=absolute, default="data/demo")
-    parser.add_argument("--output_dir", type=absolute, default="pretrained_models/roberta-demo")
-    parser.add_argument("--seed", type=SEED, default=42)
-    parser.add_argument("--vocab_size", type=COUNT, default=3000)
-    parser.add_argument("--steps", type=COUNT, default=1800)
-    parser.add_argument("--batch_size", type=COUNT, default=32)
-    parser.add_argument("--learning_rate", type=Number(float, "(0, inf)"), default=1e-3)
+    parser.add_argument(
+        "--data_dir", type=absolute, default="data/demo", help="the demo's data, which make_demo_data.py writes"
+    )
+    parser.add_argument("--output_dir", type=absolute, default="pretrained_models/roberta-demo", help="folder to write")
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of weights and order")
+    parser.add_argument("--vocab_size", type=COUNT, default=3000, help="tokens of the vocabulary")
+    parser.add_argument("--steps", type=COUNT, default=1800, help="optimizer steps")
+    parser.add_argument("--batch_size", type=COUNT, default=32, help="lines in each batch")
+    parser.add_argument("--learning_rate", type=Number(float, "(0, inf)"), default=1e-3, help="peak learning rate")
     args = parser.parse_args(argv)
 
     text = args.data_dir / "backbone" / "text.txt"

@@ -285,12 +285,14 @@ def write_all(world: World, place: Place, trees: int, backbone_lines: int) -> No
 def main(argv: list[str] | None = None) -> None:
     """Build the world and write every part of it."""
     parser = Parser("Write the demo world in the users' file formats.")
-    parser.add_argument("--output_dir", type=absolute, default="data/demo")
-    parser.add_argument("--seed", type=SEED, default=42)
-    parser.add_argument("--entities_per_type", type=COUNT, default=20, help="there are 6 types")
-    parser.add_argument("--facts_per_relation", type=COUNT, default=140, help="36 relations; dev adds a tenth")
-    parser.add_argument("--trees", type=COUNT, default=6000, help="for training; dev adds a tenth")
-    parser.add_argument("--backbone_lines", type=COUNT, default=40000)
+    parser.add_argument("--output_dir", type=absolute, default="data/demo", help="folder to write")
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of the made-up world")
+    parser.add_argument("--entities_per_type", type=COUNT, default=20, help="entities of each of the 6 types")
+    parser.add_argument(
+        "--facts_per_relation", type=COUNT, default=140, help="facts of each of the 36 relations; dev adds a tenth"
+    )
+    parser.add_argument("--trees", type=COUNT, default=6000, help="parsed sentences for training; dev adds a tenth")
+    parser.add_argument("--backbone_lines", type=COUNT, default=40000, help="lines of text for the backbone")
     args = parser.parse_args(argv)
 
     world = build_world(args.seed, args.entities_per_type, args.facts_per_relation)

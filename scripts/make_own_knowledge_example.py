@@ -42,9 +42,9 @@ def corpus_lines(world: World) -> list[str]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--output_dir", type=absolute, required=True)
-    parser.add_argument("--seed", type=SEED, default=42)
-    parser.add_argument("--facts_per_relation", type=COUNT, default=140)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of the made-up world")
+    parser.add_argument("--facts_per_relation", type=COUNT, default=140, help="facts of each relation")
     args = parser.parse_args(argv)
     world = build_world(args.seed, 20, args.facts_per_relation)
     with atomic_files("the example") as aside:

@@ -1,9 +1,9 @@
 """Probe masked language models for facts: LAMA, LAMA-UHN, or a knowledge graph of your own, before and after.
 
-    python scripts/probe_lama.py --model_name_or_path roberta-large --adapter fac=pretrained_models/fac-adapter \
+    python scripts/probe_lama.py --model_name_or_path roberta-large --adapter fac=pretrained_models/fac-adapter \\
         --data lama/ --uhn_model bert-base-cased --output output/probe
     python scripts/probe_lama.py --model_name_or_path bert-base-cased roberta-base --data lama/
-    python scripts/probe_lama.py --model_name_or_path roberta-base --adapter kg=RUN/best --untrained \
+    python scripts/probe_lama.py --model_name_or_path roberta-base --adapter kg=RUN/best --untrained \\
         --facts graph.tsv --templates templates.json
 
 --data is the folder of LAMA's data (https://dl.fbaipublicfiles.com/LAMA/data.zip). Each sentence has one gap, and the
@@ -67,24 +67,43 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--model_name_or_path", type=place, nargs="+", required=True, help="folders or hub names")
-    parser.add_argument("--adapter", type=named_place, action="append", default=[], metavar="NAME=PLACE")
-    parser.add_argument(
-        "--untrained", action="store_true", help="also a fresh adapter of each one's shape, the control"
+    group = parser.add_argument_group("whom to ask")
+    group.add_argument(
+        "--model_name_or_path", type=place, nargs="+", required=True, help="models to ask: folders or hub names"
     )
-    parser.add_argument("--data", type=absolute, help="folder of LAMA's data")
-    parser.add_argument("--facts", type=absolute, nargs="+", default=[], help="your own graph instead, as triples")
-    parser.add_argument("--templates", type=absolute, help='of --facts: {relation: "[X] was born in [Y] ."}')
-    parser.add_argument("--aliases", type=absolute, nargs="*", default=[], help="of --facts: names of entities")
-    parser.add_argument(
+    group.add_argument(
+        "--adapter",
+        type=named_place,
+        action="append",
+        default=[],
+        help="an adapter beside the first model (repeatable)",
+    )
+    group.add_argument(
+        "--untrained", action="store_true", help="also ask a fresh adapter of each one's shape, as a control"
+    )
+    group = parser.add_argument_group("what to ask: LAMA, or your own graph")
+    group.add_argument("--data", type=absolute, help="folder of LAMA's data")
+    group.add_argument(
+        "--uhn_model",
+        type=place,
+        help="model that guesses objects from names, for LAMA-UHN; the paper's is bert-base-cased",
+    )
+    group.add_argument(
+        "--facts", type=absolute, nargs="+", default=[], help="files of your own graph, instead of --data"
+    )
+    group.add_argument("--templates", type=absolute, help='JSON file for --facts: {relation: "[X] was born in [Y] ."}')
+    group.add_argument(
+        "--aliases", type=absolute, nargs="*", default=[], help="files for --facts, with the names of entities"
+    )
+    group.add_argument(
         "--vocabulary",
         type=absolute,
-        help="words to choose among, one a line; default: LAMA's list, or of --facts all words",
+        help="file of the words to choose among, one in each line; default: LAMA's list, with --facts all words",
     )
-    parser.add_argument("--uhn_model", type=place, help="guesses objects from names for LAMA-UHN: bert-base-cased")
-    parser.add_argument("--output", type=absolute, default="output/probe")
-    parser.add_argument("--batch_size", type=COUNT, default=64, help="sentences at a time; default: 64")
-    parser.add_argument("--no_cuda", action="store_true", help="use the CPU")
+    group = parser.add_argument_group("how, and where to")
+    group.add_argument("--output", type=absolute, default="output/probe", help="folder to write")
+    group.add_argument("--batch_size", type=COUNT, default=64, help="sentences at a time; default: 64")
+    group.add_argument("--no_cuda", action="store_true", help="use the CPU even where there is a GPU")
     args = parser.parse_args(argv)
     if bool(args.data) == bool(args.facts):
         parser.error("give --data with LAMA's folder, or --facts with --templates.")

@@ -192,11 +192,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], metavar="DATA", help="of its data sets, such as openentity")
     parser.add_argument("--seeds", type=seed_list, default="42,43,44", help="whole numbers with commas between them")
     parser.add_argument("--data", type=absolute, default=str(ROOT / "data"), help="holds the folders of the data sets")
-    parser.add_argument("--model_name_or_path", type=place, default="roberta-large")
-    parser.add_argument("--fac", type=absolute, default=str(adapters / "fac-adapter" / "pytorch_model.bin"))
-    parser.add_argument("--lin", type=absolute, default=str(adapters / "lin-adapter" / "pytorch_model.bin"))
+    parser.add_argument(
+        "--model_name_or_path", type=place, default="roberta-large", help="backbone: a folder or hub name"
+    )
+    parser.add_argument(
+        "--fac", type=absolute, default=str(adapters / "fac-adapter" / "pytorch_model.bin"), help="factual adapter"
+    )
+    parser.add_argument(
+        "--lin", type=absolute, default=str(adapters / "lin-adapter" / "pytorch_model.bin"), help="linguistic adapter"
+    )
     parser.add_argument("--multitask", type=place, help="a backbone that was trained on both pretraining tasks")
-    parser.add_argument("--output", type=absolute, default="output/reproduce")
+    parser.add_argument("--output", type=absolute, default="output/reproduce", help="folder for the runs and the table")
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
     parser.add_argument("--print", action="store_true", help="print the commands instead of running them")

@@ -186,19 +186,21 @@ def markdown(rows: Sequence[Row], metrics: Sequence[str], resources: bool = Fals
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = Parser(__doc__)
     parser.add_argument("runs", type=absolute, nargs="+", help="folders with runs in or below them")
-    parser.add_argument("--split", default="test")
+    parser.add_argument("--split", default="test", help="split whose scores are shown")
     parser.add_argument(
         "--metrics",
         nargs="+",
         default=["precision", "recall", "f1"],
-        help='"main" is what each task is judged by; the last one is drawn as curves',
+        help='scores that are shown; "main" is what each task is judged by. The last one is drawn as curves',
     )
     parser.add_argument(
         "--output", type=absolute, help="folder for table.md, table.json and the plots; default: print only"
     )
-    parser.add_argument("--title", default="")
-    parser.add_argument("--beside", choices=list(read_json(PUBLISHED)), help="task")
-    parser.add_argument("--resources", action="store_true", help="trained parameters, seconds and memory too")
+    parser.add_argument("--title", default="", help="title of the table")
+    parser.add_argument(
+        "--beside", choices=list(read_json(PUBLISHED)), help="task whose published scores are shown as well"
+    )
+    parser.add_argument("--resources", action="store_true", help="also show trained parameters, seconds and memory")
     parser.add_argument("--format", choices=["markdown", "json"], default="markdown", help="what is printed")
     args = parser.parse_args(argv)
     rows = collect(args.runs, args.split, args.metrics)

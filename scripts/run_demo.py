@@ -77,8 +77,8 @@ def finish(tasks: list[Future]) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--output_dir", type=absolute, default=str(ROOT / "output" / "demo"))
-    parser.add_argument("--seeds", nargs="+", type=SEED, default=[42, 43, 44])
+    parser.add_argument("--output_dir", type=absolute, default=str(ROOT / "output" / "demo"), help="folder to write")
+    parser.add_argument("--seeds", nargs="+", type=SEED, default=[42, 43, 44], help="seeds of the runs")
     args = parser.parse_args(argv)
     with exclusive(args.output_dir / "data", "give another --output_dir"):
         make_all(args.output_dir, args.seeds)

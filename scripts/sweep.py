@@ -1,7 +1,7 @@
 """Search hyperparameters of any recipe with Optuna: a grid, or its samplers.
 
     python scripts/sweep.py --output output/sweep -- bash run_finetune_openentity_adapter.sh
-    python scripts/sweep.py --output output/sweep --sampler tpe --trials 30 --gpus 0,1 \
+    python scripts/sweep.py --output output/sweep --sampler tpe --trials 30 --gpus 0,1 \\
         --space learning_rate=1e-6..1e-4:log --space warmup_steps=0,200,500 -- bash run_finetune_tacred_adapter.sh
 
 After -- stands the command of the recipe; each trial adds its values and an --output_dir of its own, and is judged
@@ -176,17 +176,29 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
 
 def main(argv: list[str] | None = None) -> optuna.Study:
     parser = Parser(__doc__)
-    parser.add_argument("--output", type=absolute, default="output/sweep")
-    parser.add_argument("--space", action="append", help="flag=value,value or flag=low..high[:log]; may be repeated")
-    parser.add_argument("--sampler", choices=["grid", "tpe", "random"], default="grid")
-    parser.add_argument("--trials", type=COUNT, help="trials in all, failed ones too; default: the grid, or 20")
-    parser.add_argument(
-        "--workers", type=COUNT, default=1, help="trials at a time here; default with --gpus: one a GPU"
+    group = parser.add_argument_group("what to search")
+    group.add_argument(
+        "--space",
+        action="append",
+        help="values of a flag: flag=value,value or flag=low..high[:log] (repeatable); default: the grid of "
+        "K-Adapter's README",
     )
-    parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
-    parser.add_argument("--storage", help="URL of a database; default: a journal in the output folder")
-    parser.add_argument("--study", default="sweep", help="name of the search in the database")
-    parser.add_argument("--seed", type=SEED, default=42)
+    group.add_argument(
+        "--sampler",
+        choices=["grid", "tpe", "random"],
+        default="grid",
+        help="how values are chosen: all of a grid, or by Optuna",
+    )
+    group.add_argument("--trials", type=COUNT, help="trials in all, failed ones too; default: the grid, or 20")
+    group.add_argument("--seed", type=SEED, default=42, help="seed of the sampler")
+    group = parser.add_argument_group("where to run, and where to write")
+    group.add_argument("--output", type=absolute, default="output/sweep", help="folder for the trials")
+    group.add_argument(
+        "--workers", type=COUNT, default=1, help="trials at a time; default with --gpus: one for each GPU"
+    )
+    group.add_argument("--gpus", default="", help='GPUs that trials are given, such as "0,1"')
+    group.add_argument("--storage", help="URL of a database; default: a journal in the output folder")
+    group.add_argument("--study", default="sweep", help="name of the search in the database")
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
     args = parser.parse_args(argv)
     recipe = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe

@@ -1,10 +1,10 @@
 """Write the triples of a knowledge graph as sentences, to pretrain a domain adapter on what no text states.
 
-    python scripts/verbalize_triples.py --triples graph.tsv --aliases aliases.tsv --templates templates.json \
+    python scripts/verbalize_triples.py --triples graph.tsv --aliases aliases.tsv --templates templates.json \\
         --output data/domain/train.txt --dev_output data/domain/dev.txt
     bash run_pretrain_mlm-adapter.sh --data_dir data/domain
 
-    python scripts/verbalize_triples.py --triples graph.tsv --output data/domain/train.jsonl \
+    python scripts/verbalize_triples.py --triples graph.tsv --output data/domain/train.jsonl \\
         --dev_output data/domain/dev.jsonl --facts_per_line 5
     bash run_pretrain_mlm-adapter.sh --data_dir data/domain --mask_spans
 
@@ -32,15 +32,29 @@ ENDINGS = (".txt", ".jsonl")
 
 def main(argv: Sequence[str] | None = None) -> dict[str, int]:
     parser = Parser(__doc__)
-    parser.add_argument("--triples", type=absolute, nargs="+", required=True, help="files of the graph")
-    parser.add_argument("--aliases", type=absolute, nargs="*", default=[], help="names of entities and relations")
-    parser.add_argument("--templates", type=absolute, help="JSON, or lines of a relation, a tab and a template")
-    parser.add_argument("--output", type=absolute, required=True, help=".txt or .jsonl")
-    parser.add_argument("--dev_output", type=absolute, help="put a part of the lines here; same ending")
-    parser.add_argument("--dev_fraction", type=SHARE, default=0.1, help="size of that part; default: 0.1")
-    parser.add_argument("--facts_per_line", type=COUNT, default=1, help="of one subject; default: 1")
-    parser.add_argument("--language", default="en", help="of labels in RDF; default: en")
-    parser.add_argument("--seed", type=SEED, default=42, help="chooses that part; default: 42")
+    parser.add_argument(
+        "--triples",
+        type=absolute,
+        nargs="+",
+        required=True,
+        help="files of the graph: a subject, a relation and an object in each line",
+    )
+    parser.add_argument(
+        "--aliases", type=absolute, nargs="*", default=[], help="files with the names of entities and relations"
+    )
+    parser.add_argument(
+        "--templates",
+        type=absolute,
+        help="file of sentences for relations: JSON, or lines of a relation, a tab and a template",
+    )
+    parser.add_argument("--output", type=absolute, required=True, help="file to write, .txt or .jsonl")
+    parser.add_argument(
+        "--dev_output", type=absolute, help="file for a part of the lines, as dev, with the same ending"
+    )
+    parser.add_argument("--dev_fraction", type=SHARE, default=0.1, help="share of that part")
+    parser.add_argument("--facts_per_line", type=COUNT, default=1, help="facts of one subject in each line")
+    parser.add_argument("--language", default="en", help="language of names in RDF")
+    parser.add_argument("--seed", type=SEED, default=42, help="seed of the choice of that part")
     args = parser.parse_args(argv)
     outputs = [args.output] + [args.dev_output] * bool(args.dev_output)
     if (

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel
 
 from kadapter import AdapterConfig, KAdapterConfig, KAdapterModel
+from kadapter.console import Parser
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +28,16 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+# Every program.
+EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py"))
+SCRIPTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "scripts").glob("*.py")
+    if "__main__" in path.read_text(encoding="utf-8")
+    and path.stem != "lowest_versions"  # runs before kadapter is installed
+)
+
+
 def load_script(path: str):
     """A file of scripts/ or examples/ as a module, since neither is a package."""
     folder = str((ROOT / path).parent)
@@ -36,6 +47,20 @@ def load_script(path: str):
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def parser_of(path, monkeypatch):
+    """The parser that a program makes."""
+    found = []
+
+    def caught(self, *args, **kwargs):
+        found.append(self)
+        raise SystemExit
+
+    monkeypatch.setattr(Parser, "parse_args", caught)
+    with pytest.raises(SystemExit):
+        load_script(path).main([])
+    return found[0]
 
 
 def golden_json(name: str):

@@ -8,20 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, load_script
+from conftest import EXAMPLES, ROOT, SCRIPTS, load_script, parser_of
 
 from kadapter import console
 from kadapter.console import Number, Parser, absolute, local_path, named_place, outside, place
 from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments
 from kadapter.training.flags import parse
-
-EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*.py"))
-SCRIPTS = sorted(
-    path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "scripts").glob("*.py")
-    if "__main__" in path.read_text(encoding="utf-8")
-    and path.stem != "lowest_versions"  # runs before kadapter is installed
-)
 
 
 @pytest.fixture
@@ -256,20 +248,6 @@ def test_an_empty_folder_is_refused(capsys, flag):
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------
-
-
-def parser_of(path, monkeypatch):
-    """The parser that a program makes."""
-    found = []
-
-    def caught(self, *args, **kwargs):
-        found.append(self)
-        raise SystemExit
-
-    monkeypatch.setattr(Parser, "parse_args", caught)
-    with pytest.raises(SystemExit):
-        load_script(path).main([])
-    return found[0]
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, *SCRIPTS])

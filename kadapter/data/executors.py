@@ -23,15 +23,21 @@ from kadapter.system import end_with_parent
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 
-CLUSTER_HELP = "a Dask scheduler, such as tcp://HOST:8786, whose workers work instead (docs/data.md)"
+CLUSTER_HELP = "use the workers of this Dask scheduler, such as tcp://HOST:8786 (docs/data.md)"
 CONNECT_SECONDS = 10  # a scheduler that is there answers at once; one on a busy machine takes some seconds
 
 
 def add_worker_flags(parser: argparse.ArgumentParser, default: int | None = None) -> None:
     """--workers, by default one for each core, and --cluster, as `executor` takes them."""
-    said = "one a core" if default is None else default
-    parser.add_argument("--workers", type=COUNT, default=default or os.cpu_count(), help=f"processes; default: {said}")
-    parser.add_argument("--cluster", default="", metavar="ADDRESS", help=CLUSTER_HELP)
+    said = "one for each core" if default is None else default
+    group = parser.add_argument_group("several processes or machines")
+    group.add_argument(
+        "--workers",
+        type=COUNT,
+        default=default or os.cpu_count(),
+        help=f"processes that work at a time; default: {said}",
+    )
+    group.add_argument("--cluster", default="", metavar="ADDRESS", help=CLUSTER_HELP)
 
 
 @contextmanager

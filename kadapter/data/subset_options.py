@@ -53,20 +53,22 @@ def add_subset_flags(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     """The flags of SubsetOptions; `defaults` replace the dataclass's."""
     group = parser.add_argument_group("choice and split")
     group.add_argument("--drop", nargs="*", metavar="P", help="relations that are left out")
-    group.add_argument("--min_examples", type=COUNT, help="drop relations with fewer (default: %(default)s)")
-    group.add_argument("--count", choices=("examples", "pairs"), help="fewer of what (default: %(default)s)")
-    group.add_argument("--max_per_relation", type=COUNT, help="take so many of a relation, chosen at random")
+    group.add_argument("--min_examples", type=COUNT, help="drop relations with fewer examples, or pairs")
+    group.add_argument("--count", choices=("examples", "pairs"), help="what --min_examples counts")
+    group.add_argument(
+        "--max_per_relation", type=COUNT, help="examples of a relation at most, chosen at random; default: all"
+    )
     group.add_argument("--shots", type=COUNT, help="leave so many of a relation in train, chosen at random; dev stays")
     group.add_argument(
         "--shuffle_labels", action="store_true", help="exchange train's relations at random, for a control; dev stays"
     )
-    group.add_argument("--dev_fraction", type=SHARE, help="share of dev (default: %(default)s)")
+    group.add_argument("--dev_fraction", type=SHARE, help="share of dev")
     group.add_argument(
         "--split_by",
         choices=("example", "pair", "document"),
-        help="what is never in both train and dev (default: %(default)s)",
+        help="what is never in both train and dev",
     )
-    group.add_argument("--seed", type=SEED, help="of choice and split (default: %(default)s)")
+    group.add_argument("--seed", type=SEED, help="seed of choice and split")
     parser.set_defaults(**_FLAGS | defaults)
 
 

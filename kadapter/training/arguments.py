@@ -1,4 +1,4 @@
-"""Command-line arguments: dataclasses that are their own argparse groups.
+"""Command-line arguments as dataclasses; `sections.py` says in which groups help shows them.
 
 Every flag of the original's run scripts is accepted with its meaning. Parsed arguments become frozen dataclasses
 at once; modules take those or plain values, never a namespace.
@@ -27,31 +27,41 @@ SCHEDULES = ("linear", "linear_ahead", "bert")
 class ModelArguments:
     """Backbone, adapters, fusion."""
 
-    model_name_or_path: str = flag("backbone: a folder or hub name", "roberta-large", ("--model_name",), type=place)
-    tokenizer_name: str = flag("tokenizer, if not the backbone's own", "", type=place)
-    revision: str = flag("branch, tag or commit on the hub", "main")
-    cache_dir: str | None = flag("where models downloaded from the hub are kept", None, type=local_path)
-    attn_implementation: str | None = flag("sdpa, eager, flash_attention_2, ...; default: transformers' choice", None)
-    fusion_mode: str = flag("how features are joined", "concat", choices=FUSION_MODES)
-    freeze_bert: bool = flag("freeze the backbone", False)
-    freeze_adapter: bool = flag("freeze the pretrained adapters", True)
-    adapter_size: int = flag("width of an adapter's layers", 768, within="[1, inf)")
-    adapter_list: str = flag('tapped hidden states, such as "0,11,22"; "" follows the depth', "", ("--adapter_layers",))
+    model_name_or_path: str = flag(
+        "the pretrained model (backbone): a folder or hub name", "roberta-large", ("--model_name",), type=place
+    )
+    tokenizer_name: str = flag("tokenizer, where it is not the backbone's own", "", type=place)
+    revision: str = flag("branch, tag or commit of the backbone on the hub", "main")
+    cache_dir: str | None = flag("folder for models from the hub; default: the hub's own", None, type=local_path)
+    attn_implementation: str | None = flag(
+        "how attention is computed: sdpa, eager, flash_attention_2, ...; default: transformers chooses", None
+    )
+    fusion_mode: str = flag("how the features of backbone and adapters are joined", "concat", choices=FUSION_MODES)
+    freeze_bert: bool = flag("keep the backbone as it is and train the rest", False)
+    freeze_adapter: bool = flag("keep loaded adapters as they are", True)
+    adapter_size: int = flag("hidden units of an adapter's layers", 768, within="[1, inf)")
+    adapter_list: str = flag(
+        'backbone layers whose output adapters read (taps), such as "0,11,22"; default: by the backbone\'s depth',
+        "",
+        ("--adapter_layers",),
+    )
     adapter_skip_layers: int = flag(
-        "add an earlier output after every k-th adapter layer; 0 is off", 0, within="[0, inf)"
+        "after every so many adapter layers, add the output of the layers before; 0: never", 0, within="[0, inf)"
     )
     adapter_transformer_layers: int = flag("transformer layers in each adapter layer", 2, within="[1, inf)")
     adapter_attention_heads: int | None = flag(
-        "attention heads of adapters; default: one for 64 units", None, within="[1, inf)"
+        "attention heads of adapters; default: one for every 64 units", None, within="[1, inf)"
     )
     adapter_intermediate_size: int | None = flag(
-        "feed-forward width of adapters; default: 4 x adapter_size", None, within="[1, inf)"
+        "units of the feed-forward parts of adapters; default: 4 x adapter_size", None, within="[1, inf)"
     )
-    adapter_initializer_range: float = flag("deviation of the projections' first weights", 0.0002, within="(0, inf)")
-    adapter_dropout: float = flag("dropout in adapters", 0.1, within="[0, 1)")
-    attend_padding: bool = flag("adapters attend to padding, as in the original", False)
-    adapter_causal: bool = flag("adapters attend only to what stands before a token, as decoders do", False)
-    gradient_checkpointing: bool = flag("trade compute for memory", False)
+    adapter_initializer_range: float = flag(
+        "standard deviation of the first weights of adapters' projections", 0.0002, within="(0, inf)"
+    )
+    adapter_dropout: float = flag("share of units dropped in adapters while training", 0.1, within="[0, 1)")
+    attend_padding: bool = flag("let adapters attend to padding, as in the original", False)
+    adapter_causal: bool = flag("let adapters attend only to earlier tokens, as decoders do", False)
+    gradient_checkpointing: bool = flag("compute activations twice, which takes less memory and more time", False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -82,39 +92,44 @@ class ModelArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingArguments(ModelArguments):
-    """The same, for training one adapter."""
+    """The model, for training one adapter."""
 
-    freeze_bert: bool = flag("freeze the backbone", True)
-    meta_adapter_model: str = flag("start from this adapter instead of a fresh one", "", type=place)
-    no_adapter: bool = flag("train the head alone on the backbone, as a baseline", False)
+    freeze_bert: bool = flag("keep the backbone as it is and train adapter and head", True)
+    meta_adapter_model: str = flag("go on training this adapter instead of a fresh one", "", type=place)
+    no_adapter: bool = flag("train the head alone, without an adapter: a baseline", False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskArguments(ModelArguments):
-    """The same, for a task on pretrained adapters."""
+    """The model, for a task on pretrained adapters."""
 
-    meta_fac_adaptermodel: str = flag("factual adapter: a file or folder, ours or the original's", "", type=place)
-    meta_lin_adaptermodel: str = flag("linguistic adapter", "", type=place)
-    meta_et_adaptermodel: str = flag("entity typing adapter", "", type=place)
-    task_adapter: str = flag("name of a fresh adapter that is trained beside the others; '' adds none", "")
-    adapter: list[str] = flag("a further adapter, name=path (may be repeated)", factory=list, type=named_place)
+    meta_fac_adaptermodel: str = flag(
+        "factual adapter, named fac: a file or folder, ours or the original's", "", type=place
+    )
+    meta_lin_adaptermodel: str = flag("linguistic adapter, named lin", "", type=place)
+    meta_et_adaptermodel: str = flag("entity typing adapter, named et", "", type=place)
+    task_adapter: str = flag("name of a fresh adapter that is added and trained", "", metavar="NAME")
+    adapter: list[str] = flag("an adapter under a name of your choice (repeatable)", factory=list, type=named_place)
     untrained: list[str] = flag(
-        "a fresh adapter that stays frozen, a control without knowledge: name, or name=path of an adapter whose shape "
-        "it takes (may be repeated)",
+        "a fresh adapter that stays as it is, a control without knowledge; with PATH of that adapter's shape "
+        "(repeatable)",
         factory=list,
         type=named_place,
+        metavar="NAME[=PATH]",
     )
-    train_adapters: str = flag('loaded adapters that are trained, such as "fac,bio"; the others are frozen', "")
+    train_adapters: str = flag('loaded adapters that are trained on, such as "fac,bio"', "", metavar="NAMES")
     bottleneck_size: int = flag(
-        "train bottlenecks of this width and LayerNorm instead of the whole backbone", 0, within="[0, inf)"
+        "train bottlenecks of so many units and LayerNorms instead of the backbone; 0: none", 0, within="[0, inf)"
     )
     bottleneck_layers: str = flag(
-        'layers from 0 that have bottlenecks, such as "4-11" or "0,5-7"; "" means all. Below the first, no gradient is '
-        "needed (AdapterDrop)",
+        'backbone layers that have bottlenecks, from 0, such as "4-11" or "0,5-7"; default: all. Layers below the '
+        "first are faster, as they need no gradient (AdapterDrop)",
         "",
     )
-    bottleneck_initializer_range: float = flag("deviation of the bottlenecks' first weights", 1e-3, within="(0, inf)")
-    train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone is frozen", False)
+    bottleneck_initializer_range: float = flag(
+        "standard deviation of the bottlenecks' first weights", 1e-3, within="(0, inf)"
+    )
+    train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone stays as it is", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -194,29 +209,33 @@ def _layers(text: str) -> tuple[int, ...]:
 class DataArguments:
     """Data and its features."""
 
-    data_dir: str = flag("folder with the splits", type=local_path)
-    max_seq_length: int = flag("longest sequence in tokens", 256, within="[8, inf)")
-    pad_to_max_length: bool = flag("pad every batch to max_seq_length, as the original", False)
-    group_by_length: bool = flag("put examples of like length into one batch", True)
-    overwrite_cache: bool = flag("tokenize anew", False)
-    features_cache: str | None = flag("folder of tokenized features; default: that of datasets", None, type=local_path)
+    data_dir: str = flag("folder with train, dev and test", type=local_path)
+    max_seq_length: int = flag("tokens of an input; longer ones are cut", 256, within="[8, inf)")
+    pad_to_max_length: bool = flag("pad every batch to max_seq_length, as in the original", False)
+    group_by_length: bool = flag("put inputs of like length into one batch", True)
+    overwrite_cache: bool = flag("tokenize again although there are features", False)
+    features_cache: str | None = flag(
+        "folder for tokenized data; default: the cache of datasets", None, type=local_path
+    )
     preprocessing_num_workers: int | None = flag(
-        "processes that tokenize; default: one a core where the data are worth it",
+        "processes that tokenize; default: one for each core, for large data",
         None,
         within="[1, inf)",
     )
-    cluster: str = flag(f"{CLUSTER_HELP}, for tokenizing", "")
-    prepare_only: bool = flag("read and tokenize the data, and stop", False)
+    cluster: str = flag(f"{CLUSTER_HELP}, to tokenize", "", metavar="ADDRESS")
+    prepare_only: bool = flag("read, check and tokenize the data, then stop", False)
     cache_states: str = flag(
-        "folder where a frozen backbone's hidden states are kept, so that each text goes through it once",
+        "folder for a frozen backbone's outputs, so that each text goes through it once",
         "",
         type=local_path,
     )
-    cache_dtype: str = flag("type of the kept states; 16 bits change results a little", "float32", choices=CACHE_DTYPES)
-    cache_max_gb: float | None = flag(
-        "GB that the kept states may take; the others are computed anew", None, within="(0, inf)"
+    cache_dtype: str = flag(
+        "number type of those outputs; 16 bits change results a little", "float32", choices=CACHE_DTYPES
     )
-    dataloader_num_workers: int = flag("processes that load batches", 0, within="[0, inf)")
+    cache_max_gb: float | None = flag(
+        "GB that they may take; what does not fit is computed again; default: no limit", None, within="(0, inf)"
+    )
+    dataloader_num_workers: int = flag("processes that load batches; 0: the program itself", 0, within="[0, inf)")
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -230,51 +249,57 @@ class DataArguments:
 class TrainingArguments:
     """Run, optimisation, evaluation, checkpoints."""
 
-    output_dir: str = flag("runs are written below this folder", "output", type=local_path)
-    task_name: str = flag("first part of the run's name", "")
-    comment: str = flag("last part of the run's name", "")
-    do_train: bool = flag("train", False)
-    do_eval: bool = flag("evaluate the checkpoint chosen on dev", False)
-    evaluate_during_training: bool = flag("evaluate on dev every eval_steps and keep the best", True)
-    restore: bool = flag("go on from the run's last checkpoint, if there is one", True)
-    overwrite_output_dir: bool = flag("delete the run's folder and start anew", False)
+    output_dir: str = flag("folder for runs, each in a folder of its own", "output", type=local_path)
+    task_name: str = flag("first part of the run's name", "", metavar="NAME")
+    comment: str = flag("last part of the run's name, to tell runs apart", "")
+    do_train: bool = flag("train, and keep the best checkpoint by its score on dev", False)
+    do_eval: bool = flag("evaluate the best checkpoint on all splits but train", False)
+    evaluate_during_training: bool = flag("evaluate on dev every eval_steps while training, to find the best", True)
+    restore: bool = flag("go on where the same command was stopped", True)
+    overwrite_output_dir: bool = flag("delete the run's folder first", False)
     per_gpu_train_batch_size: int = flag(
-        "examples a device and micro-batch", 8, ("--train_batch_size",), within="[1, inf)"
+        "examples in each batch on each device", 8, ("--train_batch_size",), within="[1, inf)"
     )
-    per_gpu_eval_batch_size: int = flag("examples a device at evaluation", 8, ("--eval_batch_size",), within="[1, inf)")
-    gradient_accumulation_steps: int = flag("micro-batches an optimizer step", 1, within="[1, inf)")
+    per_gpu_eval_batch_size: int = flag(
+        "examples in each batch on each device at evaluation", 8, ("--eval_batch_size",), within="[1, inf)"
+    )
+    gradient_accumulation_steps: int = flag("batches summed up for one optimizer step", 1, within="[1, inf)")
     max_tokens_per_batch: int = flag(
-        "tokens a device and micro-batch, padding counted: steps hold the same examples, but are cut by this instead "
-        "of their number; 0 is off",
+        "tokens in each batch on each device, padding counted: bounds memory, changes no step; 0: by examples",
         0,
         within="[0, inf)",
     )
-    original_accumulation: bool = flag("mean and clip of each micro-batch by itself (docs/deviations.md, 7, 13)", False)
+    original_accumulation: bool = flag("average and clip each batch by itself (7, 13)", False)
     learning_rate: float = flag("peak learning rate of AdamW", 5e-5, within="[0, inf)")
-    weight_decay: float = flag("decay, not on biases and LayerNorm", 0.0, within="[0, inf)")
+    weight_decay: float = flag("AdamW's weight decay, not on biases and LayerNorms", 0.0, within="[0, inf)")
     adam_epsilon: float = flag("AdamW's epsilon", 1e-8, within="(0, inf)")
-    correct_bias: bool = flag("AdamW's correction of the moments' bias", True)
-    max_grad_norm: float = flag("largest gradient norm; 0 clips nothing", 1.0, within="[0, inf)")
-    clip_separately: bool = flag("clip the backbone and the rest each for itself", True)
+    correct_bias: bool = flag("correct the bias of AdamW's moments", True)
+    max_grad_norm: float = flag("clip gradients to this norm; 0: never", 1.0, within="[0, inf)")
+    clip_separately: bool = flag("clip the backbone's gradients apart from the others", True)
     num_train_epochs: float = flag("passes over the training data", 3.0, within="(0, inf)")
-    max_steps: int = flag("optimizer steps, instead of num_train_epochs; -1 is none", -1, within="-1 or [1, inf)")
-    warmup_steps: int = flag("steps of linear warm-up", 0, within="[0, inf)")
-    warmup_proportion: float = flag(
-        "the same as a share of all steps; if positive, instead of warmup_steps", 0.0, within="[0, 1)"
+    max_steps: int = flag("optimizer steps, instead of num_train_epochs; -1: by epochs", -1, within="-1 or [1, inf)")
+    warmup_steps: int = flag("optimizer steps in which the learning rate rises from 0", 0, within="[0, inf)")
+    warmup_proportion: float = flag("the same as a share of all steps, instead of warmup_steps", 0.0, within="[0, 1)")
+    schedule: str = flag("how the learning rate falls (docs/deviations.md, 6, A1)", "linear", choices=SCHEDULES)
+    schedule_steps: int = flag(
+        "optimizer steps after which the learning rate would be 0; 0: at the end of training", 0, within="[0, inf)"
     )
-    schedule: str = flag("how the rate moves (docs/deviations.md, 6, A1)", "linear", choices=SCHEDULES)
-    schedule_steps: int = flag("steps after which the rate would be 0; default: all steps", 0, within="[0, inf)")
-    logging_steps: int = flag("steps between two logged losses", 10, within="[1, inf)")
+    logging_steps: int = flag("optimizer steps between two logged losses", 10, within="[1, inf)")
     save_steps: int = flag(
-        "steps between two checkpoints; 0 is only at the end", 1000, ("--save_checkpoints_steps",), within="[0, inf)"
+        "optimizer steps between checkpoints; 0: only at the end",
+        1000,
+        ("--save_checkpoints_steps",),
+        within="[0, inf)",
     )
-    eval_steps: int | None = flag("steps between two evaluations; default: 2 x save_steps", None, within="[0, inf)")
-    max_save_checkpoints: int = flag("checkpoints kept; older ones are deleted", 2, within="[1, inf)")
-    patience: int = flag("stop after this many evaluations without a better score; 0 never stops", 0, within="[0, inf)")
-    seed: int = flag("seed of weights, order and dropout", 42, within=SEED.within)
-    fp16: bool = flag("mixed precision with float16", False)
-    bf16: bool = flag("mixed precision with bfloat16", False)
-    no_cuda: bool = flag("use the CPU", False)
+    eval_steps: int | None = flag(
+        "optimizer steps between evaluations; default: 2 x save_steps", None, within="[0, inf)"
+    )
+    max_save_checkpoints: int = flag("how many checkpoints are kept", 2, within="[1, inf)")
+    patience: int = flag("stop after so many evaluations without a better score; 0: never", 0, within="[0, inf)")
+    seed: int = flag("seed of fresh weights, order and dropout", 42, within=SEED.within)
+    fp16: bool = flag("compute in float16 where that is safe, for GPUs without bf16", False)
+    bf16: bool = flag("compute in bfloat16 where that is safe: faster on a GPU", False)
+    no_cuda: bool = flag("use the CPU even where there is a GPU", False)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -10,11 +10,12 @@ import logging
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import Any
 
 from kadapter.console import Number, Parser, outside
+from kadapter.training.sections import SECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +49,23 @@ def flag(
     factory: Any = MISSING,
     within: str | None = None,
     type: Callable[[str], Any] | None = None,
+    metavar: str | None = None,
 ) -> Any:
     """A field that is a flag.
 
     Args:
         within: where a number may lie, such as "[0, inf)" (`kadapter.console.outside`).
         type: what makes the value of its text, where the field's own type does not: `local_path`, `place`.
+        metavar: what the value is called in help; None: after its type (`kadapter.console.Help`).
     """
-    metadata = {"help": help, "aliases": aliases, "choices": choices, "within": within, "type": type}
+    metadata = {
+        "help": help,
+        "aliases": aliases,
+        "choices": choices,
+        "within": within,
+        "type": type,
+        "metavar": metavar,
+    }
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -79,27 +89,37 @@ def check_ranges(group: Any) -> None:
             raise ValueError(f"--{f.name} is {value}; {wrong}.")
 
 
-def add_arguments(parser: argparse.ArgumentParser, group: type) -> None:
-    """One argparse group from a dataclass of `flag`s."""
-    hints = typing.get_type_hints(group)
-    title = (group.__doc__ or "").strip().splitlines()[0].rstrip(".")
+def add_arguments(parser: Parser, groups: list[type]) -> None:
+    """Flags of dataclasses of `flag`s as argparse groups.
+
+    What is no flag of `SECTIONS` is a program's own: it comes first, under the first line of its dataclass' docstring.
+    """
+    shared = {name for section in SECTIONS for name in section.names}
+    for group in groups:
+        own = [f for f in fields(group) if f.name not in shared]
+        _add_section(parser, (group.__doc__ or "").strip().splitlines()[0].rstrip("."), [(group, f) for f in own])
+    found = {f.name: (group, f) for group in groups for f in fields(group)}
+    for section in SECTIONS:
+        _add_section(parser, section.title, [found[name] for name in section.names if name in found])
+    parser.leave_to_help_all(*(name for section in SECTIONS for name in section.rare if name in found))
+
+
+def _add_section(parser: argparse.ArgumentParser, title: str, flags: list[tuple[type, Field[Any]]]) -> None:
+    """One argparse group; a field's type is found in the dataclass that it is of."""
     target = parser.add_argument_group(title)
-    for f in fields(group):
-        kind, options = hints[f.name], {"help": f.metadata["help"], "choices": f.metadata["choices"]}
+    for group, f in flags:
+        kind, options = typing.get_type_hints(group)[f.name], {"help": f.metadata["help"]}
         if isinstance(kind, types.UnionType):
             kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
         if typing.get_origin(kind) is list:
-            options.update(type=f.metadata["type"], action="append", default=[], metavar="NAME[=PATH]")
-            del options["choices"]
+            options.update(type=f.metadata["type"], action="append", default=[], metavar=f.metadata["metavar"])
         elif kind is bool:
-            options.update(type=boolean, nargs="?", const=True, default=f.default)
+            options.update(type=boolean, nargs="?", const=True, default=f.default, metavar="yes|no")
         else:
             required = f.default is MISSING
             within, convert = f.metadata["within"], f.metadata["type"] or kind
-            convert = Number(kind, within) if within else convert
-            options.update(type=convert, default=None if required else f.default, required=required)
-        if f.default not in (MISSING, None, "") and kind is not list:
-            options["help"] += " (default: %(default)s)"
+            options.update(type=Number(kind, within) if within else convert, metavar=f.metadata["metavar"])
+            options.update(default=None if required else f.default, required=required, choices=f.metadata["choices"])
         target.add_argument(f"--{f.name}", *f.metadata["aliases"], **options)
 
 
@@ -109,8 +129,7 @@ def parse(description: str | None, groups: list[type], argv: list[str] | None = 
     A mistake ends the program with argparse's message before any work starts.
     """
     parser = Parser(description)
-    for group in groups:
-        add_arguments(parser, group)
+    add_arguments(parser, groups)
     for name in OBSOLETE:
         parser.add_argument(f"--{name}", nargs="?", default=None, const="", help=argparse.SUPPRESS)
     parser.set_defaults(**defaults | ({"adapter_list": None} if "adapter_list" in defaults else {}))
