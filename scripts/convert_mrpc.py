@@ -50,7 +50,7 @@ def read_ids(path: Path) -> set[tuple[str, ...]]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--input", type=absolute, required=True, help="folder of the three files")
-    parser.add_argument("--output_dir", type=absolute, required=True)
+    parser.add_argument("--output_dir", type=absolute, required=True, help="folder to write")
     args = parser.parse_args(argv)
     train, test = (read_pairs(args.input / f"msr_paraphrase_{split}.txt") for split in ("train", "test"))
     of_dev = read_ids(args.input / "mrpc_dev_ids.tsv")
