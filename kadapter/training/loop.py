@@ -181,9 +181,9 @@ def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float, padding: floa
 def _announce(model: nn.Module, turns: Turns) -> None:
     for feed, plan in zip(turns.feeds, turns.plans, strict=True):
         cut = plan.budget
-        parts = f"{plan.accumulation} micro-batches" if cut is None else f"micro-batches of {cut.max_tokens} tokens"
+        parts = f"micro-batches: {plan.accumulation}" if cut is None else f"micro-batches of {cut.max_tokens} tokens"
         shape = (feed.task and f"{feed.task}: ", len(plan.lengths), plan.total_steps, plan.batch_size, parts)
-        logger.info("%s%d examples, %d steps of %d (%s on %d processes)", *shape, plan.world)
+        logger.info("%s%d examples: %d steps of %d examples each (%s, processes: %d)", *shape, plan.world)
     logger.info("what is trained:\n%s", parameter_table(model))
 
 
