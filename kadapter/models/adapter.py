@@ -1,6 +1,6 @@
 """Knowledge adapters: chains of small transformers beside a backbone (K-Adapter, section 3.1, figure 2).
 
-Shapes: B = batch, S = sequence, H = the backbone's width, D = the adapter's width.
+Shapes: B = batch, S = sequence, N = positions, H = the backbone's width, D = the adapter's width.
 Parameter names are the original's, so that its released files fit.
 """
 
@@ -15,6 +15,8 @@ from transformers import BertConfig
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.models.bert.modeling_bert import BertEncoder
 
+from kadapter.models.last_layer import is_readable_at, layer_at
+from kadapter.models.positions import at_positions
 from kadapter.shapes import AdapterConfig
 
 
@@ -61,10 +63,25 @@ class TransformerAdapter(nn.Module):
         self.encoder = BertEncoder(transformer)
         self.up_project = Projection(config.adapter_size, hidden_size, config.initializer_range)
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """[B, S, H] -> [B, S, H]; `attention_mask` as the encoder's attention wants it, or None for no mask."""
-        encoded = self.encoder(self.down_project(hidden_states), attention_mask=attention_mask)
-        return hidden_states + self.up_project(encoded.last_hidden_state)
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """[B, S, H] -> [B, S, H], or [B, N, H] at positions [B, N].
+
+        Args:
+            attention_mask: as the encoder's attention wants it, or None for no mask.
+        """
+        states = self.down_project(hidden_states)
+        if positions is None:
+            encoded = self.encoder(states, attention_mask=attention_mask).last_hidden_state
+            return hidden_states + self.up_project(encoded)
+        for layer in self.encoder.layer[:-1]:
+            states = layer(states, attention_mask)
+        states = layer_at(self.encoder.layer[-1], states, attention_mask, positions)
+        return at_positions(hidden_states, positions) + self.up_project(states)
 
 
 class KnowledgeAdapter(nn.Module):
@@ -91,30 +108,35 @@ class KnowledgeAdapter(nn.Module):
         self,
         hidden_states: Sequence[torch.Tensor] | Mapping[int, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Run the chain.
 
         Args:
             hidden_states: the backbone's states, indexed by tap, each [B, S, H].
             attention_mask: [B, S], 1 for tokens and 0 for padding; None means that nothing is padded.
+            positions: [B, N] where the output is read; None reads all.
 
         Returns:
-            The last layer's output, [B, S, H], in the type of the adapter's weights.
+            The last layer's output, [B, S, H] or [B, N, H], in the type of the adapter's weights.
         """
         dtype = next(self.parameters()).dtype  # float32 whatever the backbone's, unless it was asked for
         hidden_states = {tap: hidden_states[tap].to(dtype) for tap in self.taps}
         mask = self._mask(hidden_states[self.taps[0]], None if self.config.attend_padding else attention_mask)
-        skip = self.config.adapter_skip_layers
+        skip, last = self.config.adapter_skip_layers, len(self.taps)
+        early = is_readable_at(self.transformer_config, positions, hidden_states[self.taps[0]].shape[1])
         outputs: list[torch.Tensor] = []
         state: torch.Tensor | None = None
         for count, (tap, layer) in enumerate(zip(self.taps, self.adapter, strict=True), start=1):
-            state = layer(hidden_states[tap] if state is None else hidden_states[tap] + state, mask)
+            read = positions if early and count == last else None
+            state = layer(hidden_states[tap] if state is None else hidden_states[tap] + state, mask, read)
             outputs.append(state)
             if skip and count % skip == 0:
                 # K-Adapter fac-adapter.py: the index counts skips, not layers; kept for its numbers.
-                state = state + outputs[count // skip]
+                earlier = outputs[count // skip]
+                state = state + (earlier if earlier.shape == state.shape else at_positions(earlier, positions))
         assert state is not None
-        return state
+        return state if early or positions is None else at_positions(state, positions)
 
     def _mask(self, states: torch.Tensor, attention_mask: torch.Tensor | None) -> Any:
         """As the attention kernel wants it; None where there is nothing to hide, or the kernel itself is causal."""

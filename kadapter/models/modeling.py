@@ -19,9 +19,10 @@ from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.base import KAdapterOutput, KAdapterPreTrainedModel
 from kadapter.models.bottleneck import insert_bottlenecks, named_parts
 from kadapter.models.fusion import Fusion
+from kadapter.models.last_layer import READ_AT, is_readable_at, let_last_layer_be_read_at
 from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
-from kadapter.models.positions import at_positions, check_positions, states_read
+from kadapter.models.positions import at_positions, check_positions
 from kadapter.models.routing import routed, side_by_side, taken
 from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
@@ -50,6 +51,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         self._backbone_takes = set(inspect.signature(self.backbone.forward).parameters)
         if getattr(config.backbone_config, "type_vocab_size", 0) < 2:
             self._backbone_takes.discard("token_type_ids")  # GPT-2 would add the embeddings of words 0 and 1
+        let_last_layer_be_read_at(self.backbone)
         for name in config.bottlenecks:
             insert_bottlenecks(self.backbone, name, config.bottleneck_config(name))
         self.activate_bottlenecks(config.active_bottlenecks)
@@ -94,8 +96,9 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         Args:
             input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the backbone takes them; token
                 types that it has no use for are left out.
-            positions: [B, N]; fuse and return only the states there, which is exact, since fusion works
-                position by position.
+            positions: [B, N]; compute and return only the states there, which is exact: fusion works position by
+                position, and so does the last layer behind its keys and values. The backbone's pooler, which may read
+                another place, has no output then.
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: [B], for each row the one adapter or set of bottlenecks that it goes through, "__base__" for
                 none, whatever is active (as in PEFT); then only `last_hidden_state` is returned.
@@ -134,18 +137,19 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
                 token_type_ids=token_type_ids,
                 position_ids=position_ids,
                 inputs_embeds=inputs_embeds,
+                positions=positions,
             )
-            last = states_read(own.last_hidden_state, positions)
+            last = own.last_hidden_state
         else:
+            if positions is not None:
+                check_positions(positions, cast(torch.Tensor, input_ids if inputs_embeds is None else inputs_embeds))
             tapped = {tap: states[str(tap)] for adapter in adapters.values() for tap in adapter.taps}
             last = states[LAST]
-        adapter_states = {
-            name: states_read(adapter(tapped, attention_mask), positions) for name, adapter in adapters.items()
-        }
+        adapter_states = {name: adapter(tapped, attention_mask, positions) for name, adapter in adapters.items()}
         fused, fusion_weights = self.fusion(last, adapter_states, weights)
         output = KAdapterOutput(
             last_hidden_state=fused,
-            pooler_output=own.get("pooler_output"),
+            pooler_output=own.get("pooler_output") if positions is None else None,
             hidden_states=_asked_for(own.get("hidden_states"), all_states),
             attentions=own.get("attentions"),
             adapter_states=adapter_states,
@@ -167,11 +171,8 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         """
         if self.backbone.training:
             raise ValueError('the backbone is being trained, so its states change; freeze("backbone") or eval() first.')
-        found, tapped = self.tapped_states(self._running(), **inputs)
-        return {
-            **{str(tap): state for tap, state in tapped.items()},
-            LAST: states_read(found.last_hidden_state, positions),
-        }
+        found, tapped = self.tapped_states(self._running(), positions=positions, **inputs)
+        return {**{str(tap): state for tap, state in tapped.items()}, LAST: found.last_hidden_state}
 
     def _fused_by_row(self, names: Sequence[str], inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         """The fused states [B, S or N, H] of rows that go through one adapter each; the backbone runs once."""
@@ -210,12 +211,17 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         return sorted({tap for adapter in found for tap in adapter.taps})
 
     def tapped_states(
-        self, names: Sequence[str], output_hidden_states: bool | Sequence[int] = False, **inputs: Any
+        self,
+        names: Sequence[str],
+        output_hidden_states: bool | Sequence[int] = False,
+        positions: torch.Tensor | None = None,
+        **inputs: Any,
     ) -> tuple[Any, dict[int, torch.Tensor]]:
         """What the backbone returns, and of its hidden states, by number, those that these adapters read.
 
         Args:
             output_hidden_states: let the backbone return all of them, or some more by their numbers.
+            positions: [B, N] where the last state is read, and returned; None returns all of it.
             inputs: the backbone's.
         """
         adapters = [cast(KnowledgeAdapter, self.adapters[name]) for name in names]
@@ -227,9 +233,18 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         wanted: Any = output_hidden_states
         if wanted is not True:  # a list keeps only those states
             wanted = sorted({*taps, *(wanted or ())}) or False
-        states = self._backbone_states(output_hidden_states=wanted, **inputs)
+        given = inputs["input_ids"] if inputs.get("inputs_embeds") is None else inputs["inputs_embeds"]
+        if positions is not None:
+            check_positions(positions, given)
+        early = is_readable_at(self.backbone.config, positions, given.shape[1]) and not inputs.get("output_attentions")
+        early = early and wanted is not True and self.config.num_hidden_layers not in (wanted or ())
+        read = {READ_AT: positions} if early else {}
+        states = self._backbone_states(output_hidden_states=wanted, **inputs, **read)
         tapped = {tap: states.hidden_states[tap] for tap in taps}
-        self._check_shapes([*tapped.values(), states.last_hidden_state])
+        if not early:
+            self._check_shapes([*tapped.values(), states.last_hidden_state])
+            if positions is not None:
+                states.last_hidden_state = at_positions(states.last_hidden_state, positions)
         return states, tapped
 
     def _backbone_states(self, token_type_ids: torch.Tensor | None = None, **inputs: Any) -> Any:

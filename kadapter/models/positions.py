@@ -30,14 +30,6 @@ def at_positions(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))
 
 
-def states_read(states: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-    """States [B, S, H] where they are read, [B, N, H], or all of them; ValueError for positions outside of them."""
-    if positions is None:
-        return states
-    check_positions(positions, states)
-    return at_positions(states, positions)
-
-
 def as_sequences(
     inputs: dict[str, torch.Tensor | None], positions: torch.Tensor | None, shape: torch.Size
 ) -> tuple[dict[str, torch.Tensor | None], torch.Tensor | None, torch.Tensor]:
