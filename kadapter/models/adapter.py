@@ -134,7 +134,7 @@ class KnowledgeAdapter(nn.Module):
             if skip and count % skip == 0:
                 # K-Adapter fac-adapter.py: the index counts skips, not layers; kept for its numbers.
                 earlier = outputs[count // skip]
-                state = state + (earlier if earlier.shape == state.shape else at_positions(earlier, positions))
+                state = state + (earlier if read is None or earlier is state else at_positions(earlier, read))
         assert state is not None
         return state if early or positions is None else at_positions(state, positions)
 
