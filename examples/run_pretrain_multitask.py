@@ -1,4 +1,4 @@
-"""Train the backbone itself on both pretraining tasks: the paper's "RoBERTa + multitask", a control without adapters.
+r"""Train the backbone itself on both pretraining tasks: the paper's "RoBERTa + multitask", a control without adapters.
 
     bash run_pretrain_multitask.sh                             # relations and dependency heads in turn, data/
     NGPU=4 bash run_pretrain_multitask.sh                      # 4 GPUs, 64 examples each

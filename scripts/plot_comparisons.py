@@ -1,4 +1,4 @@
-"""One picture of several comparisons: a panel for each, a row for each setting, a dot for each seed.
+r"""One picture of several comparisons: a panel for each, a row for each setting, a dot for each seed.
 
     python scripts/plot_comparisons.py --output docs/few_shot.png --title "Few examples of real text, backbone frozen" \
         "Relations of unseen documents, 5 each=output/unseen-5" "Types of entities, 20 each=output/types-20"

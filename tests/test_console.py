@@ -1,6 +1,7 @@
 """kadapter/console.py: how programs end, how flags may be written, and what their values may be."""
 
 import argparse
+import ast
 import json
 import re
 import subprocess
@@ -345,3 +346,12 @@ def test_intervals_are_open_or_closed_as_they_are_written():
     beyond = {"[0, 1)": (1, -0.1), "(0, 1)": (0, 1), "(0, 1]": (0,), "-1 or [1, inf)": (0, -2, float("inf"))}
     assert not [value for within, values in inside.items() for value in values if outside(value, within)]
     assert all(outside(value, within) for within, values in beyond.items() for value in (*values, float("nan")))
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("examples/*.py"), *ROOT.glob("scripts/*.py")]), ids=lambda p: p.name
+)
+def test_a_command_over_two_lines_is_shown_over_two_lines(path):
+    """In a docstring that is not raw, a backslash at the end of a line joins it to the next."""
+    text = path.read_text(encoding="utf-8")
+    assert ("\\\n" in text.split('"""')[1]) == ("\\\n" in (ast.get_docstring(ast.parse(text)) or ""))
