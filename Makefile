@@ -8,7 +8,7 @@ LOWEST := .venv-lowest/bin
 TORCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-transformers test-lowest check install
+.PHONY: help demo test test-slow test-transformers test-lowest check docs install
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ test-lowest:  ## all fast tests with the lowest versions that pyproject.toml all
 check: .venv/installed  ## linter and type checker
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/installed  ## the documentation as a site, output/site; every warning is an error; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 install: .venv/installed  ## only the environment
 

@@ -68,7 +68,7 @@ def check_installation(call):
 # What a block of a document finds in its folder as RUN/best, by the recipe that made it.
 RUNS = {
     "README.md": "run_finetune_openentity_adapter",
-    "models.md": "run_finetune_classification_adapter",
+    "prediction.md": "run_finetune_classification_adapter",
     "open_domain.md": "run_finetune_searchqa_adapter",
 }
 
@@ -94,7 +94,7 @@ def place(tmp_path, monkeypatch, tiny_backbone, tokenizer, run):
         if document in RUNS:
             _, folder = run(load_script(f"examples/{RUNS[document]}.py"), steps=2)
             (tmp_path / "RUN").symlink_to(folder)
-        if document == "models.md":
+        if document == "prediction.md":
             export = ["--model", tmp_path / "RUN" / "best", "--format", "torch", "--output", tmp_path / "exported"]
             load_script("scripts/export_model.py").main([str(word) for word in export])
         monkeypatch.chdir(tmp_path)

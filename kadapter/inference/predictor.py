@@ -29,7 +29,7 @@ class Predictor:
     predict("A fine film.")  # {"label": "1", "score": 0.93, "scores": {"0": 0.07, "1": 0.93}}
     predict([{"sent": "Ann lives in Oslo.", "start": 13, "end": 17}])  # [{"labels": ["location"], "scores": {...}}]
     ```
-    What each task takes is told by its `example`, what it answers by its `answer` (docs/models.md has a table). A
+    What each task takes is told by its `example`, what it answers by its `answer` (docs/prediction.md has a table). A
     `note` says what was done to an input that was too long.
 
     Args:

@@ -100,7 +100,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
                 position, and so does the last layer behind its keys and values. The backbone's pooler, which may read
                 another place, has no output then.
             output_hidden_states, output_attentions, return_dict: as in transformers.
-            adapter_names: [B], for each row the one adapter or set of bottlenecks that it goes through, "__base__" for
+            adapter_names: [B], for each row the one adapter or set of bottlenecks that it goes through, `__base__` for
                 none, whatever is active (as in PEFT); then only `last_hidden_state` is returned.
             states: what `frozen_states` gave for these inputs and positions; the backbone does not run then, and
                 nothing of its own is returned.
