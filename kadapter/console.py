@@ -138,12 +138,14 @@ class Parser(argparse.ArgumentParser):
 
     `--learning-rate` is `--learning_rate`; a beginning of a flag is not the flag; a mistyped flag is answered with the
     one that was probably meant. `--help` names the required flags in its first line, groups come in the order in which
-    they were made, and flags that few people need are shown by `--help_all` (`leave_to_help_all`).
+    they were made, and flags that few people need are shown by `--help_all` (`leave_to_help_all`). `where` begins the
+    message about a mistake where the flags do not come from the command line.
     """
 
-    def __init__(self, description: str | None = None, **options: Any):
+    def __init__(self, description: str | None = None, where: str = "", **options: Any):
         super().__init__(description=description, formatter_class=Help, allow_abbrev=False, **options)
         self._mistyped: list[str] = []
+        self._where = where
         self._rare: set[str] = set()
 
     def leave_to_help_all(self, *names: str) -> None:
@@ -200,7 +202,7 @@ class Parser(argparse.ArgumentParser):
         for name in self._mistyped:
             if near := difflib.get_close_matches(f"--{name[2:].replace('-', '_')}", shown, n=1):
                 message += f"; there is no {name}, did you mean {near[0]}?"
-        end(message, 2)
+        end(self._where + message, 2)
 
 
 def _is_help(group: argparse._ArgumentGroup) -> bool:

@@ -96,6 +96,7 @@ def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -
             raise ValueError(f"{path / 'args.json'} has no seed; leave this folder out, or run it again.")
         key = json.dumps({name: value for name, value in arguments.items() if name not in IGNORED}, sort_keys=True)
         label, task = path.name.replace(f"_seed-{arguments['seed']}", ""), arguments.get("task_name", "")
+        label = label.replace(f"_order-{arguments.get('data_seed')}", "")
         row = rows.setdefault(key, Row(label, task, arguments.get("comment", ""), report.get("metric", MAIN)))
         row.seeds.append(arguments["seed"])
         row.scores.append({metric: scores[name] for metric, name in names.items()})

@@ -275,7 +275,7 @@ def run(tiny_backbone, world, tmp_path):
         command = [f"--model_name_or_path={tiny_backbone}", f"--data_dir={world / DATA[name]}"]
         command += [f"--output_dir={output}", f"--max_steps={steps}", *SMALL.split()]
         report = recipe.main([*command, *map(str, flags)])
-        (folder,) = [path.parent for path in output.glob("*/args.json")] or [None]
+        folder, *_ = [path.parent for path in output.glob("*/args.json")] or [None]  # several with --together
         return report, folder
 
     call.backbone = tiny_backbone

@@ -255,6 +255,17 @@ def test_the_benchmark_fills_the_cache_and_reads_it(tiny_backbone, world, tmp_pa
     assert [row.split(" | ")[0] for row in rows] == ["| an epoch", "| first epoch", "| later epoch"]
 
 
+def test_the_benchmark_measures_settings_together(tiny_backbone, world, tmp_path, capsys, backbone_rows):
+    recipe = [str(ROOT / "examples/run_pretrain_fac_adapter.py"), f"--model_name_or_path={tiny_backbone}", "--no_cuda"]
+    recipe += [f"--data_dir={world / 'trex-rc'}", "--adapter_size=16", "--adapter_attention_heads=2", "--max_steps=1"]
+    (tmp_path / "settings.json").write_text('[{"seed": 1}, {"seed": 2}]', encoding="utf-8")
+    flags = [f"--output_dir={tmp_path}", "--repeats=1", f"--settings={tmp_path / 'settings.json'}"]
+    load_script("scripts/benchmark_states.py").main([*flags, "--", *recipe])
+    assert backbone_rows == [8, 8, 8]
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| an epoch", "| a run for each", "| together"]
+
+
 # -- the file of blocks ----------------------------------------------------------------------------------------------
 
 

@@ -298,6 +298,7 @@ NUMBERS = [
     ("max_save_checkpoints", ("0",), "1"),
     ("patience", ("-1",), "0"),
     ("seed", ("-1", str(2**32)), "0"),
+    ("data_seed", ("-1", str(2**32)), "0"),
 ]
 
 

@@ -88,7 +88,9 @@ def test_a_run_that_goes_on_keeps_its_batch_size_and_its_content_whatever_the_pr
 def test_arguments_that_weights_do_not_depend_on_may_change_and_others_may_not(tmp_path):
     take(tmp_path).close()
     take(tmp_path, save_steps=7, eval_steps=7, logging_steps=7, patience=2, do_train=False).close()
-    with pytest.raises(ValueError, match=r"other arguments \(learning_rate was .*, is 0.5; seed was 42, is 7\)"):
+    with pytest.raises(
+        ValueError, match=r"other arguments \(learning_rate was .*, is 0.5; seed was 42, is 7; data_seed.*\)"
+    ):
         take(tmp_path, learning_rate=0.5, seed=7)
     (tmp_path / "results.jsonl").write_text("")
     (tmp_path / ".checkpoint-3.tmp").mkdir()

@@ -159,20 +159,27 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         return output if use_dict else output.to_tuple()
 
     @torch.no_grad()
-    def frozen_states(self, positions: torch.Tensor | None = None, **inputs: Any) -> dict[str, torch.Tensor]:
+    def frozen_states(
+        self, positions: torch.Tensor | None = None, taps: Sequence[int] | None = None, **inputs: Any
+    ) -> dict[str, torch.Tensor]:
         """What `forward` takes as `states` for the same inputs and positions, as long as the backbone stays as it is.
 
+        Args:
+            taps: numbers of the hidden states, by default those that active adapters read.
+
         Returns:
-            The hidden states that active adapters read, by their numbers as text, [B, S, H]; and as "last" the last
-            one, [B, N, H] at the positions, or whole.
+            These hidden states, by their numbers as text, [B, S, H]; and as "last" the last one, [B, N, H] at the
+            positions, or whole.
 
         Raises:
             ValueError: the backbone is being trained.
         """
         if self.backbone.training:
             raise ValueError('the backbone is being trained, so its states change; freeze("backbone") or eval() first.')
-        found, tapped = self.tapped_states(self._running(), positions=positions, **inputs)
-        return {**{str(tap): state for tap, state in tapped.items()}, LAST: found.last_hidden_state}
+        names = self._running()
+        taps = self.read_taps(names) if taps is None else taps
+        found, _ = self.tapped_states(names, output_hidden_states=taps, positions=positions, **inputs)
+        return {**{str(tap): found.hidden_states[tap] for tap in taps}, LAST: found.last_hidden_state}
 
     def _fused_by_row(self, names: Sequence[str], inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         """The fused states [B, S or N, H] of rows that go through one adapter each; the backbone runs once."""

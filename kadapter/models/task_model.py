@@ -379,11 +379,12 @@ class TaskModel(KAdapterPreTrainedModel):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
+        taps: Sequence[int] | None = None,
     ) -> dict[str, torch.Tensor]:
         """As `KAdapterModel.frozen_states`, for inputs [R, S], at the positions that the head reads."""
         read = positions_of(cast(Head, self.head), self.config, positions, attention_mask, input_ids)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        return self.encoder.frozen_states(read, **inputs)
+        return self.encoder.frozen_states(read, taps, **inputs)
 
 
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:

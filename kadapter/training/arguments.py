@@ -7,7 +7,9 @@ at once; modules take those or plain values, never a namespace.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, FUSION_MODES
@@ -15,6 +17,7 @@ from kadapter.console import SEED, local_path, named_place, place
 from kadapter.data.executors import CLUSTER_HELP
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.training.flags import check_ranges, flag, parse
+from kadapter.training.settings import read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -297,6 +300,8 @@ class TrainingArguments:
     max_save_checkpoints: int = flag("how many checkpoints are kept", 2, within="[1, inf)")
     patience: int = flag("stop after so many evaluations without a better score; 0: never", 0, within="[0, inf)")
     seed: int = flag("seed of fresh weights, order and dropout", 42, within=SEED.within)
+    data_seed: int | None = flag("seed of the order of the data; default: --seed", None, within=SEED.within)
+    together: str = flag("train the settings of this JSON file at once (docs/formats.md)", "", type=local_path)
     fp16: bool = flag("compute in float16 where that is safe, for GPUs without bf16", False)
     bf16: bool = flag("compute in bfloat16 where that is safe: faster on a GPU", False)
     no_cuda: bool = flag("use the CPU even where there is a GPU", False)
@@ -314,6 +319,8 @@ class TrainingArguments:
             )
         if self.eval_steps is None:
             object.__setattr__(self, "eval_steps", 2 * self.save_steps)
+        if self.data_seed is None:
+            object.__setattr__(self, "data_seed", self.seed)
 
     @property
     def mixed_precision(self) -> str:
@@ -331,21 +338,33 @@ class Nothing:
 
 @dataclass(frozen=True)
 class Arguments(Generic[ModelT, OwnT]):
-    """A recipe's parsed command line; `own` are the recipe's own flags."""
+    """A recipe's parsed command line; `own` are the recipe's own flags, `settings` what --together makes of it."""
 
     model: ModelT
     data: DataArguments
     training: TrainingArguments
     own: OwnT
+    settings: tuple[Arguments[ModelT, OwnT], ...] = ()
 
     def values(self) -> dict[str, Any]:
         """Flag -> value, over all groups."""
-        return {name: value for group in vars(self).values() for name, value in asdict(group).items()}
+        groups: tuple[Any, ...] = (self.model, self.data, self.training, self.own)
+        return {name: value for group in groups for name, value in asdict(group).items()}
 
 
 def parse_recipe(
     description: str | None, model: type[ModelT], own: type[OwnT], argv: list[str] | None = None, **defaults: Any
 ) -> Arguments[ModelT, OwnT]:
     """A recipe's command line; its own defaults, where they differ from the groups', go into `defaults`."""
-    parsed = parse(description, [model, DataArguments, TrainingArguments, own], argv, **defaults)
-    return Arguments(*parsed)
+    groups, words = [model, DataArguments, TrainingArguments, own], sys.argv[1:] if argv is None else argv
+
+    def parsed(flags: Sequence[str] = (), where: str = "") -> Arguments[ModelT, OwnT]:
+        return Arguments(*parse(description, groups, [*words, *flags], where, **defaults))
+
+    args = parsed()
+    if not args.training.together:
+        return args
+    # Other seeds see the same batches, also where one of the settings is run by itself.
+    same = ["--together=", f"--data_seed={args.training.data_seed}"]
+    settings = read_settings(args.training.together)
+    return replace(args, settings=tuple(parsed([*same, *flags], where) for where, flags in settings.items()))

@@ -25,7 +25,7 @@ from kadapter.data.columns import Column, feature_column, feature_rows
 from kadapter.models.joint import JointModel
 from kadapter.models.task_model import TaskModel
 from kadapter.training.arguments import TrainingArguments
-from kadapter.training.states import SplitStates
+from kadapter.training.states import States
 
 COLLATED = ("input_ids", "token_type_ids", "positions", "labels", "record", "block")  # the collator needs no other
 
@@ -35,7 +35,7 @@ class Feed:
     """Where batches come from.
 
     num_workers: processes that load them.
-    states: what the frozen backbone made of them before, where that is kept.
+    states: what the frozen backbone makes of them, where that is kept, or shared with other runs.
     task: of several that are trained together, the one whose examples these are; "" where there is one.
     """
 
@@ -43,7 +43,7 @@ class Feed:
     collate: Collator
     group_by_length: bool = True
     num_workers: int = 0
-    states: SplitStates | None = None
+    states: States | None = None
     task: str = ""
 
     @property
@@ -67,17 +67,23 @@ class Feed:
             generator=torch.Generator(),
         )
 
-    def ready(self, accelerator: Accelerator, model: torch.nn.Module, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch on its device; where states are kept, with all that `model` would make of it."""
+    def ready(
+        self, accelerator: Accelerator, model: torch.nn.Module, batch: dict[str, Any], step: int | None = None
+    ) -> dict[str, Any]:
+        """A batch on its device; where states are kept or shared, with all that `model` would make of it.
+
+        Args:
+            step: of training; None where it is for evaluation.
+        """
         if self.states is None:
             return send_to_device(batch, accelerator.device)
-        return self.states.complete(accelerator, cast(TaskModel, accelerator.unwrap_model(model)), batch)
+        return self.states.complete(accelerator, cast(TaskModel, accelerator.unwrap_model(model)), batch, step)
 
 
 class _Batches(torch.utils.data.Dataset):
     """Batches by the indices of their examples; features are read many at a time, as arrays."""
 
-    def __init__(self, features: Dataset, collate: Collator, epoch: int | None, states: SplitStates | None):
+    def __init__(self, features: Dataset, collate: Collator, epoch: int | None, states: States | None):
         kept = [name for name in features.column_names if name in COLLATED]
         self.features = features.select_columns(kept).with_format("arrow")
         self.collate, self.epoch, self.states = collate, epoch, states
@@ -126,12 +132,14 @@ class Step:
     indices: the examples of each micro-batch, over all processes; of any sizes.
     divisors: what this process divides the summed loss of each of its micro-batches by.
     batches: this process's part of each.
+    number: counted from 0.
     """
 
     feed: Feed
     indices: list[np.ndarray]
     divisors: list[float]
     batches: list[Batch]
+    number: int = 0
 
     @property
     def tokens(self) -> np.ndarray:
@@ -233,7 +241,7 @@ class Plan:
             batch_size=batch_size,
             accumulation=accumulation,
             world=world,
-            seed=args.seed,
+            seed=cast(int, args.data_seed),
             group_by_length=feed.group_by_length,
             mean_of_means=args.original_accumulation,
             budget=TokenBudget.make(feed, args.max_tokens_per_batch) if args.max_tokens_per_batch else None,
@@ -280,8 +288,8 @@ class Plan:
             wanted = self.epoch(epoch)[done:][: self.total_steps - step]
             loader = iter(feed.batches([self.share(batch, rank) for indices in wanted for batch in indices], epoch))
             for indices in wanted:
-                yield Step(feed, indices, self.divisors(indices, rank), list(islice(loader, len(indices))))
-            step += len(wanted)
+                yield Step(feed, indices, self.divisors(indices, rank), list(islice(loader, len(indices))), step)
+                step += 1
 
 
 @dataclass(frozen=True)

@@ -43,16 +43,17 @@ def start_logging() -> None:
         transformers.utils.logging.disable_progress_bar()
 
 
-def start_accelerator(args: TrainingArguments, tasks: int = 1) -> Accelerator:
+def start_accelerator(args: TrainingArguments, tasks: int = 1, beside: bool = False) -> Accelerator:
     """Devices, processes and precision, as torchrun or `accelerate launch` say; the processes join here.
 
     Args:
         tasks: how many are trained in turn, each of whose heads has no gradients in the turns of the others.
+        beside: another run of this process goes on beside it, with the same devices and precision.
 
     Raises:
         ValueError: --fp16 without a GPU, or several tasks with sharded parameters.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:  # a second run in one process may want another precision
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 and not beside:  # a later one may want another precision
         AcceleratorState._reset_state(reset_partial_state=True)
     # Told so, accelerate joins processes on a machine without accelerator too; else each would run for itself.
     cpu = args.no_cuda or not torch.accelerator.is_available()

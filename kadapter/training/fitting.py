@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -23,8 +23,9 @@ from kadapter.training.evaluation import predict
 from kadapter.training.interruption import Interruption
 from kadapter.training.keeping import ModelFiles
 from kadapter.training.loop import Progress, train
-from kadapter.training.states import SplitStates, open_states
+from kadapter.training.states import SplitStates, States, open_states
 from kadapter.training.task import Predictions, Scores, Task
+from kadapter.training.together import Pass, SharedStates
 from kadapter.training.tracking import Run
 
 logger = logging.getLogger(__name__)
@@ -103,47 +104,47 @@ def fit(
     data: Mapping[str, Mapping[str, Dataset]],
     args: Arguments,
     files: ModelFiles,
-) -> dict:
+    interruption: Interruption,
+    shared: Pass | None = None,
+) -> dict[str, Any]:
     """Train on each task's "train", choose the best on "dev", report it on all other splits.
 
     Args:
         model: of the one task, or a `JointModel` of several.
         tasks: name -> task; a single one is called "".
         data: name -> split -> features. All have the same splits.
+        shared: what it shares with the runs that it goes together with.
 
     Returns:
         What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
-    feeds = {name: _feeds(run, model, name, task, data[name], args, files) for name, task in tasks.items()}
+    feeds = {name: _feeds(run, model, name, task, data[name], args, files, shared) for name, task in tasks.items()}
     evaluation = Evaluation(run, tasks, feeds, args.training.per_gpu_eval_batch_size, files)
     module: torch.nn.Module = model.to(run.accelerator.device)
     progress, report = Progress(), dict[str, Any](metric=evaluation.metric)
     sizes = _sizes(model)  # before parameters are sharded
     splits = list(next(iter(data.values())))
-    with Interruption() as interruption:
-        if args.training.do_train:
-            selection = evaluation if args.training.evaluate_during_training else None
-            in_turn = [own["train"] for own in feeds.values()]
-            module, progress = train(run, model, in_turn, args.training, interruption, selection)
+    if args.training.do_train:
+        selection = evaluation if args.training.evaluate_during_training else None
+        in_turn = [own["train"] for own in feeds.values()]
+        module, progress = train(run, model, in_turn, args.training, interruption, selection)
+        files.save(module, run.folder)
+        report |= sizes | _training_report(progress, evaluation.metric)
+    if args.training.do_eval:
+        if evaluation.best.is_dir():
+            files.load(module, evaluation.best)
+        elif not args.training.do_train:
+            raise FileNotFoundError(f"{evaluation.best} is missing; train first (--do_train) with the same arguments.")
+        place = _best_place(run.folder, evaluation.metric) or (progress.step, 0.0)
+        for split in [name for name in splits if name != "train"]:
+            scores, settled = _report_split(evaluation, split, module, place)
+            report |= {split: scores} if scores else {}
+            evaluation = replace(evaluation, tasks=settled)
+        if args.training.do_train and evaluation.tasks != tasks and not evaluation.best.is_dir():
+            for name, task in evaluation.tasks.items():
+                evaluation.keep_settled(model, name, task)
             files.save(module, run.folder)
-            report |= sizes | _training_report(progress, evaluation.metric)
-        if args.training.do_eval:
-            if evaluation.best.is_dir():
-                files.load(module, evaluation.best)
-            elif not args.training.do_train:
-                raise FileNotFoundError(
-                    f"{evaluation.best} is missing; train first (--do_train) with the same arguments."
-                )
-            place = _best_place(run.folder, evaluation.metric) or (progress.step, 0.0)
-            for split in [name for name in splits if name != "train"]:
-                scores, settled = _report_split(evaluation, split, module, place)
-                report |= {split: scores} if scores else {}
-                evaluation = replace(evaluation, tasks=settled)
-            if args.training.do_train and evaluation.tasks != tasks and not evaluation.best.is_dir():
-                for name, task in evaluation.tasks.items():
-                    evaluation.keep_settled(model, name, task)
-                files.save(module, run.folder)
-        report = run.metrics(report)
+    report = run.metrics(report)
     examples = {f"{name} {split}".strip(): len(own[split]) for name, own in data.items() for split in splits}
     sample = "" if len(tasks) > 1 else next(iter(tasks.values())).sample
     files.write_cards(model, run.folder, Path(args.data.data_dir).resolve().name, examples, report, sample)
@@ -162,6 +163,7 @@ def _feeds(
     data: Mapping[str, Dataset],
     args: Arguments,
     files: ModelFiles,
+    shared: Pass | None,
 ) -> dict[str, Feed]:
     """Split -> its batches."""
     tokenizer, flags = files.tokenizer, args.data
@@ -169,15 +171,19 @@ def _feeds(
         task.pad_token_id(tokenizer),
         flags.max_seq_length if flags.pad_to_max_length else None,
         multiple=8 if run.accelerator.device.type == "cuda" else 1,
-        augment=task.augmentation(tokenizer, args.training.seed),
+        augment=task.augmentation(tokenizer, cast(int, args.training.data_seed)),
     )
     feed = Feed(next(iter(data.values())), collate, flags.group_by_length, flags.dataloader_num_workers, task=name)
-    states: Mapping[str, SplitStates] = {}
+    stores: Mapping[str, SplitStates] = {}
     if flags.cache_states:
         kept = {split: features for split, features in data.items() if split != "train" or collate.augment is None}
-        states = open_states(flags, feed.of_task(model), kept, run.accelerator)
+        taps = None if shared is None else shared.taps
+        stores = open_states(flags, feed.of_task(model), kept, run.accelerator, taps)
         if len(kept) < len(data):
             logger.warning("tokens are hidden anew in each epoch of training: only the states of dev are kept.")
+    states: Mapping[str, States] = stores
+    if shared is not None:
+        states = {split: SharedStates(shared, stores.get(split)) for split in data}
     return {split: replace(feed, features=features, states=states.get(split)) for split, features in data.items()}
 
 

@@ -123,12 +123,14 @@ def _add_section(parser: argparse.ArgumentParser, title: str, flags: list[tuple[
         target.add_argument(f"--{f.name}", *f.metadata["aliases"], **options)
 
 
-def parse(description: str | None, groups: list[type], argv: list[str] | None = None, **defaults: Any) -> list[Any]:
+def parse(
+    description: str | None, groups: list[type], argv: list[str] | None = None, where: str = "", **defaults: Any
+) -> list[Any]:
     """Parse a command line into one instance of each group; a recipe's own defaults go into `defaults`.
 
-    A mistake ends the program with argparse's message before any work starts.
+    A mistake ends the program with argparse's message before any work starts; `where` stands before it.
     """
-    parser = Parser(description)
+    parser = Parser(description, where=where)
     add_arguments(parser, groups)
     for name in OBSOLETE:
         parser.add_argument(f"--{name}", nargs="?", default=None, const="", help=argparse.SUPPRESS)

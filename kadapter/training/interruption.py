@@ -24,7 +24,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._held = False
+        self._held = 0  # loops that hold signals back
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -45,11 +45,11 @@ class Interruption:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Only note the first signal; what came too late for the block to act on ends the program behind it."""
-        self._held = True
+        self._held += 1
         try:
             yield
         finally:
-            self._held = False
+            self._held -= 1
         if self.received is not None:
             self.stop(self.received, "the same command goes on from here")
 

@@ -216,9 +216,10 @@ def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: Tr
     for i, (batch, divisor) in enumerate(zip(step.batches, step.divisors, strict=True)):
         last = i == len(step.batches) - 1
         complete = last or args.original_accumulation
+        inputs = feed.ready(accelerator, model, batch, step.number)  # while others may run, which set what follows
         accelerator.sync_gradients = complete
         with nullcontext() if complete else accelerator.no_sync(model):
-            loss = model(**feed.ready(accelerator, model, batch), **feed.chosen, num_items=divisor).loss
+            loss = model(**inputs, **feed.chosen, num_items=divisor).loss
             accelerator.backward(loss)
         if args.original_accumulation and not last and args.max_grad_norm > 0:  # the last one is clipped by the loop
             scale = 1.0 if accelerator.scaler is None else accelerator.scaler.get_scale()

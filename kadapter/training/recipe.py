@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,12 +31,16 @@ from kadapter.training.arguments import Arguments, ModelArguments, PretrainingAr
 from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
 from kadapter.training.fitting import fit
+from kadapter.training.interruption import Interruption
 from kadapter.training.keeping import BackboneAlone, ModelFiles, OneAdapter, WholeModel
 from kadapter.training.states import check_cacheable
 from kadapter.training.task import Task, saved_task
+from kadapter.training.together import Pass, check_together
 from kadapter.training.tracking import Run, run_name
 
 logger = logging.getLogger(__name__)
+
+Loaded = tuple[KAdapterModel, Sequence[str]]  # an encoder, and its adapters that came from files or stay untrained
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,14 @@ def pretrain(
             so that the backbone's own head can read what the adapter knows.
     """
     if fusion_alone:
-        _check_fusion_alone(args.model)
-    loaded = [name] if args.model.meta_adapter_model else []
-    encoder = partial(load_pretraining_encoder, args.model, name)
+        for one in args.settings or (args,):
+            _check_fusion_alone(one.model)
+
+    def load(flags: PretrainingArguments) -> Loaded:
+        return load_pretraining_encoder(flags, name), [name] if flags.meta_adapter_model else []
+
     parts = {"": Part(task, args.data.data_dir, task.splits)}
-    return _run(parts, args, encoder, loaded, adapter_alone=True, fusion_alone=fusion_alone)
+    return _run(parts, args, load, adapter_alone=True, fusion_alone=fusion_alone)
 
 
 def pretrain_backbone(tasks: Mapping[str, tuple[Task, str]], args: Arguments[ModelArguments, Any]) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def pretrain_backbone(tasks: Mapping[str, tuple[Task, str]], args: Arguments[Mod
             "that take turns have not; leave it out."
         )
     parts = {name: Part(task, folder, task.splits) for name, (task, folder) in tasks.items()}
-    return _run(parts, args, partial(load_plain_encoder, args.model), [])
+    return _run(parts, args, lambda flags: (load_plain_encoder(flags), []))
 
 
 def _check_fusion_alone(args: PretrainingArguments) -> None:
@@ -111,18 +119,19 @@ def finetune(task: Task, args: Arguments[TaskArguments, Any], splits: Sequence[s
             their files are there.
 
     Returns:
-        What metrics.json holds; nothing with --prepare_only.
+        What metrics.json holds, with --together that of each run by its folder; nothing with --prepare_only.
     """
-    encoder = partial(load_task_encoder, args.model)
-    fixed = [*args.model.sources(), *args.model.untrained_sources()]
-    return _run({"": Part(task, args.data.data_dir, splits or task.splits)}, args, encoder, fixed)
+
+    def load(flags: TaskArguments) -> Loaded:
+        return load_task_encoder(flags), [*flags.sources(), *flags.untrained_sources()]
+
+    return _run({"": Part(task, args.data.data_dir, splits or task.splits)}, args, load)
 
 
 def _run(
     parts: Mapping[str, Part],
     args: Arguments,
-    load_encoder: Callable[[], KAdapterModel],
-    loaded: Sequence[str],
+    load: Callable[[Any], Loaded],
     adapter_alone: bool = False,
     fusion_alone: bool = False,
 ) -> dict[str, Any]:
@@ -130,6 +139,7 @@ def _run(
     if not (flags.do_train or flags.do_eval or args.data.prepare_only):
         raise ValueError("there is nothing to do; give --do_train, --do_eval, both, or --prepare_only.")
     check_cacheable(args)
+    check_together(args)
     start_logging()
     backbone = backbone_config(args.model)
     check_length(backbone, args.data.max_seq_length)
@@ -139,10 +149,48 @@ def _run(
         counts = [(name, split, len(found)) for name, own in data.items() for split, found in own.items()]
         logger.info("prepared: %s", ", ".join(f"{name} {split} {n:,}".strip() for name, split, n in counts))
         return {}
-    accelerator = start_accelerator(flags, len(parts))
-    encoder = load_encoder()
-    tasks = {name: part.task for name, part in parts.items()}
-    model = _with_heads(encoder, tasks, encoding.max_seq_length, args.model)
+    start, tasks = partial(_start, parts, load, encoding, adapter_alone, fusion_alone), _tasks(parts)
+    with ExitStack() as opened:
+        if not args.settings:
+            run, model, files = start(args)
+            opened.enter_context(run)
+            return fit(run, model, tasks, data, args, files, opened.enter_context(Interruption()))
+        started: list[tuple[Any, ...]] = []  # what `fit` takes, of each
+        for one in args.settings:
+            run, model, files = start(one, [other.folder for other, *_ in started])
+            opened.enter_context(run)
+            started.append((run, model.to(run.accelerator.device), tasks, data, one, files))
+        shared = Pass.of([model for _, model, *_ in started], run.accelerator)
+        rest: Any = {"interruption": opened.enter_context(Interruption()), "shared": shared}
+        reports = shared.lockstep.run([partial(fit, *own, **rest) for own in started])
+        return {str(run.folder): report for (run, *_), report in zip(started, reports, strict=True)}
+
+
+def _tasks(parts: Mapping[str, Part]) -> dict[str, Task]:
+    return {name: part.task for name, part in parts.items()}
+
+
+def _start(
+    parts: Mapping[str, Part],
+    load: Callable[[Any], Loaded],
+    encoding: Encoding,
+    adapter_alone: bool,
+    fusion_alone: bool,
+    args: Arguments,
+    beside: Sequence[Path] = (),
+) -> tuple[Run, TaskModel | JointModel, ModelFiles]:
+    """The run, its model, and how that is kept.
+
+    Args:
+        beside: folders of the runs that this one goes together with.
+    """
+    flags = args.training
+    accelerator = start_accelerator(flags, len(parts), bool(beside))
+    encoder, loaded = load(args.model)
+    folder = Path(flags.output_dir) / _name(args, encoder, [name for name in parts if name])
+    if folder in beside:
+        raise ValueError(f"setting {len(beside) + 1} would be written to {folder}, as another one; give it a comment.")
+    model = _with_heads(encoder, _tasks(parts), encoding.max_seq_length, args.model)
     if fusion_alone:
         encoder.freeze("adapters")
         model.head.requires_grad_(False)
@@ -153,10 +201,8 @@ def _run(
     batch_size = flags.per_gpu_train_batch_size * flags.gradient_accumulation_steps * accelerator.num_processes
     adapter_alone = adapter_alone and len(encoder.adapters) == 1 and encoder.backbone_is_frozen
     kind = BackboneAlone if len(parts) > 1 else OneAdapter if adapter_alone else WholeModel
-    files: ModelFiles = kind(accelerator, encoding.tokenizer)
-    folder = Path(flags.output_dir) / _name(args, encoder, [name for name in parts if name])
-    with Run(accelerator, folder, args.values(), content, batch_size) as run:
-        return fit(run, model, tasks, data, args, files)
+    run = Run(accelerator, folder, args.values(), content, batch_size)
+    return run, model, kind(accelerator, encoding.tokenizer)
 
 
 def _with_heads(

@@ -51,7 +51,7 @@ SECTIONS = (
     Section(
         "The run",
         ("do_train", "do_eval", "output_dir", "seed", "overwrite_output_dir"),
-        ("task_name", "comment", "restore", "no_cuda"),
+        ("data_seed", "task_name", "comment", "restore", "no_cuda"),
     ),
     Section(
         "Training",
@@ -82,7 +82,7 @@ SECTIONS = (
     ),
     Section(
         "Speed and memory",
-        ("bf16", "gradient_checkpointing", "max_tokens_per_batch", "cache_states"),
+        ("bf16", "gradient_checkpointing", "max_tokens_per_batch", "cache_states", "together"),
         (
             "fp16",
             "cache_dtype",

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -46,17 +46,32 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "positions")
 _OF_NO_MATTER = ("_name_or_path", "transformers_version", "fresh_pooler", "architectures", "_commit_hash", "dtype")
 
 
+class States(Protocol):
+    """Where the states of a split's batches come from."""
+
+    def read(self, examples: Sequence[int], batch: Batch) -> dict[str, torch.Tensor]:
+        """What `complete` finds as `states` of a batch of these examples; also called by processes that load."""
+        ...
+
+    def complete(
+        self, accelerator: Accelerator, model: TaskModel, batch: Mapping[str, Any], step: int | None = None
+    ) -> dict[str, Any]:
+        """The batch on its device with all its states, for a step of training, or, without one, for evaluation."""
+        ...
+
+
 class SplitStates:
-    """The states of one split's sequences.
+    """The states of one split's sequences, kept on disk (`States`).
 
     Args:
         folder: the split's store.
         features: the split.
-        model: names the states and tells where its head reads.
+        model: tells where its head reads.
+        taps: numbers of the hidden states.
         dtype: a name in `DTYPES`.
     """
 
-    def __init__(self, folder: Path, features: Dataset, model: TaskModel, dtype: str):
+    def __init__(self, folder: Path, features: Dataset, model: TaskModel, taps: Sequence[int], dtype: str):
         ids, positions = feature_column(features, "input_ids"), feature_column(features, "positions")
         grouped = isinstance(ids.values, Column)
         self.lengths = ids.values.sizes if grouped else ids.sizes
@@ -65,7 +80,7 @@ class SplitStates:
         self.reads, self.counts = _read_places(model, self.lengths, positions, grouped)
         self.dtype, self.numpy_dtype = DTYPES[dtype]
         self.width = model.config.hidden_size
-        taps = model.encoder.read_taps()
+        self.taps = taps
         places = hashlib.sha256(self.reads.encode() + np.ascontiguousarray(self.counts, np.int64).tobytes())
         if self.reads == MARKED:
             places.update(np.ascontiguousarray(positions.values, np.int64).tobytes())
@@ -109,7 +124,9 @@ class SplitStates:
             states[name] = torch.from_numpy(array).view(self.dtype)
         return {**states, "rows": torch.from_numpy(rows), "known": torch.from_numpy(known)}
 
-    def complete(self, accelerator: Accelerator, model: TaskModel, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def complete(
+        self, accelerator: Accelerator, model: TaskModel, batch: Mapping[str, Any], step: int | None = None
+    ) -> dict[str, Any]:
         """A batch on its device with all its states: the backbone runs for those that are not known, which are kept.
 
         Args:
@@ -128,7 +145,7 @@ class SplitStates:
         if known.any():
             inputs = {name: value[unknown] for name, value in inputs.items()}
         with accelerator.autocast():
-            found = model.frozen_states(**inputs)
+            found = model.frozen_states(**inputs, taps=self.taps)
         found = {name: state.to(self.dtype) for name, state in found.items()}
         if self.dtype == torch.float16 and not all(state.isfinite().all() for state in found.values()):
             raise FloatingPointError("this backbone's states are beyond --cache_dtype fp16; give bf16 or float32.")
@@ -179,9 +196,16 @@ def check_cacheable(args: Arguments) -> None:
 
 
 def open_states(
-    args: DataArguments, model: TaskModel, features: Mapping[str, Dataset], accelerator: Accelerator
+    args: DataArguments,
+    model: TaskModel,
+    features: Mapping[str, Dataset],
+    accelerator: Accelerator,
+    taps: Sequence[int] | None = None,
 ) -> dict[str, SplitStates]:
     """The stores of these splits below --cache_states, whose size is told first.
+
+    Args:
+        taps: numbers of the hidden states, by default those that the model reads.
 
     Raises:
         ValueError: the disk cannot hold them, parameters are sharded, or an adapter attends to padding.
@@ -198,12 +222,13 @@ def open_states(
             "out, or start plain processes (torchrun)."
         )
     backbone, found = backbone_digest(model.encoder), {}
+    taps = model.encoder.read_taps() if taps is None else taps
     for split, store in features.items():
         key = {"backbone": backbone, "tokens": _tokens_digest(store), "dtype": args.cache_dtype}
         key["precision"] = accelerator.mixed_precision
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         place = Path(args.cache_states) / name
-        found[split] = SplitStates(place, store, model, args.cache_dtype)
+        found[split] = SplitStates(place, store, model, taps, args.cache_dtype)
         if accelerator.is_main_process and not (place / ABOUT).exists():
             write_json(
                 place / ABOUT, {**key, "family": model.config.backbone_config.model_type, "examples": len(store)}

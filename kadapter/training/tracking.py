@@ -52,6 +52,7 @@ HARMLESS = {
     "cache_max_gb",
     "dataloader_num_workers",
     "output_dir",
+    "together",
     "patience",
     "evaluate_during_training",
     # what is only written at the end
@@ -71,6 +72,7 @@ def run_name(args: TrainingArguments, max_seq_length: int, adapters: str) -> str
         f"warmup-{args.warmup_proportion or args.warmup_steps}",
         f"maxlen-{max_seq_length}",
         f"seed-{args.seed}",
+        f"order-{args.data_seed}" if args.data_seed != args.seed else "",
         adapters,
         args.comment,
     ]
