@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
+from kadapter.data.words import ids_of_texts
+
 if TYPE_CHECKING:  # what only prepares data need not wait for transformers
     from transformers import PreTrainedTokenizerBase
 
@@ -106,9 +108,7 @@ def tokenize_pieces(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) ->
                 segments.append(space + stripped)
                 plan.append(None)
         plans.append(plan)
-    ids_alone = {"return_attention_mask": False, "return_token_type_ids": False}
-    found = tokenizer(segments, add_special_tokens=False, verbose=False, **ids_alone) if segments else {"input_ids": []}
-    encoded = iter(found["input_ids"])
+    encoded = iter(ids_of_texts(tokenizer, segments))
     return [[token for step in plan for token in ([step] if step is not None else next(encoded))] for plan in plans]
 
 
@@ -252,8 +252,7 @@ def encode_texts(
     template = Template.of(tokenizer, len(examples[0]))
     room = max_seq_length - template.size
     texts = [text for example in examples for text in example]
-    ids_alone = {"return_attention_mask": False, "return_token_type_ids": False}
-    encoded = iter(tokenizer(texts, add_special_tokens=False, verbose=False, **ids_alone)["input_ids"])
+    encoded = iter(ids_of_texts(tokenizer, texts))
     features: list[Feature] = []
     for example in examples:
         pieces = [next(encoded) for _ in example]
