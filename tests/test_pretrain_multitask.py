@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, RobertaModel
 
 from kadapter import KAdapterModel
-from kadapter.configuration import IGNORE
+from kadapter.shapes import IGNORE
 from kadapter.training import fitting, loop
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Plan, Turns

@@ -69,7 +69,7 @@ def _rows(mask: torch.Tensor | None, positions: torch.Tensor) -> torch.Tensor | 
     if mask is None or mask.shape[2] == 1:
         return mask
     index = positions[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-    return mask.expand(len(positions), -1, -1, -1).gather(2, index)
+    return mask.expand(positions.shape[0], -1, -1, -1).gather(2, index)  # len() would fix the batch in an export
 
 
 class _LayerForward:
