@@ -19,23 +19,19 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import numpy as np
 from paired_tests import Difference, difference, interval_of_seeds, measure_name, read_groups, read_outcomes
-from recipe_runs import RecipeFailed, command_of, run_recipe, seed_list
-from tqdm import tqdm
+from recipe_runs import Job, command_of, run_jobs, seed_list
 
 from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import write_json
 from kadapter.data.splits import split_path
 from kadapter.pictures import COLUMN, CONTROL, KNOWLEDGE, PER_CENT, dots, in_words, name_rows, note, picture, scale
 from kadapter.storage.files import atomic_files
-from kadapter.storage.locks import in_turn
 from kadapter.storage.reading import read_object
 from kadapter.training.flags import boolean
 
@@ -139,36 +135,15 @@ def run_all(settings: Sequence[Setting], seeds: Sequence[int], recipe: Sequence[
     Raises:
         ChildProcessError: runs failed; all others are done.
     """
-    gpus: Queue = Queue()
-    devices = args.gpus.split(",") if args.gpus else [""] * args.workers
-    for device in devices:
-        gpus.put(device)
-
-    def one(setting: Setting, seed: int) -> tuple[Path, dict[str, Any]] | RecipeFailed:
-        gpu, folder = gpus.get(), args.output / "runs" / setting.folder / f"seed-{seed}"
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with in_turn(folder):  # another machine may be at it
-                words = recipe if setting.frozen else without_cache(recipe)
-                return run_recipe(command_of([*words, *setting.flags], {"seed": str(seed)}), folder, gpu)
-        except RecipeFailed as error:
-            tqdm.write(f"{setting.label}, seed {seed}: {error}")
-            return error
-        finally:
-            gpus.put(gpu)
-
-    jobs = [(setting, seed) for seed in seeds for setting in settings]  # a part of them is a comparison already
-    with ThreadPoolExecutor(len(devices)) as pool:
-        done = list(tqdm(pool.map(lambda job: one(*job), jobs), "runs", total=len(jobs), disable=None))
-    if failed := [job for job, found in zip(jobs, done, strict=True) if isinstance(found, RecipeFailed)]:
-        raise ChildProcessError(
-            f"{len(failed)} of {len(jobs)} runs failed, such as {failed[0][0].label} with seed {failed[0][1]}; read "
-            "its log.txt, mend that, and start the same command again."
-        )
-    for (setting, _), found in zip(jobs, done, strict=True):
-        if not isinstance(found, RecipeFailed):
-            folder, report = found
-            _take(setting, folder, report, args.split, args.group_by)
+    runs = [(setting, seed) for seed in seeds for setting in settings]  # a part of them is a comparison already
+    jobs = []
+    for setting, seed in runs:
+        words = recipe if setting.frozen else without_cache(recipe)
+        command = command_of([*words, *setting.flags], {"seed": str(seed)})
+        folder = args.output / "runs" / setting.folder / f"seed-{seed}"
+        jobs.append(Job(f"{setting.label} with seed {seed}", command, folder))
+    for (setting, _), (folder, report) in zip(runs, run_jobs(jobs, args.gpus, args.workers), strict=True):
+        _take(setting, folder, report, args.split, args.group_by)
 
 
 def _take(setting: Setting, folder: Path, report: dict[str, Any], split: str, group_by: str) -> None:

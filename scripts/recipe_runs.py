@@ -6,9 +6,15 @@ import argparse
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
+from tqdm import tqdm
+
+from kadapter.storage.locks import in_turn
 from kadapter.storage.runs import read_metrics
 
 
@@ -43,6 +49,52 @@ def run_recipe(command: Sequence[str], folder: Path, gpu: str = "") -> tuple[Pat
         return reports[-1].parent, read_metrics(reports[-1].parent)
     except ValueError as error:
         raise RecipeFailed(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a recipe: its name in messages, its command, and the folder below which it writes."""
+
+    label: str
+    command: Sequence[str]
+    folder: Path
+
+
+def run_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[tuple[Path, dict[str, Any]]]:
+    """Run them, as many at a time as there are GPUs ("0,1") or workers; where another machine is at one, wait for it.
+
+    Returns:
+        As `run_recipe`, in their order.
+
+    Raises:
+        ChildProcessError: some failed; all others are done.
+    """
+    free: Queue = Queue()
+    devices = gpus.split(",") if gpus else [""] * workers
+    for device in devices:
+        free.put(device)
+
+    def one(job: Job) -> tuple[Path, dict[str, Any]] | RecipeFailed:
+        gpu = free.get()
+        try:
+            job.folder.parent.mkdir(parents=True, exist_ok=True)
+            with in_turn(job.folder):
+                return run_recipe(job.command, job.folder, gpu)
+        except RecipeFailed as error:
+            tqdm.write(f"{job.label}: {error}")
+            return error
+        finally:
+            free.put(gpu)
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        done = list(tqdm(pool.map(one, jobs), "runs", total=len(jobs), disable=None))
+    failed = [job.label for job, found in zip(jobs, done, strict=True) if isinstance(found, RecipeFailed)]
+    if failed:
+        raise ChildProcessError(
+            f"{len(failed)} of {len(jobs)} runs failed, such as {failed[0]}; read its log.txt, mend that, and start "
+            "the same command again."
+        )
+    return [found for found in done if not isinstance(found, RecipeFailed)]
 
 
 def seed_list(text: str) -> list[int]:

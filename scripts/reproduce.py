@@ -1,199 +1,120 @@
-"""A table of the paper, whole: every setting of every data set over several seeds, beside the published numbers.
+"""A table of the papers, whole: every line of every data set over several seeds, beside the published numbers.
 
+    python scripts/reproduce.py --list                                         # tables, what is missing, what cannot be
     python scripts/reproduce.py --table 4 --gpus 0,1,2,3 --output output/table4
     python scripts/reproduce.py --table 2 --only openentity --print > commands.txt     # for a cluster
-    python scripts/reproduce.py --table 4 -- --per_gpu_train_batch_size 8 --bf16 True   # flags for every run
+    python scripts/reproduce.py --table glue -- --learning_rate 1e-3 --bf16 True       # flags for every run
 
-Table 2 is entity typing (OpenEntity, FIGER), 3 question answering (CosmosQA, SearchQA, Quasar-T), 4 relations (TACRED).
-Settings: RoBERTa, adapters without knowledge, fac, lin, both, and with --multitask a backbone that was trained on both
-pretraining tasks. What is missing is listed before anything runs. Started again, finished runs are only checked and
-killed ones go on. Writes reproduce.md and reproduce.json. The flags are the best that the original's README names; its
-hours on 16 GB P100, a run: OpenEntity 2, CosmosQA 8, TACRED 7 on four. Nobody here had the released adapters, TACRED or
-a GPU of that size: the script is tried with tiny models alone.
+Tables 2, 3, 4 are K-Adapter's: RoBERTa, adapters without knowledge, fac, lin, both, and with --multitask a backbone
+that run_pretrain_multitask.sh trained; lama is its probe. glue, tradeoff and squad are Adapter-BERT's. What is missing
+is listed before anything runs. Started again, finished runs are only checked and killed ones go on. Writes
+reproduce.md, reproduce.json and of tradeoff a picture. docs/reproduce.md says which number comes from where, and what
+cannot be reproduced. Nobody here had the released adapters, TACRED or a large GPU: it is tried with tiny models alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from compare import NAMED, Setting, run_all
-from paired_tests import interval_of_seeds
-from recipe_runs import command_of, seed_list
+from data_sources import load_sources
+from paper_tables import IMPOSSIBLE, ROOT, TABLES, Experiment, Line, Table
+from recipe_runs import Job, command_of, run_jobs, seed_list
+from reproduce_report import Entry, markdown, probed, reported, tradeoff
 
 from kadapter.console import COUNT, Parser, absolute, place, run
 from kadapter.data.jsonio import read_json, write_json
 from kadapter.storage.files import atomic_files
-from kadapter.storage.runs import read_metrics
 
-ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = Path(__file__).with_name("published.json")
-ADAPTERS_FROM = "the authors' adapters are linked from the README of github.com/microsoft/K-Adapter"
-MULTITASK = "RoBERTa + multitask"
 
 
-@dataclass(frozen=True)
-class DataSet:
-    """One data set of a table: its run script is run_finetune_<name>_adapter.sh.
-
-    folder: below data/. flags: the best that the original's README or the paper names. source: where it is had.
-    """
-
-    name: str
-    folder: str
-    flags: str
-    source: str
-    split: str = "test"
-
-
-OPENQA = "its retrieval data are linked from github.com/thunlp/OpenQA"
-TABLES = {
-    "2": (
-        DataSet(
-            "openentity",
-            "OpenEntity",
-            "--learning_rate 5e-6 --warmup_steps 500",
-            "linked from the README of github.com/microsoft/K-Adapter; its licence is not stated",
-        ),
-        DataSet(
-            "figer",
-            "FIGER",
-            "--learning_rate 5e-6 --warmup_steps 1000 --gradient_accumulation_steps 512",
-            "linked from the README of github.com/microsoft/K-Adapter",
-        ),
-    ),
-    "3": (
-        DataSet(
-            "cosmosqa",
-            "cosmosQA",
-            "--gradient_accumulation_steps 32",
-            "github.com/wilburOne/cosmosqa, CC BY 4.0; the labels of test are kept back",
-            "dev",
-        ),
-        DataSet("searchqa", "searchqa", "", OPENQA),
-        DataSet("quasart", "quasart", "", OPENQA),
-    ),
-    "4": (
-        DataSet(
-            "tacred",
-            "TACRED",
-            "--learning_rate 1e-5 --warmup_steps 200",
-            "licensed, catalog.ldc.upenn.edu/LDC2018T24; scripts/convert_tacred.py turns it into this form",
-        ),
-    ),
-}
-
-
-def settings(args: argparse.Namespace) -> list[Setting]:
-    """The rows of every table, called as in published.json."""
-    fac, lin = f"--meta_fac_adaptermodel={args.fac}", f"--meta_lin_adaptermodel={args.lin}"
-    rows = {
-        "RoBERTa": [],
-        "K-Adapter without knowledge": [f"--untrained=untrained={args.fac}"],
-        "K-Adapter F": [fac],
-        "K-Adapter L": [lin],
-        "K-Adapter F+L": [fac, lin],
-    }
-    without, model = [f"--{flag}=" for flag in NAMED], f"--model_name_or_path={args.model_name_or_path}"
-    found = [Setting(name, False, [model, *without, *flags]) for name, flags in rows.items()]
-    if args.multitask:
-        found.append(Setting(MULTITASK, False, [f"--model_name_or_path={args.multitask}", *without]))
+def runs(experiment: Experiment, args: argparse.Namespace) -> list[tuple[Line, Job]]:
+    """Each line's runs, the seeds in turn, so that a part of them is a table already; some lines share them."""
+    found = []
+    for seed in args.seeds:
+        for line in experiment.lines:
+            command = command_of([*experiment.command, *args.flags, *line.flags], {"seed": str(seed)})
+            folder = args.output / experiment.name / "runs" / line.folder / f"seed-{seed}"
+            found.append((line, Job(f"{experiment.name}, {line.name} with seed {seed}", command, folder)))
     return found
 
 
-def missing(args: argparse.Namespace, sets: Sequence[DataSet]) -> list[str]:
+def probe_command(args: argparse.Namespace) -> list[str]:
+    """LAMA asked of RoBERTa-large without and with the factual adapter, and of BERT-large."""
+    command = [sys.executable, str(ROOT / "scripts" / "probe_lama.py"), "--data", str(args.data / "lama")]
+    command += ["--model_name_or_path", args.model_name_or_path, *args.beside, f"--adapter=fac={args.fac}"]
+    return [*command, "--untrained", f"--uhn_model={args.uhn_model}", f"--output={args.output / 'lama'}", *args.flags]
+
+
+def missing(args: argparse.Namespace, table: Table, sets: Sequence[Experiment]) -> list[str]:
     """What a run would end for want of, each with where to get it."""
-    found = [f"{path}: {ADAPTERS_FROM}" for path in (args.fac, args.lin) if not path.exists()]
-    for one in sets:
-        if not (folder := args.data / one.folder).is_dir():
-            found.append(f"{folder}: {one.source}")
+    sources, found = load_sources(), list[str]()
+    if table.adapters:
+        adapters = (args.fac,) if args.table == "lama" else (args.fac, args.lin)
+        found += [f"{path}: {sources['adapters'].how()}" for path in adapters if not path.exists()]
+    wanted = [(one.folder, one.source) for one in sets] or [(args.data / "lama", "lama")]
+    lacking: dict[str, list[str]] = {}
+    for folder, name in wanted:
+        if not folder.is_dir():
+            lacking.setdefault(name, []).append(str(folder))
+    found += [f"{', '.join(folders)}: {sources[name].how()}" for name, folders in lacking.items()]
     models = [args.model_name_or_path, *([args.multitask] if args.multitask else [])]
-    return [
-        *found,
-        *(f"{model}: no such folder" for model in models if model.startswith("/") and not Path(model).exists()),
-    ]
+    return found + [f"{one}: no such folder" for one in models if one.startswith("/") and not Path(one).exists()]
 
 
-def script(one: DataSet) -> Path:
-    return ROOT / f"run_finetune_{one.name}_adapter.sh"
+def measured(args: argparse.Namespace, table: Table, sets: Sequence[Experiment]) -> list[Entry]:
+    """Run all that the table needs, and set our scores beside the published ones."""
+    published = read_json(PUBLISHED)
+    if args.table == "lama":
+        done = subprocess.run(probe_command(args), check=False)
+        if done.returncode:
+            raise ChildProcessError(f"probe_lama.py ended with code {done.returncode}; what it said stands above.")
+        return probed(read_json(args.output / "lama" / "probe.json"), published["lama"], args, table)
+    entries = []
+    for experiment in sets:
+        planned = runs(experiment, args)
+        jobs = {job.folder: job for _, job in planned}
+        found = dict(zip(jobs, run_jobs(list(jobs.values()), args.gpus, args.workers), strict=True))
+        reports: dict[str, list[Mapping[str, Any]]] = {}
+        for line, job in planned:
+            reports.setdefault(line.name, []).append(found[job.folder][1])
+        entries += reported(experiment, reports, published, table)
+    return entries
 
 
-def recipe(one: DataSet, args: argparse.Namespace) -> list[str]:
-    """The command of a data set, to which the flags of a setting are added; yours win over ours."""
-    return ["bash", str(script(one)), *one.flags.split(), f"--data_dir={args.data / one.folder}", *args.flags]
-
-
-def print_commands(args: argparse.Namespace, sets: Sequence[DataSet]) -> None:
-    """A command a line, in the folders in which this script looks for finished runs."""
-    for one in sets:
-        for setting in settings(args):
-            for seed in args.seeds:
-                folder = args.output / one.name / "runs" / setting.folder / f"seed-{seed}"
-                command = command_of([*recipe(one, args), *setting.flags], {"seed": str(seed)})
-                print(shlex.join([*command, f"--output_dir={folder}"]))
-
-
-def reported(one: DataSet, found: Sequence[Setting], args: argparse.Namespace) -> list[dict[str, Any]]:
-    """For each setting our scores by metric, over the seeds, and the published ones; in per cent."""
-    published = read_json(PUBLISHED).get(one.name, {})
-    theirs = {row["label"]: row for split in (one.split, "ablation") for row in published.get(split, [])}
-    rows = []
-    for setting in found:
-        label = next((f"{setting.name} ({of})" for of in ("paper", "README") if f"{setting.name} ({of})" in theirs), "")
-        values = theirs.get(label, {})
-        metrics = [name for name in values if name != "label"] or [setting.metric]
-        scores: dict[str, list[float]] = {name: [] for name in metrics}
-        for seed in args.seeds:
-            folder = args.output / one.name / "runs" / setting.folder / f"seed-{seed}"
-            (report,) = (read_metrics(path.parent) for path in folder.glob("*/metrics.json"))
-            for name in metrics:
-                scores[name].append(100 * report[one.split][name])
-        rows.append(
-            {
-                "data": one.name,
-                "setting": setting.name,
-                "source": label,
-                "split": one.split,
-                "ours": scores,
-                "published": {name: values[name] for name in metrics if name in values},
-            }
-        )
-    return rows
-
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each data set, setting and metric."""
-    lines = [
-        "| data | setting | metric | ours | 95 % of the mean | published | difference |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        for metric, scores in row["ours"].items():
-            mean, half = float(np.mean(scores)), interval_of_seeds(scores)
-            spread = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
-            theirs = row["published"].get(metric)
-            beside = ["–", "–"] if theirs is None else [f"{theirs:.2f}", f"{mean - theirs:+.2f}"]
-            cells = [f"{row['data']}, {row['split']}", row["setting"], metric, f"{mean:.2f}{spread}"]
-            lines.append(f"| {' | '.join([*cells, '–' if np.isnan(half) else f'± {half:.2f}', *beside])} |")
-    return "\n".join(
-        [*lines, "", "Per cent: mean ± deviation over seeds; published are single numbers, chosen on dev."]
-    )
+def overview(args: argparse.Namespace) -> list[str]:
+    """What can be run, and what cannot."""
+    lines = []
+    for name, table in TABLES.items():
+        own = argparse.Namespace(**{**vars(args), "table": name, "model_name_or_path": table.backbone})
+        sets = table.make(own)
+        lacking = missing(own, table, sets)
+        count = sum(len({job.folder for _, job in runs(one, own)}) for one in sets) or 1
+        lines.append(f"--table {name}: {table.title}; {count} runs; {len(lacking)} things are missing")
+        lines += [f"    missing: {one}" for one in lacking]
+        lines += [f"    not here: {row}, {why}" for row, why in (table.not_here or {}).items()]
+    return lines + [f"not here: {why}" for why in IMPOSSIBLE.values()]
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     adapters = ROOT / "pretrained_models"
     parser = Parser(__doc__)
-    parser.add_argument("--table", choices=list(TABLES), required=True, help="of the paper")
+    parser.add_argument("--list", action="store_true", help="what can be run, what is missing for it, what cannot be")
+    parser.add_argument(
+        "--table", choices=[*TABLES, *IMPOSSIBLE], help="of K-Adapter: 2, 3, 4, lama; else Adapter-BERT"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="DATA", help="of its data sets, such as openentity")
     parser.add_argument("--seeds", type=seed_list, default="42,43,44", help="whole numbers with commas between them")
     parser.add_argument("--data", type=absolute, default=str(ROOT / "data"), help="holds the folders of the data sets")
     parser.add_argument(
-        "--model_name_or_path", type=place, default="roberta-large", help="backbone: a folder or hub name"
+        "--model_name_or_path", type=place, default="", help="backbone: a folder or hub name; default: the paper's"
     )
     parser.add_argument(
         "--fac", type=absolute, default=str(adapters / "fac-adapter" / "pytorch_model.bin"), help="factual adapter"
@@ -202,6 +123,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--lin", type=absolute, default=str(adapters / "lin-adapter" / "pytorch_model.bin"), help="linguistic adapter"
     )
     parser.add_argument("--multitask", type=place, help="a backbone that was trained on both pretraining tasks")
+    parser.add_argument("--beside", type=place, nargs="*", default=["bert-large-cased"], help="lama: other models")
+    parser.add_argument("--uhn_model", type=place, default="bert-base-cased", help="lama: guesses objects from names")
     parser.add_argument("--output", type=absolute, default="output/reproduce", help="folder for the runs and the table")
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
@@ -209,32 +132,46 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("flags", nargs=argparse.REMAINDER, help="-- and flags for every run")
     args = parser.parse_args(argv)
     args.flags = args.flags[1:] if args.flags[:1] == ["--"] else args.flags
-    known = [one.name for one in TABLES[args.table]]
+    if args.list:
+        return args
+    if not args.table:
+        parser.error("name a --table, or give --list.")
+    if args.table in IMPOSSIBLE:
+        parser.error(f"this table cannot be reproduced here. {IMPOSSIBLE[args.table]}.")
+    args.model_name_or_path = args.model_name_or_path or TABLES[args.table].backbone
+    known = [one.name for one in TABLES[args.table].make(args)]
     if unknown := [name for name in args.only if name not in known]:
-        parser.error(f"--only names {unknown[0]!r}; table {args.table} has {', '.join(known)}.")
+        parser.error(f"--only names {unknown[0]!r}; table {args.table} has {', '.join(known) or 'one'}.")
+    if args.multitask and not (TABLES[args.table].not_here or {}).get("RoBERTa + multitask"):
+        parser.error(f"--multitask is a line of the tables 2, 3 and 4, not of {args.table}; leave it out.")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     args = _arguments(argv)
-    sets = [one for one in TABLES[args.table] if not args.only or one.name in args.only]
-    lacking = missing(args, sets)
+    if args.list:
+        print("\n".join(overview(args)))
+        return []
+    table = TABLES[args.table]
+    sets = [one for one in table.make(args) if not args.only or one.name in args.only]
+    lacking = missing(args, table, sets)
     if args.print:
         print("".join(f"# missing: {one}\n" for one in lacking), end="")
-        print_commands(args, sets)
+        jobs = {job.folder: job for one in sets for _, job in runs(one, args)}
+        commands = [[*job.command, f"--output_dir={job.folder}"] for job in jobs.values()] or [probe_command(args)]
+        print("\n".join(map(shlex.join, commands)))
         return []
     if lacking:
         raise FileNotFoundError(f"{len(lacking)} things are missing, and nothing was run. {'. '.join(lacking)}.")
-    rows = []
-    for one in sets:
-        found = settings(args)
-        own = argparse.Namespace(output=args.output / one.name, gpus=args.gpus, workers=args.workers, split=one.split)
-        run_all(found, args.seeds, recipe(one, args), own)
-        rows += reported(one, found, args)
-    text = markdown(rows)
+    entries = measured(args, table, sets)
+    text = markdown(entries, table)
+    rows = [entry.as_json() for entry in entries]
     with atomic_files("the table") as aside:
         aside(args.output / "reproduce.md").write_text(text + "\n", encoding="utf-8")
-        write_json(aside(args.output / "reproduce.json"), {"table": args.table, "seeds": args.seeds, "rows": rows})
+        values = {"table": args.table, "seeds": args.seeds, "flags": args.flags, "rows": rows}
+        write_json(aside(args.output / "reproduce.json"), json.loads(json.dumps(values)))
+        if args.table == "tradeoff":
+            tradeoff(entries, args.output / "tradeoff.png", aside)
     print(text)
     return rows
 
