@@ -40,6 +40,12 @@ class Entry:
     variant: str = ""
     why: str = ""
 
+    @property
+    def share(self) -> float:
+        """`trained`, where it is known."""
+        assert self.trained is not None
+        return self.trained
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -181,7 +187,7 @@ def tradeoff(entries: Sequence[Entry], path: Path, aside: Callable[[Path], Path]
     shown = {data: [one for one in entries if one.data == data and one.ours] for data in {e.data: 0 for e in entries}}
     with picture(path, COLUMN * len(shown), 2.6, aside, columns=len(shown)) as (figure, panels):
         for axes, (data, own) in zip(panels[0], shown.items(), strict=True):
-            _curve(axes, sorted(own, key=lambda one: one.trained or 0.0))
+            _curve(axes, sorted(own, key=lambda one: one.share))
             axes.set_title(f"{data}, dev")
         panels[0, 0].legend(loc="best")
         note(figure, "dot: a seed; line: the mean over seeds, from size to size")
@@ -192,14 +198,15 @@ def _curve(axes: Axes, entries: Sequence[Entry]) -> None:
     sized = [one for one in entries if one.setting.startswith("Adapters ")]
     others = [one for one in entries if one not in sized]
     (metric,) = {metric for one in entries for metric in one.ours}
-    for group, colour, mark, label in ((sized, KNOWLEDGE, "o", "bottlenecks"), (others, CONTROL, "s", "head alone; all parameters")):
+    looks = ((sized, KNOWLEDGE, "o", "bottlenecks"), (others, CONTROL, "s", "head alone; all parameters"))
+    for group, colour, mark, label in looks:
         for one in group:
             scores = one.ours[metric]
-            axes.plot([one.trained] * len(scores), scores, mark, color=colour, alpha=0.6, markeredgewidth=0)
+            axes.plot([one.share] * len(scores), scores, mark, color=colour, alpha=0.6, markeredgewidth=0)
         means = [float(np.mean(one.ours[metric])) for one in group]
         line = "-" if group is sized else "none"
-        axes.plot([one.trained for one in group], means, mark, linestyle=line, color=colour, label=label)
-    theirs = [(one.trained, one.published[metric]) for one in entries if metric in one.published]
+        axes.plot([one.share for one in group], means, mark, linestyle=line, color=colour, label=label)
+    theirs = [(one.share, one.published[metric]) for one in entries if metric in one.published]
     axes.plot([at for at, _ in theirs], [value for _, value in theirs], "x", color=COLOURS[1], label="published")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
