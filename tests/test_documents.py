@@ -67,7 +67,7 @@ def check_installation(call):
 
 # What a block of a document finds in its folder as RUN/best, by the recipe that made it.
 RUNS = {
-    "README.md": "run_finetune_openentity_adapter",
+    "README.md": "run_finetune_classification_adapter",
     "prediction.md": "run_finetune_classification_adapter",
     "open_domain.md": "run_finetune_searchqa_adapter",
 }
