@@ -11,8 +11,10 @@ import pytest
 import torch
 from conftest import ROOT, load_script, slow
 from safetensors.torch import load_file
-from transformers import RobertaModel
+from transformers import AutoConfig, RobertaModel
 
+from kadapter import KAdapterConfig
+from kadapter.models import modeling
 from kadapter.storage.blocks import Blocks
 from kadapter.storage.errors import WriteError
 from kadapter.training import loop, states
@@ -94,6 +96,23 @@ def test_epochs_from_the_cache_give_the_losses_and_weights_of_the_plain_way(run,
     _, again = run(FAC, *flags, *more, "--cache_states", tmp_path / "states", steps=9)
     assert not backbone_rows
     assert_same(again, plain)
+
+
+@pytest.mark.parametrize("family", modeling.EMBEDDED)
+def test_where_embeddings_give_the_first_state_they_give_it_to_the_last_bit(family):
+    sizes = {"dim": 32, "hidden_dim": 48} if family == "distilbert" else {"hidden_size": 32, "intermediate_size": 48}
+    config = AutoConfig.for_model(family, vocab_size=60, num_hidden_layers=2, num_attention_heads=2, **sizes)
+    model = modeling.KAdapterModel(KAdapterConfig(backbone_config=config)).eval()
+    ids, mask = torch.arange(4, 24).reshape(2, 10), torch.ones(2, 10, dtype=torch.long)
+    ids[1, 7:], mask[1, 7:] = config.pad_token_id, 0
+    inputs = {"input_ids": ids} | ({"token_type_ids": ids % 2} if family == "bert" else {})
+    found = model.first_state(**inputs)
+    assert torch.equal(found, model.frozen_states(taps=[0], attention_mask=mask, **inputs)["0"])
+
+
+def test_the_first_state_is_not_kept_and_adapters_read_it_as_ever(pair, tmp_path):
+    assert_same(*reversed(pair(FAC, "--adapter_list", "0", "--max_seq_length", 63)))
+    assert {path.name.partition("-")[0] for path in (tmp_path / "states").rglob("*.bin")} == {"last"}
 
 
 @pytest.mark.parametrize(
@@ -214,7 +233,7 @@ def test_flags_of_a_cache_without_a_cache_are_refused(run, capsys):
 
 def test_what_the_disk_cannot_hold_is_refused_in_one_sentence(run, tmp_path, monkeypatch):
     monkeypatch.setattr(states, "free_bytes", lambda path: 5000)
-    with pytest.raises(ValueError, match=r"--cache_states needs .* MiB more in .*, where 4\.9 KiB are free; give"):
+    with pytest.raises(ValueError, match=r"--cache_states needs .* [KM]iB more in .*, where 4\.9 KiB are free; give"):
         run(FAC, "--cache_states", tmp_path / "states")
 
 

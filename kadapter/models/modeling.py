@@ -28,6 +28,8 @@ from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, read_overridden
 
+# Families whose first hidden state is what `embeddings` gives.
+EMBEDDED = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta")
 LAST = "last"  # of cached states, that of the backbone's last layer
 
 
@@ -180,6 +182,17 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
         taps = self.read_taps(names) if taps is None else taps
         found, _ = self.tapped_states(names, output_hidden_states=taps, positions=positions, **inputs)
         return {**{str(tap): found.hidden_states[tap] for tap in taps}, LAST: found.last_hidden_state}
+
+    @property
+    def begins_with_embeddings(self) -> bool:
+        """Whether hidden state 0 is what the backbone's embeddings give, to the last bit."""
+        return self.config.backbone_config.model_type in EMBEDDED
+
+    @torch.no_grad()
+    def first_state(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden state 0 of inputs [B, S], [B, S, H], where the backbone `begins_with_embeddings`; no layer runs."""
+        types = {"token_type_ids": token_type_ids} if "token_type_ids" in self._backbone_takes else {}
+        return cast(nn.Module, self.backbone.embeddings)(input_ids=input_ids, **types)
 
     def _fused_by_row(self, names: Sequence[str], inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         """The fused states [B, S or N, H] of rows that go through one adapter each; the backbone runs once."""

@@ -1,8 +1,8 @@
 """What a frozen backbone makes of a split's sequences, kept on disk: each is computed once and read from then on.
 
-Kept are the hidden states that adapters read, of all tokens, and of the last state what the head reads. A store is
-named by what its states depend on: the backbone, the tokens, the arithmetic. So runs with other seeds, rates or sizes
-of adapters share it, also at the same time.
+Kept are the hidden states that adapters read, of all tokens, and of the last state what the head reads; but state 0 is
+made anew where the embeddings alone give it. A store is named by what its states depend on: the backbone, the tokens,
+the arithmetic. So runs with other seeds, rates or sizes of adapters share it, also at the same time.
 
 Shapes: R = sequences of a batch, S = tokens, N = positions that the head reads, H = the backbone's width.
 """
@@ -80,7 +80,8 @@ class SplitStates:
         self.reads, self.counts = _read_places(model, self.lengths, positions, grouped)
         self.dtype, self.numpy_dtype = DTYPES[dtype]
         self.width = model.config.hidden_size
-        self.taps = taps
+        self.embedded = 0 in taps and model.encoder.begins_with_embeddings
+        self.taps = taps = [tap for tap in taps if tap or not self.embedded]
         places = hashlib.sha256(self.reads.encode() + np.ascontiguousarray(self.counts, np.int64).tobytes())
         if self.reads == MARKED:
             places.update(np.ascontiguousarray(positions.values, np.int64).tobytes())
@@ -138,8 +139,16 @@ class SplitStates:
         states = dict(batch["states"])
         rows, known = states.pop("rows").numpy(), states.pop("known").numpy()
         ready = send_to_device({**batch, "states": states}, accelerator.device)
-        if known.all():
-            return ready
+        if not known.all():
+            self._compute(accelerator, model, ready, rows, known)
+        if self.embedded:
+            ready["states"]["0"] = model.encoder.first_state(ready["input_ids"], ready.get("token_type_ids"))
+        return ready
+
+    def _compute(
+        self, accelerator: Accelerator, model: TaskModel, ready: dict[str, Any], rows: np.ndarray, known: np.ndarray
+    ) -> None:
+        """Put what is not known into `ready`, and keep it."""
         inputs = {name: ready[name] for name in INPUTS if name in ready}
         unknown = torch.from_numpy(np.flatnonzero(~known)).to(accelerator.device)
         if known.any():
@@ -153,8 +162,8 @@ class SplitStates:
         if known.any():
             for name, state in found.items():
                 ready["states"][name][unknown] = state
-            return ready
-        return {**ready, "states": found}
+        else:
+            ready["states"] = found
 
     def _write(self, rows: np.ndarray, states: Mapping[str, torch.Tensor]) -> None:
         """Keep the states [R, ...] of these sequences, but for those that are not to be stored."""
