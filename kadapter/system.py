@@ -24,6 +24,14 @@ def peak_memory_mib(usage: Any = None) -> int | None:
     return usage.ru_maxrss >> (20 if sys.platform == "darwin" else 10)  # macOS counts bytes, others KiB
 
 
+def memory_bytes() -> int | None:
+    """The machine's memory; None where the system does not tell (Windows)."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def end_with_parent() -> None:
     """Let this worker die when its parent is killed: it must not write beside the next start."""
 

@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import pickle
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,8 @@ from kadapter import KAdapterConfig
 from kadapter.models import modeling
 from kadapter.storage.blocks import Blocks
 from kadapter.storage.errors import WriteError
-from kadapter.training import loop, states
+from kadapter.training import loop, states, worth
+from kadapter.training.arguments import TrainingArguments
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 LIN = load_script("examples/run_pretrain_lin_adapter.py")
@@ -195,6 +197,61 @@ def test_sixteen_bits_take_half_the_room_and_every_epoch_sees_the_same(run, tmp_
     assert found == sizes | {size // 2 for size in sizes}
 
 
+# -- auto -------------------------------------------------------------------------------------------------------------
+
+
+def auto(run, caplog, tmp_path, *flags, steps=EPOCH):
+    """What a run with --cache_states auto says of it, and its folder."""
+    where = ("--features_cache", tmp_path / "features", "--per_gpu_train_batch_size", BATCH, "--eval_steps", steps)
+    with caplog.at_level(logging.INFO):
+        _, folder = run(FAC, *where, "--cache_states", "auto", *flags, "--comment", "auto", steps=steps)
+    (said,) = [record.message for record in caplog.records if "--cache_states auto" in record.message]
+    return said, folder
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_auto_keeps_states_where_the_first_batches_say_that_it_pays(run, caplog, tmp_path, monkeypatch, kept):
+    seconds = {"computing": 1e-3, "writing": 1e-4, "reading": 1e-5 if kept else 1.0}
+    monkeypatch.setattr(worth, "measured", lambda *args: seconds)
+    said, folder = auto(run, caplog, tmp_path)
+    tokens = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+) tokens", said)]
+    assert re.search(r"train [\d,]+ tokens, 1\.48 times; dev [\d,]+ tokens, 2 times", said)  # 5 steps of 64 of 216
+    without, within = (float(number) for number in re.findall(r"([\d.]+) s with", said))
+    assert without == pytest.approx((tokens[0] * 5 * 64 / 216 + tokens[1] * 2) * 1e-3, abs=0.06)
+    later = (tokens[0] * (5 * 64 / 216 - 1) + tokens[1]) * seconds["reading"]
+    assert within == pytest.approx(sum(tokens) * 1.1e-3 + later, abs=0.06)
+    assert said.endswith("they are kept." if kept else "they are not kept.")
+    there = [np.fromfile(path, np.int64).all() for path in (tmp_path / "features" / "states").rglob("*.sums")]
+    assert all(there) == kept
+    _, plain = run(FAC, "--per_gpu_train_batch_size", BATCH, "--eval_steps", EPOCH, "--comment", "plain", steps=EPOCH)
+    assert_same(folder, plain)
+
+
+def test_auto_measures_on_the_first_batches_what_it_decides_by(run, caplog, tmp_path):
+    said, _ = auto(run, caplog, tmp_path)
+    times = [float(number) for number in re.findall(r"([\d.]+) µs (?:computing|writing|reading)", said)]
+    assert len(times) == 3
+    assert all(0 < time < 1e5 for time in times)
+
+
+def test_auto_says_why_it_keeps_nothing_where_nothing_can_be_kept(run, caplog, tmp_path, monkeypatch):
+    monkeypatch.setattr(states, "free_bytes", lambda path: 5000)
+    assert "keeps nothing: --cache_states needs" in auto(run, caplog, tmp_path)[0]
+    caplog.clear()
+    assert (
+        "keeps nothing: --cache_states keeps what a frozen"
+        in auto(run, caplog, tmp_path, "--freeze_bert", "", "--overwrite_output_dir")[0]
+    )
+
+
+def test_how_often_a_run_goes_through_its_splits_follows_from_its_flags():
+    args = TrainingArguments(do_train=True, do_eval=True, num_train_epochs=3, eval_steps=10)
+    assert worth.passes(args, 100, 8) == {"train": 38 * 8 / 100, "dev": 4 + 1, "": 1}
+    short = TrainingArguments(do_train=True, max_steps=5, eval_steps=0)
+    assert worth.passes(short, 100, 8) == {"train": 0.4, "dev": 1, "": 0}
+    assert worth.passes(TrainingArguments(do_eval=True), 0, 8) == {"train": 0, "dev": 1, "": 1}
+
+
 # -- damage and refusals ---------------------------------------------------------------------------------------------
 
 
@@ -223,6 +280,19 @@ def test_a_cache_that_would_be_wrong_is_refused_before_work_starts(run, tmp_path
     with pytest.raises(ValueError, match=said):
         run(FAC, "--cache_states", tmp_path / "states", *flags)
     assert not (tmp_path / "states").exists()
+
+
+def test_auto_in_sixteen_bits_is_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        run(FAC, "--cache_states", "auto", "--cache_dtype", "bf16")
+    assert "--cache_states auto decides by the clock, which must not change results" in capsys.readouterr().err
+
+
+def test_a_file_of_blocks_that_is_forgotten_is_read_again(tmp_path):
+    blocks = Blocks(tmp_path / "blocks.bin", np.array([3, 5]))
+    blocks.write({1: block(1, 5)})
+    blocks.forget()
+    assert blocks.read(1).tolist() == [1] * 5
 
 
 def test_flags_of_a_cache_without_a_cache_are_refused(run, capsys):

@@ -138,7 +138,7 @@ def test_with_a_cache_settings_write_and_read_it_together(run, together, tmp_pat
     settings = [{"comment": "one"}, {"seed": 1, "adapter_list": "0,3", "comment": "two"}]
     cache = ("--cache_states", tmp_path / "states")
     found = together(FAC, settings, *cache)
-    assert sum(backbone_rows) == 88 + 36  # each example of train and dev once
+    assert sum(backbone_rows) == 88 + 36  # what six batches of train hold, and dev, once each
     for setting in settings:
         assert_same(found[setting["comment"]][0], alone(run, FAC, setting)[1])
     backbone_rows.clear()

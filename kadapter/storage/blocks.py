@@ -60,6 +60,17 @@ class Blocks:
             self._opened = _mapped(self.path, np.dtype(np.uint8)), _mapped(self.sums_path, _SUMS)
         return self._opened
 
+    def forget(self) -> None:
+        """Have what was written on the disk, and read it from there the next time where the system can do so."""
+        self._opened = None
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
     def there(self) -> np.ndarray:
         """[blocks] whether each has been written, by its sum alone."""
         return self._maps[1][: len(self.offsets) - 1] != 0

@@ -22,6 +22,7 @@ from kadapter.training.settings import read_settings
 logger = logging.getLogger(__name__)
 
 # linear: warm-up, then down to 0. linear_ahead: the same, a step earlier. bert: the fall is counted from step 0.
+AUTO = "auto"  # of --cache_states
 CACHE_DTYPES = ("float32", "bf16", "fp16")
 SCHEDULES = ("linear", "linear_ahead", "bert")
 
@@ -208,6 +209,11 @@ def _layers(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def states_place(text: str) -> str:
+    """The type of --cache_states: a local path, or "auto"."""
+    return text if text == AUTO else local_path(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataArguments:
     """Data and its features."""
@@ -228,9 +234,9 @@ class DataArguments:
     cluster: str = flag(f"{CLUSTER_HELP}, to tokenize", "", metavar="ADDRESS")
     prepare_only: bool = flag("read, check and tokenize the data, then stop", False)
     cache_states: str = flag(
-        "folder for a frozen backbone's outputs, so that each text goes through it once",
+        "folder for a frozen backbone's outputs, so that each text goes through it once; auto: where it pays",
         "",
-        type=local_path,
+        type=states_place,
     )
     cache_dtype: str = flag(
         "number type of those outputs; 16 bits change results a little", "float32", choices=CACHE_DTYPES
@@ -244,6 +250,11 @@ class DataArguments:
         check_ranges(self)
         if not self.data_dir:
             raise ValueError("--data_dir is empty; give the folder with the splits.")
+        if self.cache_states == AUTO and self.cache_dtype != "float32":
+            raise ValueError(
+                "--cache_states auto decides by the clock, which must not change results, as 16 bits do; give a folder "
+                "or leave --cache_dtype out."
+            )
         if not self.cache_states and (self.cache_dtype != "float32" or self.cache_max_gb is not None):
             raise ValueError("--cache_dtype and --cache_max_gb are for --cache_states; give that too, or neither.")
 

@@ -17,7 +17,7 @@ from kadapter.data.collation import Collator
 from kadapter.models.joint import JointModel
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.runs import AGAIN, METRICS, RESULTS, read_results
-from kadapter.training.arguments import Arguments
+from kadapter.training.arguments import AUTO, Arguments
 from kadapter.training.batches import Feed
 from kadapter.training.evaluation import predict
 from kadapter.training.interruption import Interruption
@@ -27,6 +27,7 @@ from kadapter.training.states import SplitStates, States, open_states
 from kadapter.training.task import Predictions, Scores, Task
 from kadapter.training.together import Pass, SharedStates
 from kadapter.training.tracking import Run
+from kadapter.training.worth import open_if_worth
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +119,9 @@ def fit(
     Returns:
         What metrics.json holds: {"metric": ..., "best": {...}, "dev": {...}, "test": {...}} and what training took.
     """
+    module: torch.nn.Module = model.to(run.accelerator.device)
     feeds = {name: _feeds(run, model, name, task, data[name], args, files, shared) for name, task in tasks.items()}
     evaluation = Evaluation(run, tasks, feeds, args.training.per_gpu_eval_batch_size, files)
-    module: torch.nn.Module = model.to(run.accelerator.device)
     progress, report = Progress(), dict[str, Any](metric=evaluation.metric)
     sizes = _sizes(model)  # before parameters are sharded
     splits = list(next(iter(data.values())))
@@ -177,8 +178,11 @@ def _feeds(
     stores: Mapping[str, SplitStates] = {}
     if flags.cache_states:
         kept = {split: features for split, features in data.items() if split != "train" or collate.augment is None}
-        taps = None if shared is None else shared.taps
-        stores = open_states(flags, feed.of_task(model), kept, run.accelerator, taps)
+        if flags.cache_states == AUTO:
+            stores = open_if_worth(run, feed.of_task(model), feed, kept, args)
+        else:
+            taps = None if shared is None else shared.taps
+            stores = open_states(flags, feed.of_task(model), kept, run.accelerator, taps)
         if len(kept) < len(data):
             logger.warning("tokens are hidden anew in each epoch of training: only the states of dev are kept.")
     states: Mapping[str, States] = stores

@@ -27,7 +27,7 @@ from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.shapes import AdapterConfig
 from kadapter.storage.pretrained import read_config, read_tokenizer
-from kadapter.training.arguments import Arguments, ModelArguments, PretrainingArguments, TaskArguments
+from kadapter.training.arguments import AUTO, Arguments, ModelArguments, PretrainingArguments, TaskArguments
 from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
 from kadapter.training.fitting import fit
@@ -138,7 +138,8 @@ def _run(
     flags = args.training
     if not (flags.do_train or flags.do_eval or args.data.prepare_only):
         raise ValueError("there is nothing to do; give --do_train, --do_eval, both, or --prepare_only.")
-    check_cacheable(args)
+    if args.data.cache_states != AUTO:
+        check_cacheable(args)
     check_together(args)
     start_logging()
     backbone = backbone_config(args.model)

@@ -97,6 +97,15 @@ class SplitStates:
     def _bytes(self, tokens: np.ndarray) -> np.ndarray:
         return np.asarray(tokens, np.int64) * self.width * np.dtype(self.numpy_dtype).itemsize
 
+    @property
+    def lengths_of_examples(self) -> np.ndarray:
+        """[examples] tokens of the longest sequence of each."""
+        return np.maximum.reduceat(self.lengths, self.begins[:-1])
+
+    def rows(self, examples: Sequence[int]) -> np.ndarray:
+        """The numbers of these examples' sequences."""
+        return np.concatenate([np.arange(self.begins[i], self.begins[i + 1]) for i in examples])
+
     def there(self) -> np.ndarray:
         """[sequences] whether all states of each are there."""
         return np.logical_and.reduce([file.there() for file in self.files.values()])
@@ -108,7 +117,7 @@ class SplitStates:
             `rows` [R], the sequences' numbers, `known` [R], and the states, [R, S, H] or [R, N, H], with zeros behind
             the tokens and where nothing is known.
         """
-        rows = np.concatenate([np.arange(self.begins[i], self.begins[i + 1]) for i in examples])
+        rows = self.rows(examples)
         # A batch without any marked place is read as a whole.
         known = np.full(len(rows), self.reads != MARKED or "positions" in batch)
         states = {}
@@ -158,14 +167,14 @@ class SplitStates:
         found = {name: state.to(self.dtype) for name, state in found.items()}
         if self.dtype == torch.float16 and not all(state.isfinite().all() for state in found.values()):
             raise FloatingPointError("this backbone's states are beyond --cache_dtype fp16; give bf16 or float32.")
-        self._write(rows[~known], found)
+        self.write(rows[~known], found)
         if known.any():
             for name, state in found.items():
                 ready["states"][name][unknown] = state
         else:
             ready["states"] = found
 
-    def _write(self, rows: np.ndarray, states: Mapping[str, torch.Tensor]) -> None:
+    def write(self, rows: np.ndarray, states: Mapping[str, torch.Tensor]) -> None:
         """Keep the states [R, ...] of these sequences, but for those that are not to be stored."""
         kept = [(i, int(row)) for i, row in enumerate(rows) if row < self.stored]
         for name, file in self.files.items():

@@ -17,7 +17,7 @@ from accelerate.utils import DistributedType, send_to_device
 
 from kadapter.data.collation import Batch
 from kadapter.models.task_model import TaskModel
-from kadapter.training.arguments import Arguments
+from kadapter.training.arguments import AUTO, Arguments
 from kadapter.training.lockstep import Lockstep
 from kadapter.training.states import INPUTS, SplitStates
 
@@ -116,4 +116,8 @@ def check_together(args: Arguments) -> None:
         raise ValueError(
             "--together shares the states of a frozen backbone, but this one is trained; give --freeze_bert, or start "
             "a run for each setting."
+        )
+    if args.settings and args.data.cache_states == AUTO:
+        raise ValueError(
+            "--cache_states auto decides for one run alone; with --together give a folder, or leave it out."
         )
