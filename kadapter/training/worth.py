@@ -79,7 +79,7 @@ def _is_worth(
     own = replace(feed, features=features[split])
     seconds = measured(run, model, own, stores[split], args.training)
     often = passes(args.training, len(features.get("train", ())), run.batch_size)
-    without = within = 0.0
+    without, within, counts = 0.0, 0.0, []
     for name, states in stores.items():
         count, lengths = often.get(name, often[""]), states.lengths
         place = np.arange(len(lengths)) < states.stored
@@ -89,11 +89,9 @@ def _is_worth(
         without += count * lengths.sum() * seconds["computing"]
         within += computed * seconds["computing"] + missing * seconds["writing"]
         within += (count * lengths[place].sum() - missing) * seconds["reading"]
+        counts.append(f"{name} {lengths.sum():,} tokens, {count:.3g} times")
     worth = bool(within < without)
     folder = next(iter(stores[split].files.values())).path.parents[1]
-    counts = (
-        f"{name} {one.lengths.sum():,} tokens, {often.get(name, often['']):.3g} times" for name, one in stores.items()
-    )
     logger.info(
         "--cache_states auto: a token takes %s; %s; states of %s, %s free in %s. That is %.1f s without keeping states and "
         "%.1f s with it: they are %s.",
