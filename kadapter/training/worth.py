@@ -38,7 +38,7 @@ def open_if_worth(
     """The stores of these splits, beside those of features; none where keeping states does not pay, which is said.
 
     Args:
-        feed: how batches are made of features.
+        feed: how batches are made of features, with those of train, where that is trained on.
     """
     folder = Path(args.data.features_cache or default_cache()) / "states"
     stores: dict[str, SplitStates] = {}
@@ -78,7 +78,7 @@ def _is_worth(
     split = max(stores, key=lambda name: len(features[name]))
     own = replace(feed, features=features[split])
     seconds = measured(run, model, own, stores[split], args.training)
-    often = passes(args.training, len(features.get("train", ())), run.batch_size)
+    often = passes(args.training, len(feed.features), run.batch_size)
     without, within, counts = 0.0, 0.0, []
     for name, states in stores.items():
         count, lengths = often.get(name, often[""]), states.lengths
@@ -93,8 +93,8 @@ def _is_worth(
     worth = bool(within < without)
     folder = next(iter(stores[split].files.values())).path.parents[1]
     logger.info(
-        "--cache_states auto: a token takes %s; %s; states of %s, %s free in %s. That is %.1f s without keeping states and "
-        "%.1f s with it: they are %s.",
+        "--cache_states auto: a token takes %s; %s; states of %s, %s free in %s. That is %.1f s without keeping states "
+        "and %.1f s with it: they are %s.",
         ", ".join(f"{1e6 * value:,.2f} µs {name}" for name, value in seconds.items()),
         "; ".join(counts),
         shown_bytes(int(sum(states.sizes.sum() for states in stores.values()))),
