@@ -233,8 +233,8 @@ TABLES: dict[str, Table] = {
         (
             CHOSEN,
             "OpenEntity: rate and warm-up are the README's for F (500) and L (1000), F's too where it names none.",
-            "FIGER: rate, warm-up and the 2,048 examples a step are the paper's. Its precision of "
-            "K-Adapter without knowledge on OpenEntity (74.47) does not fit its F1 (76.17); 77.47 would.",
+            "FIGER: rate, warm-up and the 2,048 examples a step are the paper's.",
+            "The paper's precision without knowledge on OpenEntity (74.47) does not fit its F1 (76.17); 77.47 would.",
         ),
         adapters=True,
         not_here={MULTITASK: _MULTITASK},

@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if lacking:
         raise FileNotFoundError(f"{len(lacking)} things are missing, and nothing was run. {'. '.join(lacking)}.")
     entries = measured(args, table, sets)
-    text = markdown(entries, table)
+    text = markdown(entries, table, args.model_name_or_path)
     rows = [entry.as_json() for entry in entries]
     with atomic_files("the table") as aside:
         aside(args.output / "reproduce.md").write_text(text + "\n", encoding="utf-8")

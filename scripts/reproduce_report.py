@@ -146,8 +146,12 @@ def probed(
 # -- table and picture --------------------------------------------------------------------------------------------
 
 
-def markdown(entries: Sequence[Entry], table: Table) -> str:
-    """A line for each data set, published line and metric; what is not here last, each with why."""
+def markdown(entries: Sequence[Entry], table: Table, backbone: str = "") -> str:
+    """A line for each data set, published line and metric; what is not here last, each with why.
+
+    Args:
+        backbone: what the runs had; "" is the table's own.
+    """
     lines = [
         f"# {table.title}",
         "",
@@ -160,12 +164,15 @@ def markdown(entries: Sequence[Entry], table: Table) -> str:
             mean = float(np.mean(scores))
             deviation = f" ± {np.std(scores, ddof=1):.2f}" if len(scores) > 1 else ""
             theirs = entry.published.get(metric)
-            beside = ["–", "–"] if theirs is None else [f"{theirs:.2f}", f"{mean - theirs:+.2f}"]
+            source = entry.source.removeprefix(entry.setting).strip(" ()")
+            beside = ["–", "–"] if theirs is None else [f"{theirs:.2f}, {source}", f"{mean - theirs:+.2f}"]
             cells = [f"{entry.data}, {entry.split}", named, metric, f"{mean:.2f}{deviation}", _spread(entry, metric)]
             lines.append(f"| {' | '.join([*cells, *beside])} |")
     lines += ["", "Per cent. Ours: mean ± deviation over seeds, and the 95 % interval of that mean (Student's t); of "]
     lines[-1] += "LAMA the average over relations with a bootstrap interval."
     lines += [f"- {remark}" for remark in table.remarks]
+    if backbone not in ("", table.backbone):
+        lines.append(f"- These runs have {backbone}, the published ones {table.backbone}: do not compare them.")
     if absent := [entry for entry in entries if not entry.ours]:
         lines += ["", "Published, and not run:", "", "| data | line | published | why |", "|---|---|---|---|"]
         for entry in absent:

@@ -228,6 +228,26 @@ def test_a_run_that_is_killed_again_and_again_ends_as_an_unbroken_one(tiny_backb
     assert not list(again.glob(".*.tmp"))
 
 
+@pytest.mark.slow
+def test_two_tasks_in_turn_that_are_killed_go_on_to_the_same_backbone(tiny_backbone, world, tmp_path):
+    flags = ("--max_steps", 20, "--eval_steps", 6, "--save_steps", 3, "--per_gpu_train_batch_size", 4)
+    arguments = ["run_pretrain_multitask", tiny_backbone, world]
+    load_script("examples/run_pretrain_multitask.py").main(command(*arguments, tmp_path / "whole", *flags)[1:])
+    broken = [sys.executable, *command(*arguments, tmp_path / "broken", *flags)]
+    process = subprocess.Popen(broken, cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
+    while process.poll() is None and newest(tmp_path / "broken") < 6:
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished(broken[1:], tmp_path)
+    whole, again = only_run(tmp_path / "whole"), only_run(tmp_path / "broken")
+    for name in ("model.safetensors", "pretraining_head.safetensors", "best/model.safetensors"):
+        one, other = load_file(whole / name), load_file(again / name)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
 def newest(folder):
     steps = [int(path.name.split("-")[1]) for path in folder.glob("*/checkpoint-*")] if folder.is_dir() else []
     return max(steps, default=-1)

@@ -164,7 +164,11 @@ def test_of_several_ways_to_a_line_the_best_on_dev_stands_beside_the_published_n
     assert best.trained == 2.0
     assert found["Alone"].published == {}
     text = report.markdown(list(found.values()), tables.TABLES["glue"])
-    assert "| RTE, dev | Adapters 64 (20 epochs) | RTE | 75.00 ± 7.07 | ± 63.53 | 68.80 | +6.20 |" in text
+    assert "| RTE, dev | Adapters 64 (20 epochs) | RTE | 75.00 ± 7.07 | ± 63.53 | 68.80, Houlsby | +6.20 |" in text
+    assert "do not compare" not in text
+    assert "- These runs have mine, the published ones bert-large-uncased" in report.markdown(
+        [best], tables.TABLES["glue"], "mine"
+    )
     assert "| RTE, dev | Alone | RTE | 40.00 ± 0.00 | ± 0.00 | – | – |" in text
     assert "| RTE, dev | BERT-large | RTE 70.10 | no run of this script makes it |" in text
 
