@@ -44,7 +44,7 @@ def report_option(default: Any) -> Any:
 class Task(ABC):
     """A family of tasks is a module in `kadapter/tasks`, a task a class there, found by its name in `TASKS`.
 
-    Class attributes of every task:
+    Attributes:
         name: in the registry, in saved models, and for scripts/check_data.py.
         head: kind of its head (`configuration.HEAD_KINDS`).
         metric: the score that chooses the best checkpoint on dev; higher is better.
