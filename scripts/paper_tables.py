@@ -186,6 +186,12 @@ def _full(row: str, epochs: int = 3) -> Line:
     return Line(row, ["--bottleneck_size", "0", "--learning_rate", "2e-5", "--num_train_epochs", str(epochs)])
 
 
+def _part(row: str, layers: str) -> Line:
+    """A part of the backbone, or the head alone."""
+    part = ["--train_layers", layers] if layers else ["--freeze_bert"]
+    return Line(row, ["--bottleneck_size", "0", *part, "--num_train_epochs", "20"])
+
+
 def _glue(args: argparse.Namespace) -> list[Experiment]:
     own = {"CoLA": "matthews", "MRPC": "f1", "STS-B": "spearman", "QQP": "f1"}
     found = []
@@ -208,7 +214,10 @@ def _mrpc(args: argparse.Namespace) -> list[Experiment]:
 
 def _tradeoff(args: argparse.Namespace) -> list[Experiment]:
     lines = [_full(FULL), *(line for n in range(10) for line in _sized(f"Adapters {2**n}", (2**n,), (20,)))]
-    lines.append(Line("Head alone", ["--bottleneck_size", "0", "--freeze_bert", "--num_train_epochs", "20"]))
+    last = 11  # of BERT-base's layers, from 0
+    tops = {TOP: last, **{f"Top {count} layers": last - count + 1 for count in (2, 3, 5, 7, 9, 11)}}
+    lines += [_part(name, f"{first}-{last}") for name, first in tops.items()]
+    lines += [_part("LayerNorm alone", "norms"), _part("Head alone", "")]
     views = {"MNLI": [View("mnli", "dev", "dev")], "CoLA": [View("cola", "dev", "dev")]}
     return [_classifier(args, task, lines, views[task]) for task in views]
 
@@ -300,7 +309,6 @@ TABLES: dict[str, Table] = {
             "rate, 3e-4, and 20 epochs; the paper chose the best of several.",
         ),
         backbone="bert-base-uncased",
-        not_here={TOP: "training the highest layers alone, or LayerNorm alone, has no flag here"},
     ),
     "squad": Table(
         "Adapter-BERT, figure 5: SQuAD 1.1",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -140,6 +140,23 @@ def _norms_of(backbone: PreTrainedModel, config: BottleneckConfig) -> list[str]:
         )
     last = max(i for i, place in enumerate(places) if _layer(place) is not None)
     return [place for i, place in enumerate(places) if _layer(place) in config.layers or i > last]
+
+
+def names_of_layers(backbone: PreTrainedModel, layers: Sequence[int]) -> list[str]:
+    """Names of the parameters of those layers, from 0, and of what stands behind all layers, such as a pooler.
+
+    Raises:
+        ValueError: the backbone has not these layers, or passes several times through the weights of one.
+    """
+    names = [name for name, _ in backbone.named_parameters()]
+    there = {_layer(name) for name in names} - {None}
+    if missing := [layer for layer in layers if layer not in there]:
+        raise ValueError(
+            f"layer {missing[0]} cannot be trained: this {backbone.config.model_type} has the layers "
+            f"{sorted(there)} with weights of their own; choose of them."  # type: ignore[type-var]
+        )
+    last = max(i for i, name in enumerate(names) if _layer(name) is not None)
+    return [name for i, name in enumerate(names) if _layer(name) in layers or i > last]
 
 
 def _layer(place: str) -> int | None:

@@ -14,7 +14,15 @@ from transformers import PreTrainedModel
 
 from kadapter.configuration import FROZEN_PARTS, KAdapterConfig
 from kadapter.models.adapter import KnowledgeAdapter
-from kadapter.models.bottleneck import Bottlenecks, Norms, insert_bottlenecks, named_parts, set_names
+from kadapter.models.bottleneck import (
+    Bottlenecks,
+    Norms,
+    insert_bottlenecks,
+    named_parts,
+    names_of_layers,
+    norm_names,
+    set_names,
+)
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
 from kadapter.models.switching import Switching
@@ -292,6 +300,20 @@ class NamedParts(Switching):
             self._require(name)
         for name, adapter in self.adapters.items():
             adapter.requires_grad_(name in names)
+        self.train(self.training)
+
+    def train_layers(self, layers: Sequence[int] | None) -> None:
+        """Of the backbone train only these layers, from 0, and what stands behind all of them; None: LayerNorms alone.
+
+        The two baselines of Adapter-BERT's trade-off curve. What is frozen stays so. Below the lowest trained layer
+        no gradient is computed.
+
+        Raises:
+            ValueError: the backbone has not these layers.
+        """
+        trained = set(norm_names(self.backbone) if layers is None else names_of_layers(self.backbone, layers))
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name in trained)
         self.train(self.training)
 
     @property

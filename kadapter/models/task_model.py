@@ -182,6 +182,7 @@ class TaskModel(KAdapterPreTrainedModel):
     bottlenecks = of_encoder("bottlenecks")
     freeze = of_encoder("freeze")
     train_adapters = of_encoder("train_adapters")
+    train_layers = of_encoder("train_layers")
     set_adapter = of_encoder("set_adapter")
     active_adapters = of_encoder("active_adapters")
     disable_adapters = of_encoder("disable_adapters")

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 # linear: warm-up, then down to 0. linear_ahead: the same, a step earlier. bert: the fall is counted from step 0.
 AUTO = "auto"  # of --cache_states
 CACHE_DTYPES = ("float32", "bf16", "fp16")
+NORMS = "norms"  # of --train_layers
 SCHEDULES = ("linear", "linear_ahead", "bert")
 
 
@@ -133,6 +134,11 @@ class TaskArguments(ModelArguments):
     bottleneck_initializer_range: float = flag(
         "standard deviation of the bottlenecks' first weights", 1e-3, within="(0, inf)"
     )
+    train_layers: str = flag(
+        'backbone layers that are trained, from 0, such as "22-23", or "norms" for LayerNorms alone; default: all',
+        "",
+        metavar="LAYERS",
+    )
     train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone stays as it is", False)
 
     def __post_init__(self) -> None:
@@ -146,15 +152,25 @@ class TaskArguments(ModelArguments):
             raise ValueError(
                 "--bottleneck_layers names layers for bottlenecks, but there are none; give --bottleneck_size."
             )
+        if self.train_layers and (self.freeze_bert or self.bottleneck_size):
+            other = "--freeze_bert" if self.freeze_bert else "--bottleneck_size"
+            raise ValueError(
+                f"--train_layers trains a part of the backbone, which {other} freezes; give one of the two."
+            )
         self.bottlenecks()
+        self.trained_layers()
 
     def bottlenecks(self) -> dict[str, BottleneckConfig]:
         """The bottlenecks that these flags describe, by name; raises ValueError where they are none."""
         if not self.bottleneck_size:
             return {}
-        layers = _layers(self.bottleneck_layers) if self.bottleneck_layers else None
+        layers = _layers(self.bottleneck_layers, "--bottleneck_layers") if self.bottleneck_layers else None
         config = BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range, layers=layers)
         return {DEFAULT_BOTTLENECKS: config}
+
+    def trained_layers(self) -> tuple[int, ...] | None:
+        """The layers that --train_layers names, None for LayerNorms alone; raises ValueError where it names none."""
+        return None if self.train_layers == NORMS else _layers(self.train_layers or "0", "--train_layers")
 
     def trained_adapters(self) -> list[str]:
         """The names that --train_adapters gives."""
@@ -195,7 +211,7 @@ class TaskArguments(ModelArguments):
         return found
 
 
-def _layers(text: str) -> tuple[int, ...]:
+def _layers(text: str, name: str) -> tuple[int, ...]:
     """The numbers that "4-11" or "0,5-7" stand for; raises ValueError for other texts."""
     try:
         ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
@@ -203,9 +219,7 @@ def _layers(text: str) -> tuple[int, ...]:
         if not all(len(ends) < 3 and ends[0] <= ends[-1] for ends in ranges):
             raise ValueError
     except ValueError:
-        raise ValueError(
-            f'--bottleneck_layers is {text!r}; write numbers and ranges, such as "4-11" or "0,5-7".'
-        ) from None
+        raise ValueError(f'{name} is {text!r}; write numbers and ranges, such as "4-11" or "0,5-7".') from None
     return numbers
 
 

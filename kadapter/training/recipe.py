@@ -229,6 +229,8 @@ def _name(args: Arguments, encoder: KAdapterModel, tasks: Sequence[str]) -> str:
         inside = [
             f"bottleneck{config.size}" + ("" if config.layers is None else f"-{'.'.join(map(str, config.layers))}")
         ]
+    if layers := getattr(args.model, "train_layers", ""):
+        inside = [f"layers-{layers.replace(',', '.')}"]
     adapters = "-".join([*inside, *encoder.adapters]) or "none"
     return run_name(args.training, args.data.max_seq_length, "+".join(tasks) or adapters)
 
@@ -303,6 +305,8 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
     )
     if args.bottleneck_size:
         encoder.freeze("backbone_but_bottlenecks")
+    if args.train_layers:
+        encoder.train_layers(args.trained_layers())
     if args.freeze_adapter or args.train_adapters:
         encoder.train_adapters(args.trained_adapters())
     for name, source in args.untrained_sources().items():

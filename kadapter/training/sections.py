@@ -41,6 +41,7 @@ SECTIONS = (
         (
             "meta_et_adaptermodel",
             "freeze_adapter",
+            "train_layers",
             "train_pooler",
             "no_adapter",
             "tokenizer_name",
