@@ -26,10 +26,10 @@ class ClassificationArguments:
     """Texts and labels."""
 
     text_column: str = flag("column of the texts; default: by the header", "")
-    pair_column: str = flag("column of the second texts, of pairs", "")
+    pair_column: str = flag("column of the second texts, where texts come in pairs", "")
     label_column: str = flag("column of the labels; default: by the header", "")
     problem_type: str = flag("what the labels are; default: by the labels of train", "", choices=("", *PROBLEM_TYPES))
-    label_separator: str = flag('what parts the labels in a cell that holds several, such as ";"', "")
+    label_separator: str = flag('what separates the labels in a cell that holds several, such as ";"', "")
     labels: str = flag("JSON file of the labels in order; default: those of train", "", type=local_path)
     class_weights: str = flag("balanced: rare labels weigh more in the loss", "", choices=("", BALANCED))
     dev_share: float = flag("share of train that is held out as dev where there is no dev file", 0.1, within="(0, 1)")

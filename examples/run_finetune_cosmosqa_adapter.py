@@ -23,12 +23,14 @@ READERS = ("read_examples_origin", "read_examples_add_evidence")
 class CosmosArguments:
     """CosmosQA."""
 
-    preprocess_type: str = flag("whether answers' searched evidence is read", READERS[0], choices=READERS)
+    preprocess_type: str = flag(
+        "whether evidence that was searched for each answer is read too", READERS[0], choices=READERS
+    )
     train_steps: int = flag(
-        "micro-batches to train on, as the original counts; sets max_steps; -1 does not", -1, within="-1 or [1, inf)"
+        "batches to train on, as the original counts; sets max_steps; -1: it does not", -1, within="-1 or [1, inf)"
     )
     do_test: bool = flag("predict the test split, whose labels are kept back", False)
-    print_error_analysis: bool = flag("write the wrong ones of dev with their scores", False)
+    print_error_analysis: bool = flag("also write the questions of dev that were answered wrongly", False)
     original_padding: bool = flag("pad with id 0, as the original (it matters with --attend_padding alone)", False)
 
 

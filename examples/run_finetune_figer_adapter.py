@@ -22,7 +22,11 @@ from kadapter.training.recipe import finetune
 class FigerArguments:
     """Entity typing."""
 
-    spans: str = flag("ends of mentions in the files", "exclusive", choices=SPANS)
+    spans: str = flag(
+        "whether the end of a mention is the place behind it (exclusive) or its last one (inclusive)",
+        "exclusive",
+        choices=SPANS,
+    )
 
 
 def main(argv=None):

@@ -23,7 +23,11 @@ class TypingArguments:
     """Entity typing."""
 
     labels: str = flag("JSON file of label names in order; default: OpenEntity's nine", "", type=local_path)
-    spans: str = flag("ends of mentions in the files", "exclusive", choices=SPANS)
+    spans: str = flag(
+        "whether the end of a mention is the place behind it (exclusive) or its last one (inclusive)",
+        "exclusive",
+        choices=SPANS,
+    )
 
 
 def main(argv=None):

@@ -23,7 +23,7 @@ class SemevalArguments:
 
     dev_share: float = flag("share of train that is held out as dev where there is no dev.txt", 0.1, within="(0, 1)")
     split_seed: int = flag("seed of that choice", 42, within="[0, inf)")
-    report_per_class: bool = flag("print and write a table of scores by relation", False)
+    report_per_class: bool = flag("also print and write scores by relation", False)
 
 
 def main(argv=None):

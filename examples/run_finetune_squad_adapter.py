@@ -24,9 +24,9 @@ class SquadArguments:
     """Questions and contexts."""
 
     doc_stride: int = flag("tokens that two windows of a long context share", 128, within="[0, inf)")
-    max_query_length: int = flag("tokens of a question, which is cut beyond", 64, within="[1, inf)")
-    max_answer_tokens: int = flag("tokens of an answer", 30, ("--max_answer_length",), within="[1, inf)")
-    n_best_size: int = flag("spans of a context that are looked at", 20, within="[1, inf)")
+    max_query_length: int = flag("tokens of a question; longer ones are cut", 64, within="[1, inf)")
+    max_answer_tokens: int = flag("tokens of the longest answer", 30, ("--max_answer_length",), within="[1, inf)")
+    n_best_size: int = flag("spans of a context that are considered as answers", 20, within="[1, inf)")
 
 
 def main(argv=None):

@@ -29,12 +29,18 @@ class TacredArguments:
         "the relation that stands for none and does not count in the scores; '' counts all", "no_relation"
     )
     negative_sample: int = flag(
-        "keep so many training examples of it, less one, as the original; 0 keeps all", 0, within="[0, inf)"
+        "training examples of it that are kept (one fewer, as in the original); 0: all", 0, within="[0, inf)"
     )
-    original_truncation: bool = flag("cut at the right and drop examples that lose a marker there", False)
-    spans: str = flag("ends of mentions in the files; some copies have them exclusive", "inclusive", choices=SPANS)
-    original_spans: bool = flag("write words that two mentions share twice, as the original", False)
-    report_per_class: bool = flag("print and write a table of scores by relation", False)
+    original_truncation: bool = flag(
+        "cut long texts at their end, and drop examples that lose a marker there, as the original", False
+    )
+    spans: str = flag(
+        "whether the end of a mention is the place behind it (exclusive) or its last one (inclusive)",
+        "inclusive",
+        choices=SPANS,
+    )
+    original_spans: bool = flag("write words that two mentions share twice, as in the original", False)
+    report_per_class: bool = flag("also print and write scores by relation", False)
 
 
 def main(argv=None):

@@ -32,9 +32,12 @@ class RelationArguments:
         "JSON file of labels in order; default: relations.json or labels.json in the data folder", "", type=local_path
     )
     spans: str = flag(
-        "ends of mentions in the files; default: inclusive, of entity_typing exclusive", "", choices=SPANS
+        "whether the end of a mention is the place behind it (exclusive) or its last one (inclusive); default: "
+        "inclusive, with --objective entity_typing exclusive",
+        "",
+        choices=SPANS,
     )
-    original_spans: bool = flag("write words that two mentions share twice, as the original", False)
+    original_spans: bool = flag("write words that two mentions share twice, as in the original", False)
 
     def __post_init__(self) -> None:
         if self.original_spans and self.objective != "relation":

@@ -24,7 +24,7 @@ from kadapter.training.recipe import pretrain
 class LanguageModelArguments:
     """Masked language modelling."""
 
-    line_by_line: bool = flag("cut each line for itself instead of joining lines", False)
+    line_by_line: bool = flag("keep lines apart instead of joining them into blocks", False)
     mlm_probability: float = flag("share of the tokens that are hidden", 0.15, within="(0, 1)")
     mask_spans: bool = flag("hide whole spans that the data mark (docs/own_knowledge.md)", False)
     fusion_alone: bool = flag("train the fusion beside a finished adapter, to probe it (docs/probing.md)", False)

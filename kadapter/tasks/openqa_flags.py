@@ -14,15 +14,17 @@ from kadapter.training.flags import check_ranges, flag
 class QuestionArguments:
     """Questions and paragraphs."""
 
-    mode: str = flag("what is trained", "all", choices=MODES)
+    mode: str = flag("train the reader of answers, the selector of paragraphs, or all", "all", choices=MODES)
     init_from: str = flag("best/ of an earlier stage's run, whose weights training starts from", "", type=local_path)
-    answer_marginal: str = flag("how the places of answers in a paragraph are combined", "sum", choices=MARGINALS)
+    answer_marginal: str = flag("how the places of an answer in a paragraph are combined", "sum", choices=MARGINALS)
     no_paragraph_confidence: bool = flag("all paragraphs weigh the same, as in the paper's runs", False)
     regex_answers: bool = flag("answers are regular expressions", False)
-    num_paragraphs: int = flag("paragraphs of a question of train, the file's first ones", 50, within="[1, inf)")
-    num_paragraphs_test: int = flag("paragraphs of a question of dev and test", 50, within="[1, inf)")
+    num_paragraphs: int = flag(
+        "paragraphs of each question of train that are read, the first ones", 50, within="[1, inf)"
+    )
+    num_paragraphs_test: int = flag("the same for dev and test", 50, within="[1, inf)")
     stride: int = flag("tokens that two windows of a long paragraph share", 32, within="[0, inf)")
-    max_answer_tokens: int = flag("longest answer in tokens", 15, within="[1, inf)")
+    max_answer_tokens: int = flag("tokens of the longest answer", 15, within="[1, inf)")
     chunk_tokens: int = flag(
         "tokens that are computed at once; fewer take less memory and change no gradient", 2048, within="[1, inf)"
     )

@@ -251,6 +251,7 @@ class DataArguments:
         "folder for a frozen backbone's outputs, so that each text goes through it once; auto: where it pays",
         "",
         type=states_place,
+        metavar="PATH|auto",
     )
     cache_dtype: str = flag(
         "number type of those outputs; 16 bits change results a little", "float32", choices=CACHE_DTYPES
