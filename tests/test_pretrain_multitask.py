@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from conftest import TINY_ADAPTER, load_script
 from safetensors.torch import load_file
 from torch import nn
@@ -15,7 +17,7 @@ from transformers import AutoModel, RobertaModel
 
 from kadapter import KAdapterModel
 from kadapter.shapes import IGNORE
-from kadapter.training import fitting, loop
+from kadapter.training import devices, fitting, loop
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Plan, Turns
 
@@ -216,6 +218,20 @@ def test_turns_alternate_and_each_task_goes_through_all_its_examples(finished):
 def test_what_cannot_be_is_refused_before_training(run, flags, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(MULTITASK, *flags)
+
+
+def test_sharded_parameters_are_refused(monkeypatch):
+    sharded = SimpleNamespace(distributed_type=DistributedType.FSDP, device=torch.device("cpu"))
+    monkeypatch.setattr(devices, "Accelerator", lambda **options: sharded)
+    with pytest.raises(ValueError, match="several tasks are not trained with FSDP or DeepSpeed"):
+        devices.start_accelerator(TrainingArguments(no_cuda=True), 2)
+
+
+def test_both_tasks_are_prepared_alone(run, caplog):
+    caplog.set_level("INFO")
+    assert run(MULTITASK, "--prepare_only") == ({}, None)
+    assert "prepared: fac train " in caplog.text
+    assert ", lin dev " in caplog.text
 
 
 def test_a_model_with_adapters_is_no_plain_backbone(run, tmp_path, tiny_backbone):
