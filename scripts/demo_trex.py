@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from demo_trees import draw_tree
+from demo_trees import Grammar
 from demo_world import PAIR_TEMPLATES, Entity, Fact, Place, World, build_world, state_fact, stream, write_rows
 from tqdm import tqdm
 
@@ -41,7 +41,7 @@ def trex_document(rng: random.Random, entity: Entity, statements: Iterable[Fact 
     triples: list[dict[str, Any]] = []
     for fact in statements:
         if fact is None:
-            tokens, spans = [word.form for word in draw_tree(rng)], []
+            tokens, spans = [word.form for word in Grammar(rng).sentence()], []
         else:
             tokens, *spans = state_fact(rng, fact, rng.choice(PAIR_TEMPLATES))
         bounds = []

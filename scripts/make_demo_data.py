@@ -18,7 +18,9 @@ import re
 from dataclasses import asdict
 from itertools import cycle
 
-from demo_trees import conllu_block, draw_tree
+from demo_facts import write_stated
+from demo_syntax import write_actors, write_trees
+from demo_trees import Grammar
 from demo_trex import write_trex_raw
 from demo_world import (
     PAIR_TEMPLATES,
@@ -46,7 +48,9 @@ MARKERS = ("@", "#", "^")
 TYPING_TEMPLATES = {
     "train": bars("{} . | {} again . | {} is here . | {} was there . | {} or not ."),
     "dev": bars("{} then . | {} came up . | {} once more ."),
-    "test": bars("{} too . | {} now . | {} is next ."),
+    "test": bars(
+        "{} too . | {} now . | {} is next . | {} as well . | {} yet . | {} was last . | {} soon . | {} at last ."
+    ),
 }
 
 # Of a question: what is so, and what is not.
@@ -115,7 +119,12 @@ def write_openentity(world: World, place: Place, per_entity: dict[str, int]) -> 
         rows = []
         for kind in TYPES:
             names = [entity.name for entity in world.entities if (entity.type, entity.split) == (kind, split)]
-            for name, template in zip(names * repeats, cycle(TYPING_TEMPLATES[split]), strict=False):
+            templates = TYPING_TEMPLATES[split]
+            for name, template in (
+                (name, templates[(i + turn) % len(templates)])
+                for turn in range(repeats)
+                for i, name in enumerate(names)
+            ):
                 start = template.index("{}")
                 rows.append({"sent": template.format(name), "start": start, "end": start + len(name), "labels": [kind]})
         rng.shuffle(rows)
@@ -142,7 +151,7 @@ def write_backbone_text(world: World, place: Place, lines: int) -> None:
     numbers = rng.sample(range(100, 1000), len(world.entities))
     pages = dict(zip((entity.name for entity in world.entities), numbers, strict=True))
     names = cycle(rng.sample(list(pages), len(pages)))
-    text = [" ".join(word.form for word in draw_tree(rng)) for _ in range(lines // 8)]
+    text = [" ".join(word.form for word in Grammar(rng).sentence()) for _ in range(lines // 8)]
     while len(text) < lines:
         chosen = [next(names)]
         for name in rng.sample(list(pages), rng.choice((0, 5, 5))):
@@ -250,34 +259,19 @@ def write_questions(world: World, place: Place, counts: dict[str, int]) -> None:
             write_text(place(f"questions/{split}{ending}"), "".join(f"{line}\n" for line in part))
 
 
-def write_trees(world: World, place: Place, counts: dict[str, int]) -> None:
-    """``conllu`` and ``find_head``: the same dependency trees in both formats, no sentence twice."""
-    rng = stream(world.seed, "trees")
-    seen: set[str] = set()
-    for split, count in counts.items():
-        blocks: list[str] = []
-        rows: list[dict] = []
-        while len(rows) < count:
-            block, row = conllu_block(draw_tree(rng), f"demo-{split}-{len(rows) + 1:05d}")
-            if row["sent"] not in seen:
-                seen.add(row["sent"])
-                blocks.append(block)
-                rows.append(row)
-        write_text(place(f"conllu/{split}.conllu"), "".join(blocks))
-        write_rows(place(f"find_head/{split}.json"), rows)
-
-
 def write_all(world: World, place: Place, trees: int, backbone_lines: int) -> None:
     """Every part of the world; a folder's training data before its other files (`atomic_files`)."""
     write_world(world, place)
     write_trex_rc(world, place, {"train": 3, "dev": 1})
     write_trex_raw(world, place)
-    write_openentity(world, place, {"train": 5, "dev": 3, "test": 3})
+    write_openentity(world, place, {"train": 5, "dev": 3, "test": 8})
     write_figer(world, place, {"train": 5, "dev": 3, "test": 3})
     write_tacred(world, place, {"train": 1500, "dev": 200, "test": 400})
     write_semeval(world, place, {"train": 1500, "test": 400})
     write_cosmosqa(world, place, {"train": 5, "dev": 3, "test": 3})
     write_questions(world, place, {"train": 1000, "dev": 100, "test": 300})
+    write_actors(world, place, {"train": 600, "dev": 100, "test": 400})
+    write_stated(world, place, 60)
     write_trees(world, place, {"train": trees, "dev": max(1, trees // 10)})
     write_backbone_text(world, place, backbone_lines)
 

@@ -184,7 +184,7 @@ def markdown(rows: Sequence[Row], metrics: Sequence[str], resources: bool = Fals
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> list[Row]:
+def main(argv: list[str] | None = None, quiet: bool = False) -> list[Row]:
     parser = Parser(__doc__)
     parser.add_argument("runs", type=absolute, nargs="+", help="folders with runs in or below them")
     parser.add_argument("--split", default="test", help="split whose scores are shown")
@@ -216,7 +216,8 @@ def main(argv: list[str] | None = None) -> list[Row]:
         for row, label in zip(rows, full_labels(rows), strict=True)
     ]
     table = markdown(rows, args.metrics, args.resources)
-    print(table if args.format == "markdown" else json.dumps(values, indent=2))
+    if not quiet:
+        print(table if args.format == "markdown" else json.dumps(values, indent=2))
     if args.output:
         output = args.output
         with atomic_files("the table") as aside:

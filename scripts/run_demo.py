@@ -1,134 +1,99 @@
 """The whole K-Adapter pipeline on the embedded world, in some minutes on two CPU cores.
 
-    make demo          # or: python scripts/run_demo.py [--output_dir output/demo] [--seeds 42 43 44]
+    make demo          # or: python scripts/run_demo.py [--output_dir output/demo] [--seeds 42 43 44 45 46]
 
-Facts about made-up entities stand only in the factual pretraining data. The factual adapter learns them beside a
-frozen backbone; then entity typing is learned with none, fac, lin and both adapters, the backbone still frozen, and
-tested on entities and sentences that this training never saw. The linguistic adapter is shown by what it learned
-itself: heads of words in unseen sentences, against the same head on the bare backbone. Killed and started again, it
-goes on where it was.
-
-Each recipe is its own process with one thread, two at a time: for so small a model that is faster than two threads.
+Facts about made-up entities stand only in the factual pretraining data; how sentences are built stands only in the
+trees of the linguistic pretraining. On the frozen backbone with none, an untrained one, fac, lin and both adapters two
+tasks are learned: types of names, which only the facts tell, and which of two names acts, which only the structure of a
+sentence tells. Both are tested on names and sentences that they never saw. A domain adapter reads facts as sentences,
+and is then asked for them. Killed and started again, it goes on where it was.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import resource
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import demo_report
+from demo_report import QUESTIONS, SETTINGS
+from demo_runs import ROOT, call, pretrain_fac, pretrain_lin, probe, recipe, start_pool
+from results_table import main as results_table
 
 from kadapter.console import SEED, Parser, absolute, run
 from kadapter.storage.locks import exclusive
 
-ROOT = Path(__file__).resolve().parent.parent
-BACKBONE = ROOT / "pretrained_models" / "roberta-demo"
-# Far from the paper's sizes; the projections start larger, since the demo has no days for small ones to grow.
-ADAPTER = ["--adapter_size", 64, "--adapter_attention_heads", 4, "--adapter_intermediate_size", 256]
-ADAPTER += ["--adapter_initializer_range", 0.02, "--adapter_dropout", 0]
-
-
-def script(path: str, *flags: object, quiet: bool = False) -> None:
-    """Run a script of this repository; its last words are shown if it fails.
-
-    Raises:
-        ChildProcessError: it failed.
-    """
-    done = subprocess.run(
-        [sys.executable, str(ROOT / path), *map(str, flags)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE if quiet else None,
-        text=True,
-    )
-    if done.returncode:
-        print((done.stderr or "")[-3000:], file=sys.stderr)
-        raise ChildProcessError(f"{path} failed; what it said stands above.")
-
-
-def recipe(
-    path: str, data: Path, output: Path, batch: int, steps: int, rate: float, every: int, *flags: object
-) -> None:
-    began = time.perf_counter()
-    script(
-        path,
-        *("--model_name_or_path", BACKBONE, "--data_dir", data, "--output_dir", output, "--do_train", "--do_eval"),
-        *("--per_gpu_train_batch_size", batch, "--per_gpu_eval_batch_size", 128, "--max_seq_length", 64),
-        *("--max_steps", steps, "--learning_rate", rate, "--warmup_steps", steps // 20, "--eval_steps", every),
-        *("--save_steps", every, "--max_save_checkpoints", 1, "--logging_steps", 20, "--no_cuda"),
-        *("--features_cache", data.parent / "features", *ADAPTER, *flags),
-        quiet=True,
-    )
-    print(f"   {output.name}: {time.perf_counter() - began:.0f} s", flush=True)
-
-
-def the_run(folder: Path) -> Path:
-    """The one finished run in a folder."""
-    (path,) = [path.parent for path in folder.glob("*/metrics.json")]
-    return path
-
-
-def finish(tasks: list[Future]) -> None:
-    for task in tasks:
-        task.result()
+TASKS = {
+    "typing": ("run_finetune_openentity_adapter", "OpenEntity", 16, 200, 2e-3),
+    "actors": ("run_finetune_tagging_adapter", "actors", 16, 300, 1e-2),
+}  # recipe, data, batch, steps, rate
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
     parser.add_argument("--output_dir", type=absolute, default=str(ROOT / "output" / "demo"), help="folder to write")
-    parser.add_argument("--seeds", nargs="+", type=SEED, default=[42, 43, 44], help="seeds of the runs")
+    parser.add_argument("--seeds", nargs="+", type=SEED, default=[42, 43, 44, 45, 46], help="seeds of the tasks")
     args = parser.parse_args(argv)
+    if len(args.seeds) < 2:
+        parser.error("--seeds: give two or more, of which the deviation can be told.")
     with exclusive(args.output_dir / "data", "give another --output_dir"):
-        make_all(args.output_dir, args.seeds)
+        began = time.perf_counter()
+        with start_pool() as pool:
+            make_all(pool, args.output_dir, args.seeds)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        cores = sum(one.ru_utime + one.ru_stime for one in used)
+        print(f"{(time.perf_counter() - began) / 60:.1f} minutes, {cores:.0f} seconds of a core.")
 
 
-def make_all(output: Path, seeds: list[int]) -> None:
-    """World, adapters, typing, table."""
-    began = time.perf_counter()
-    data, workers = output / "data", ThreadPoolExecutor(max_workers=2)
-
-    print("1. The world: made-up entities, facts, trees and typing examples.", flush=True)
-    script("scripts/make_demo_data.py", "--output_dir", data)
+def make_all(pool: ProcessPoolExecutor, output: Path, seeds: list[int]) -> None:
+    """World, adapters, tasks, table."""
+    data = output / "data"
+    print("1. The world: made-up entities, facts, trees, examples of tasks.", flush=True)
+    pool.submit(call, "make_demo_data", output / "make_data", "--output_dir", data).result()
 
     print(
-        "2. Factual adapter (relations); linguistic adapter (heads of words) and the same without adapter.", flush=True
+        "2. Factual adapter (relations), linguistic adapter (heads of words), domain adapter (sentences).", flush=True
     )
-    fac, lin = "examples/run_pretrain_fac_adapter.py", "examples/run_pretrain_lin_adapter.py"
-    finish(
-        [
-            workers.submit(recipe, fac, data / "trex-rc", output / "fac", 64, 2500, 1.5e-3, 250),
-            workers.submit(recipe, lin, data / "find_head", output / "lin", 32, 600, 1e-3, 200),
-            workers.submit(recipe, lin, data / "find_head", output / "no_lin", 32, 600, 1e-3, 200, "--no_adapter"),
-        ]
-    )
+    fac = pool.submit(pretrain_fac, data, output / "fac", seeds[:3])
+    lin = pool.submit(pretrain_lin, data, output / "lin")
+    probed = pool.submit(probe, data, output / "probe")
+    (fac_place, relations), (lin_place, heads) = fac.result(), lin.result()
+    print(f"   relations never stated: {100 * relations:.1f} % right; heads of unseen words: {100 * heads:.1f} %")
 
-    print("3. Entity typing with none, fac, lin and both adapters, on several seeds.", flush=True)
-    with_fac = f"--meta_fac_adaptermodel={the_run(output / 'fac') / 'best'}"
-    with_lin = f"--meta_lin_adaptermodel={the_run(output / 'lin') / 'best'}"
-    settings = {"none": [], "fac": [with_fac], "lin": [with_lin], "both": [with_fac, with_lin]}
-    typing = "examples/run_finetune_openentity_adapter.py"
-    # A backbone that is trained drifts away from frozen adapters, which makes scores a matter of seeds and of rounding.
-    frozen = ("--freeze_bert", "--seed")
-    finish(
-        [
-            workers.submit(
-                recipe, typing, data / "OpenEntity", output / "typing" / name, 16, 300, 1e-3, 50, *frozen, seed, *flags
-            )
-            for seed in seeds
-            for name, flags in settings.items()
-        ]
-    )
+    print(f"3. Two tasks with {', '.join(SETTINGS.values())}; {len(seeds)} seeds each.", flush=True)
+    done = {
+        (task, setting, seed): pool.submit(tune, task, output / task / setting, seed, data, flags)
+        for seed in seeds
+        for task in TASKS
+        for setting, flags in settings(fac_place, lin_place).items()
+    }
+    scores = {
+        task: {setting: [100 * _score(done, task, setting, seed) for seed in seeds] for setting in SETTINGS}
+        for task in TASKS
+    }
+    about = {"seeds": seeds, "relations": relations, "heads": heads}
+    table = demo_report.write(scores, probed.result(), about, output)
+    folders = [str(output / "typing" / setting) for setting in SETTINGS]
+    results_table([*folders, "--metrics", "f1", "best_type", "--output", str(output / "typing")], quiet=True)
+    print(f"\n{table}\n\nTest data, per cent, mean ± deviation over seeds. Table and pictures: {output}.")
 
-    print("\nHeads found in unseen sentences: the linguistic adapter, and the same head on the bare backbone.\n")
-    heads = ("--split", "dev", "--metrics", "accuracy", "--title", "Heads found in unseen sentences")
-    script("scripts/results_table.py", output / "no_lin", output / "lin", *heads, "--output", output / "heads")
-    print("\nEntity typing of unseen entities in unseen sentences: test, mean and deviation over seeds.\n")
-    title = ("--split", "test", "--title", "Typing of entities that fine-tuning never saw")
-    script("scripts/results_table.py", *(output / "typing" / name for name in settings), *title, "--output", output)
-    minutes = (time.perf_counter() - began) / 60
-    print(f"\nTable and plots: {output}/table.md, scores.png, curves.png, heads/scores.png. {minutes:.1f} minutes.")
+
+def settings(fac: Path, lin: Path) -> dict[str, list[str]]:
+    """Flags of each setting; the control without knowledge has the factual adapter's shape."""
+    with_fac, with_lin = f"--meta_fac_adaptermodel={fac}", f"--meta_lin_adaptermodel={lin}"
+    control = [f"--untrained=untrained={fac}"]
+    return {"none": [], "untrained": control, "fac": [with_fac], "lin": [with_lin], "both": [with_fac, with_lin]}
+
+
+def tune(task: str, folder: Path, seed: int, data: Path, flags: list[str]) -> dict[str, Any]:
+    script, name, batch, steps, rate = TASKS[task]
+    return recipe(script, data / name, folder, batch, steps, rate, steps // 5, "--do_eval", "--seed", seed, *flags)
+
+
+def _score(done: dict[tuple[str, str, int], Future], task: str, setting: str, seed: int) -> float:
+    return done[task, setting, seed].result()["test"][QUESTIONS[task].metric]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ SPLITS = ("train", "dev", "test")
 
 
 demo = load_script("scripts/make_demo_data.py")
+VERBS, ADVERBS = (set(getattr(sys.modules["demo_trees"], name)) for name in ("VERBS", "ADVERBS"))
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +47,13 @@ def template_of(row: dict) -> str:
 def test_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     demo.main(["--output_dir", str(tmp_path), *SIZES.split()])
     assert files_of(tmp_path) == files_of(folder)
-    assert len(files_of(folder)) == 31
+    assert len(files_of(folder)) == 38
 
 
 def test_another_seed_gives_another_world(folder: Path, tmp_path: Path) -> None:
     demo.main(["--output_dir", str(tmp_path), "--seed", "7", *SIZES.split()])
     same = [name for name, content in files_of(tmp_path).items() if content == files_of(folder)[name]]
-    assert same == ["trex-rc/relations.json"]
+    assert sorted(same) == ["stated/templates.json", "trex-rc/relations.json"]
 
 
 def test_of_a_questions_paragraphs_one_tells_and_three_deny(folder: Path) -> None:
@@ -147,6 +149,53 @@ def test_trees_have_one_root_and_no_cycle_and_their_offsets_give_the_words(folde
     assert max(distances) > 5
 
 
+def actors(folder: Path, split: str) -> list[tuple[list[str], list[str]]]:
+    """Words and tags of each sentence."""
+    blocks = (folder / "actors" / f"{split}.conll").read_text(encoding="utf-8").strip().split("\n\n")
+    lines = [[line.split("\t") for line in block.split("\n")] for block in blocks]
+    return [tuple(map(list, zip(*rows, strict=True))) for rows in lines]
+
+
+def test_who_acts_is_told_by_that_before_the_first_verb_and_by_no_other_word(folder: Path) -> None:
+    found: dict[str, list[list[str]]] = {"B-first": [], "B-second": []}
+    for split in SPLITS:
+        for words, tags in actors(folder, split):
+            assert [tag for tag in tags if tag != "O"] == [tags[-2]]
+            assert words[-4:-2][0] == "and"
+            verbs = [i for i, word in enumerate(words) if word in VERBS]
+            before = [word for word in words[: verbs[0]] if word not in ADVERBS]
+            assert (before[-1] == "that") == (tags[-2] == "B-first")
+            found[tags[-2]].append(words)
+    assert len(found["B-first"]) == len(found["B-second"])
+    for one in (lambda words: len([word for word in words if word in VERBS]), lambda words: words[-2]):
+        shares = [Counter(map(one, sentences)) for sentences in found.values()]
+        assert all(abs(shares[0][key] - count) < 100 for key, count in shares[1].items())
+
+
+def test_sentences_of_who_acts_share_no_name_between_splits_and_are_in_no_tree(folder: Path) -> None:
+    entities = read(folder / "world.json")["entities"]
+    first = {name.split()[0]: entity["split"] for name, entity in entities.items()}
+    assert len(first) == len(entities)
+    trees = {row["sent"] for split in ("train", "dev") for row in read(folder / "find_head" / f"{split}.json")}
+    for split in SPLITS:
+        for words, _ in actors(folder, split):
+            assert [first[word] for word in words if word in first] == [split, split]
+            assert " ".join(words[:-1]) + "." not in trees
+
+
+def test_stated_facts_have_one_object_each_and_their_sentences_mark_both_names(folder: Path) -> None:
+    names = {entity["qid"]: name for name, entity in read(folder / "world.json")["entities"].items()}
+    triples = [line.split("\t") for line in (folder / "stated" / "triples.tsv").read_text().splitlines()]
+    objects = {names[subject]: names[object_] for subject, _, object_ in triples}
+    assert len(objects) == len(triples) == len(set(objects.values()))
+    rows = [json.loads(line) for line in (folder / "stated" / "train.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 * len(triples)
+    for row in rows:
+        object_, subject = (row["text"][start:end] for start, end in row["spans"])
+        assert names[row["subject"]] == subject
+        assert objects[subject] == object_
+
+
 def test_no_tree_is_in_train_and_dev(folder: Path) -> None:
     train, dev = ([row["sent"] for row in read(folder / "find_head" / f"{split}.json")] for split in ("train", "dev"))
     assert len(set(train)) == len(train) == 200
@@ -188,6 +237,7 @@ def test_labels_are_balanced_and_every_template_serves_every_type(folder: Path, 
     labels = Counter(row["labels"][0] for row in rows)
     assert set(labels) == set(demo.TYPES)
     assert len(set(labels.values())) == 1
+    assert len({(row["sent"], row["start"]) for row in rows}) == len(rows)  # no example twice
     used = Counter((template_of(row), row["labels"][0]) for row in rows)
     assert len(used) == len(demo.TYPING_TEMPLATES[split]) * len(demo.TYPES)
     assert max(used.values()) - min(used.values()) <= 1

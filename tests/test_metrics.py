@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import golden_json
 
-from kadapter.tasks.entity_typing import entity_typing_scores
+from kadapter.tasks.entity_typing import best_type_accuracy, entity_typing_scores
 from kadapter.tasks.relations import tacred_scores
 from kadapter.tasks.scores import per_class_scores
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
@@ -70,3 +70,10 @@ def test_scores_by_class_count_what_occurs_and_leave_out_what_does_not():
     assert [row["label"] for row in rows] == ["a", "b", "d"]
     assert rows[0] == {"label": "a", "precision": 0.5, "recall": 0.5, "f1": 0.5, "gold": 2, "predicted": 2}
     assert (rows[2]["predicted"], rows[2]["gold"], rows[2]["f1"]) == (1, 0, 0.0)
+
+
+def test_the_best_type_counts_where_it_is_one_of_the_labels_even_if_none_is_predicted():
+    logits = np.array([[-3.0, -1.0, -2.0], [2.0, 1.0, -1.0], [-1.0, -2.0, -3.0]])
+    labels = np.array([[0, 1, 1], [0, 1, 0], [0, 0, 0]])
+    assert best_type_accuracy(logits, labels) == pytest.approx(1 / 3)
+    assert entity_typing_scores(logits[:1], labels[:1])["f1"] == 0
