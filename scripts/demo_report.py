@@ -80,7 +80,7 @@ def draw(scores: Scores, p1: Mapping[str, float], path: Path, aside: Any) -> Non
             axes.plot([value], [row], "D", color=KNOWLEDGE if words == "domain adapter" else CONTROL, clip_on=False)
         name_rows(axes, list(p1))
         scale(axes, "x", f"first word right, {PER_CENT}", [], top=100)
-        axes.set_title("Facts asked as sentences", pad=14)
+        axes.set_title("Facts as sentences", pad=14)
         title(figure, "What frozen adapters add to a frozen RoBERTa in an invented world")
         seeds = len(scores["typing"]["none"])
         note(figure, f"Test data. Dot: one of {seeds} seeds; line: their mean; diamond: one adapter. Dashed: guessing.")
