@@ -81,6 +81,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
     """
 
     aliases = True  # whether a flag's other names are shown
+    given: dict[str, Any] = {}  # values that stand before --help, such as those of a run script
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=32, width=min(shutil.get_terminal_size().columns - 2, WIDEST))
@@ -115,22 +116,41 @@ class Help(argparse.RawDescriptionHelpFormatter):
         return super()._metavar_formatter(action, default_metavar)
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text, default = action.help or "", action.default
-        if action.required and action.option_strings:
-            return f"{text} (required)".lstrip()
+        text, default, given = action.help or "", action.default, self.given.get(action.dest, action.default)
+        notes = []
         none = default is False or default in (None, "", argparse.SUPPRESS) or default in ([], ())
-        if none or action.nargs == 0 or "default" in text:
-            return text
-        listed = " ".join(str(value) for value in default) if isinstance(default, list | tuple) else default
-        return f"{text} (default: {'yes' if default is True else listed})".lstrip().replace("%", "%%")
+        if action.required and action.option_strings:
+            notes = ["required"]
+        elif not (none or action.nargs == 0 or "default" in text):
+            notes = [f"default: {_shown(default)}"]
+        if given != default:
+            notes.append(f"given: {_shown(given)}")
+        return f"{text} ({'; '.join(notes)})".lstrip().replace("%", "%%") if notes else text
 
 
-class HelpAll(argparse.Action):
+def _shown(value: Any) -> str:
+    """A flag's value as it would be typed."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_shown, value))
+    return str(value).removeprefix(f"{Path.cwd()}{os.sep}") or '""'
+
+
+class ShowHelp(argparse.Action):
+    """--help: the flags that most people need, with the values that stand before it on the command line."""
+
+    everything = False
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, *_: Any) -> None:
+        print(parser.format_help(self.everything, vars(namespace)), end="")
+        parser.exit()
+
+
+class HelpAll(ShowHelp):
     """--help_all: help with the flags that --help leaves out."""
 
-    def __call__(self, parser: Any, *_: Any) -> None:
-        print(parser.format_help(everything=True), end="")
-        parser.exit()
+    everything = True
 
 
 class Parser(argparse.ArgumentParser):
@@ -142,8 +162,10 @@ class Parser(argparse.ArgumentParser):
     message about a mistake where the flags do not come from the command line.
     """
 
-    def __init__(self, description: str | None = None, where: str = "", **options: Any):
-        super().__init__(description=description, formatter_class=Help, allow_abbrev=False, **options)
+    def __init__(self, description: str | None = None, where: str = "", add_help: bool = True, **options: Any):
+        super().__init__(description=description, formatter_class=Help, allow_abbrev=False, add_help=False, **options)
+        if add_help:
+            self.add_argument("-h", "--help", action=ShowHelp, nargs=0, help="show this help message and exit")
         self._mistyped: list[str] = []
         self._where = where
         self._rare: set[str] = set()
@@ -154,9 +176,9 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("--help_all", action=HelpAll, nargs=0, help="show every flag and exit")
         self._rare.update(names)
 
-    def format_help(self, everything: bool = False) -> str:
+    def format_help(self, everything: bool = False, given: dict[str, Any] | None = None) -> str:
         formatter: Any = self._get_formatter()
-        formatter.aliases = everything
+        formatter.aliases, formatter.given = everything, given or {}
         required = [action for action in self._actions if action.required and action.option_strings]
         rest = [action for action in self._actions if not action.option_strings]
         named = [formatter._format_action_invocation(action) for action in required]
@@ -207,7 +229,7 @@ class Parser(argparse.ArgumentParser):
 
 def _is_help(group: argparse._ArgumentGroup) -> bool:
     shown = (action for action in group._group_actions if action.help != argparse.SUPPRESS)
-    return all(isinstance(action, HelpAll | argparse._HelpAction) for action in shown)
+    return all(isinstance(action, ShowHelp) for action in shown)
 
 
 # -- values of flags --------------------------------------------------------------------------------------------

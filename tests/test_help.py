@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import subprocess
 from dataclasses import fields
 
 import pytest
@@ -89,6 +90,28 @@ def test_help_all_prints_and_ends(monkeypatch, capsys):
             parser.parse_args([flag])
         assert left.value.code == 0
         assert ("--adapter_initializer_range" in capsys.readouterr().out) is is_there
+
+
+def test_help_behind_a_run_scripts_values_shows_them(monkeypatch, capsys):
+    parser = parser_of("examples/run_pretrain_lin_adapter.py", monkeypatch)
+    monkeypatch.undo()
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--data_dir=x/y", "--learning_rate", "1e-4", "--freeze_bert", "no", "--seed=42", "--help"])
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "peak learning rate of AdamW (default: 5e-05; given: 0.0001)" in text
+    assert "(required; given: x/y)" in text  # a path of the folder where the command is typed
+    assert "(default: yes; given: no)" in text
+    assert "order and dropout (default: 42)" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(ROOT.glob("run_*_adapter.sh")), ids=lambda path: path.stem)
+def test_a_run_scripts_help_fits_on_two_screens_too(path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = subprocess.run(["bash", path.name, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "given:" in done.stdout
+    assert done.stdout.count("\n") <= 120
 
 
 def test_help_shows_defaults_kinds_of_values_and_what_is_required(monkeypatch):

@@ -83,8 +83,11 @@ SECTIONS = (
     ),
     Section(
         "Speed and memory",
-        ("bf16", "gradient_checkpointing", "max_tokens_per_batch", "cache_states", "together"),
+        ("bf16", "cache_states"),
         (
+            "gradient_checkpointing",
+            "max_tokens_per_batch",
+            "together",
             "fp16",
             "cache_dtype",
             "cache_max_gb",
