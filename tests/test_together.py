@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import load_script, slow
 from safetensors.torch import load_file
+from test_processes import command, finished
 from transformers import RobertaModel
 
 from kadapter.training import loop, settings
@@ -145,6 +146,22 @@ def test_with_a_cache_settings_write_and_read_it_together(run, together, tmp_pat
     together(FAC, [{**one, "comment": f"{one['comment']}-again"} for one in settings], *cache)
     alone(run, FAC, {"adapter_list": "0", "comment": "three"}, *cache)
     assert not backbone_rows
+
+
+@pytest.mark.slow
+def test_settings_go_together_over_two_processes_too(tiny_backbone, world, tmp_path):
+    (tmp_path / "settings.json").write_text('[{"seed": 1}, {"seed": 2, "eval_steps": 2}]', encoding="utf-8")
+    flags = ("--max_steps", 5, "--eval_steps", 3, "--no_cuda")
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, own in (
+        ("both", ("--together", tmp_path / "settings.json")),
+        ("alone", ("--seed", 2, "--eval_steps", 2)),
+    ):
+        place = (tiny_backbone, world / "trex-rc", tmp_path / name)
+        finished([*start, *command("run_pretrain_fac_adapter", *place, *flags, *own, "--data_seed", 42)], tmp_path)
+    (shared,) = (tmp_path / "both").glob("*seed-2*")
+    (folder,) = (tmp_path / "alone").glob("*seed-2*")
+    assert_same(shared, folder)
 
 
 # -- kills and errors ------------------------------------------------------------------------------------------------
