@@ -23,11 +23,19 @@ NOT_IMPORTED = {  # why it is declared all the same
     "pytest-xdist": "make test: -n",
     "torchao": "transformers imports it: quantization_config",
     "bitsandbytes": "transformers imports it: quantization_config",
+    "mkdocs-material": "make docs: the theme that mkdocs.yml names",
+    "mkdocstrings": "make docs: a plugin that mkdocs.yml names",
+    "mkdocstrings-python": "make docs: what that plugin reads Python with",
+    "nbclient": "tests import it by name",
+    "nbformat": "nbclient runs what it reads",
+    "ipykernel": "nbclient starts it",
+    "jupyterlab": "people open notebooks in it",
 }
 NOT_PINNED = {
     "tensorflow": "for one script, which says how to install it",
     "torchao": "transformers imports it wherever it is, which takes seconds; its tests are skipped where it is missing",
     "bitsandbytes": "its kernels take 125 MB; its tests are skipped where it is missing",
+    "jupyterlab": "for people alone; nothing here needs it",
 }
 
 
