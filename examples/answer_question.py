@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from kadapter.console import COUNT, Parser, absolute, place, run
+from kadapter.console import COUNT, Parser, absolute, hub_or_path, run
 from kadapter.data.jsonio import write_json
 from kadapter.inference.passages import FoundAnswer, answer_question, read_passages, retrieve
 from kadapter.inference.predictor import Predictor
@@ -26,7 +26,7 @@ from kadapter.inference.predictor import Predictor
 def _parser() -> Parser:
     parser = Parser(__doc__)
     group = parser.add_argument_group("question and texts")
-    group.add_argument("--model", type=place, required=True, help="a saved or exported model: folder or hub name")
+    group.add_argument("--model", type=hub_or_path, required=True, help="a saved or exported model: folder or hub name")
     group.add_argument("--question", required=True, help="what to answer")
     group.add_argument("--input", type=absolute, required=True, help="file or folder of passages")
     group.add_argument("--text_field", default="text", help="column of tables that holds the passages")

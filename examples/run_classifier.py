@@ -15,7 +15,7 @@ accuracy 85.78, within 2 (the original's README). Measured here: docs/results.md
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kadapter.console import place, run
+from kadapter.console import hub_or_path, run
 from kadapter.data.splits import files_of, missing
 from kadapter.tasks.glue import glue_task
 from kadapter.training.arguments import TaskArguments, parse_recipe
@@ -41,9 +41,9 @@ DEFAULTS = {
 class ClassifierArguments:
     """The original's names for model and prediction."""
 
-    init_checkpoint: str = flag("the model, as --model_name_or_path", "", type=place)
-    bert_config_file: str = flag("its configuration, which is read with it", "", type=place)
-    vocab_file: str = flag("its tokenizer, as --tokenizer_name", "", type=place)
+    init_checkpoint: str = flag("the model, as --model_name_or_path", "", type=hub_or_path)
+    bert_config_file: str = flag("its configuration, which is read with it", "", type=hub_or_path)
+    vocab_file: str = flag("its tokenizer, as --tokenizer_name", "", type=hub_or_path)
     do_predict: bool = flag("predict the test split, and write test_results.tsv and the files for GLUE's server", False)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from kadapter.console import COUNT, Parser, absolute, named_place, place, run
+from kadapter.console import COUNT, Parser, absolute, hub_or_path, named_source, run
 from kadapter.data.jsonio import to_json, write_json
 from kadapter.data.splits import file_digest, files_of
 from kadapter.data.tables import TEXT_COLUMN, Row, read_rows
@@ -41,13 +41,15 @@ def _parser() -> Parser:
         "--skip_bad_rows", action="store_true", help='write {"row", "error"} for rows that cannot be used, and go on'
     )
     group = parser.add_argument_group("the model, saved whole")
-    group.add_argument("--model", type=place, help="a saved task model: folder or hub name")
+    group.add_argument("--model", type=hub_or_path, help="a saved task model: folder or hub name")
     group = parser.add_argument_group("or what a task adds to a backbone")
     group.add_argument(
         "--task_folder", type=absolute, help="what a task adds to a backbone (task/ of a run), instead of --model"
     )
-    group.add_argument("--model_name_or_path", type=place, help="the backbone of --task_folder")
-    group.add_argument("--adapter", type=named_place, nargs="*", default=[], help="knowledge adapters of --task_folder")
+    group.add_argument("--model_name_or_path", type=hub_or_path, help="the backbone of --task_folder")
+    group.add_argument(
+        "--adapter", type=named_source, nargs="*", default=[], help="knowledge adapters of --task_folder"
+    )
     group.add_argument("--fusion_mode", help="how --task_folder joins features; default: concat")
     group = parser.add_argument_group("speed")
     group.add_argument("--batch_size", type=COUNT, default=32, help="inputs in each batch")
@@ -82,7 +84,7 @@ def answers(predict: Predictor, rows: Iterator[Row], skip_bad: bool) -> Iterator
     """
     while window := list(islice(rows, WINDOW * predict.batch_size)):
         bad: dict[int, ValueError] = {}
-        found = predict.answers([given_in(row) for row in window], [row.where for row in window], bad)
+        found = predict.answers([input_of(row) for row in window], [row.where for row in window], bad)
         if bad and not skip_bad:
             first = bad[min(bad)]
             raise ValueError(f"{first} With --skip_bad_rows the other rows are answered.") from first
@@ -92,7 +94,7 @@ def answers(predict: Predictor, rows: Iterator[Row], skip_bad: bool) -> Iterator
         ]
 
 
-def given_in(row: Row) -> Any:
+def input_of(row: Row) -> Any:
     """A row's input: its text where it has nothing else."""
     return row.record[TEXT_COLUMN] if set(row.record) == {TEXT_COLUMN} else row.record
 

@@ -106,7 +106,12 @@ class Help(argparse.RawDescriptionHelpFormatter):
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         if isinstance(action.type, Number):
             return "N" if action.type.kind is int else "X"
-        names: dict[Any, str] = {absolute: "PATH", local_path: "PATH", place: "NAME|PATH", named_place: "NAME=PATH"}
+        names: dict[Any, str] = {
+            absolute: "PATH",
+            local_path: "PATH",
+            hub_or_path: "NAME|PATH",
+            named_source: "NAME=PATH",
+        }
         return names.get(action.type, "TEXT")
 
     def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Any:
@@ -299,12 +304,12 @@ def local_path(text: str) -> str:
     return str(absolute(text)) if text else ""
 
 
-def place(text: str) -> str:
+def hub_or_path(text: str) -> str:
     """A flag's type: a hub name stays as it is; what is there, or begins with ".", "/" or "~", is a local path."""
     return local_path(text) if text.startswith((".", "/", "~")) or (text and Path(text).exists()) else text
 
 
-def named_place(text: str) -> str:
+def named_source(text: str) -> str:
     """A flag's type: name=place."""
     name, equals, where = text.partition("=")
-    return f"{name}{equals}{place(where)}"
+    return f"{name}{equals}{hub_or_path(where)}"

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 _NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text", NoneType: "null"}
 
 
-def settle(config: Any, what: str) -> None:
+def to_annotated_types(config: Any, what: str) -> None:
     """Give every field of a (frozen) dataclass its annotated type: numbers of NumPy become Python's, lists tuples.
 
     Known are int, float, bool, str, `tuple[..., ...]` of these, and None beside them.
@@ -31,7 +31,7 @@ def settle(config: Any, what: str) -> None:
             value = _as(kind, getattr(config, name))
         except (TypeError, OverflowError):
             given = textwrap.shorten(repr(getattr(config, name)), 60, placeholder=" ...")
-            raise ValueError(f"{what}{name} is {given}; give {_told(kind)}.") from None
+            raise ValueError(f"{what}{name} is {given}; give {_type_name(kind)}.") from None
         object.__setattr__(config, name, value)
 
 
@@ -84,9 +84,9 @@ def _as(kind: Any, value: Any) -> Any:
     return value if isinstance(value, int | float) else kind(value)
 
 
-def _told(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     if get_origin(kind) is tuple:
-        return f"a list, each entry {_told(get_args(kind)[0])}"
+        return f"a list, each entry {_type_name(get_args(kind)[0])}"
     if get_origin(kind) is UnionType:
-        return " or ".join(_told(one) for one in get_args(kind))
+        return " or ".join(_type_name(one) for one in get_args(kind))
     return _NAMES[kind]

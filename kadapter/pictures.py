@@ -68,7 +68,7 @@ def picture(
     path: str | Path,
     width: float = COLUMN,
     height: float = 2.4,
-    aside: Callable[[Path], Path] | None = None,
+    temporary: Callable[[Path], Path] | None = None,
     rows: int = 1,
     columns: int = 1,
     **shared: Any,
@@ -94,7 +94,7 @@ def picture(
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}), ExitStack() as stack:
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots(rows, columns, squeeze=False, **shared)
-        place = aside or stack.enter_context(atomic_files("a picture"))
+        place = temporary or stack.enter_context(atomic_files("a picture"))
         for ending, options in ENDINGS.items():
             figure.savefig(place(Path(path).with_suffix(ending)), format=ending[1:], **options)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kadapter.fields import known, settle
+from kadapter.fields import known, to_annotated_types
 
 IGNORE = -100  # label of positions that no loss or metric counts; PyTorch's own value
 HEAD_KINDS = (
@@ -76,7 +76,7 @@ class AdapterConfig:
     initializer_range: float = 0.0002
 
     def __post_init__(self) -> None:
-        settle(self, "")
+        to_annotated_types(self, "")
         if self.adapter_list is not None and not self.adapter_list:
             raise ValueError("adapter_list is empty; name at least one hidden state, such as [0, 11, 22].")
         if self.num_attention_heads is None:
@@ -168,7 +168,7 @@ class BottleneckConfig:
     layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        settle(self, "the bottleneck's ")
+        to_annotated_types(self, "the bottleneck's ")
         if self.size < 1:
             raise ValueError(f"the bottleneck's size is {self.size}; it must be 1 or more.")
         if self.initializer_range <= 0:
@@ -212,7 +212,7 @@ class HeadConfig:
     dropout: float | None = None
 
     def __post_init__(self) -> None:
-        settle(self, "the head's ")
+        to_annotated_types(self, "the head's ")
         if self.kind not in HEAD_KINDS:
             raise ValueError(f"head kind is {self.kind!r}; choose one of {list(HEAD_KINDS)}.")
         if self.num_labels < 1:

@@ -55,7 +55,7 @@ def batch_of(model: TaskModel, rows: int, length: int) -> dict[str, torch.Tensor
     return batch
 
 
-def in_turn(models: Models, batch: dict[str, torch.Tensor], repeats: int) -> dict[str, tuple[float, float]]:
+def alternately(models: Models, batch: dict[str, torch.Tensor], repeats: int) -> dict[str, tuple[float, float]]:
     """Name -> median milliseconds of a call by the clock, and of a core."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     with torch.inference_mode():
@@ -72,7 +72,7 @@ def show_times(models: Models, model: TaskModel, lengths: Sequence[int], repeats
     print("\n| batch × tokens | model | ms | ms of a core | sequences/s | × PyTorch¹ |\n|---|---|---|---|---|---|")
     for rows in SIZES:
         for length in lengths:
-            times = in_turn(models, batch_of(model, rows, length), repeats if rows == 1 else max(3, repeats // 4))
+            times = alternately(models, batch_of(model, rows, length), repeats if rows == 1 else max(3, repeats // 4))
             for name, (clock, core) in times.items():
                 ratio = times[PYTORCH][1] / core
                 line = f"{clock:.1f} | {core:.1f} | {1000 * rows / clock:.1f} | {ratio:.2f}"

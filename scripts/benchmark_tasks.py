@@ -110,7 +110,7 @@ def batch_of(rows: int, length: int) -> dict[str, torch.Tensor]:
     }
 
 
-def in_turn(repeats: int, *calls: Callable[[], Any]) -> list[float]:
+def alternately(repeats: int, *calls: Callable[[], Any]) -> list[float]:
     """Median milliseconds of a core of each call, run one after the other in `repeats` rounds after a first one."""
     found: list[list[float]] = [[] for _ in calls]
     for i in range(repeats + 1):
@@ -127,7 +127,7 @@ def show_batches(model: MultiTaskModel, names: Sequence[str], repeats: int) -> N
     print(f"\n| batch | of one task, ms of a core | {title}, ms of a core | × |\n|---|---|---|---|")
     for rows, length in SHAPES:
         batch, mixed = batch_of(rows, length), [names[i % len(names)] for i in range(rows)]
-        one, all_of_them = in_turn(
+        one, all_of_them = alternately(
             repeats,
             partial(model, **batch, task=names[0]),
             partial(model, **batch, task_names=mixed),
@@ -141,12 +141,12 @@ def show_batches(model: MultiTaskModel, names: Sequence[str], repeats: int) -> N
 def show_switching(model: MultiTaskModel, names: Sequence[str], repeats: int, out: Path) -> None:
     batch = batch_of(1, 16)
     turns = iter(range(10**9))
-    same, other = in_turn(
+    same, other = alternately(
         10 * repeats,
         lambda: model(**batch, task=names[0]),
         lambda: model(**batch, task=names[next(turns) % len(names)]),
     )
-    (load,) = in_turn(3, lambda: TaskModel.from_pretrained(out / WHOLE))
+    (load,) = alternately(3, lambda: TaskModel.from_pretrained(out / WHOLE))
     print("\n| one text of 16 tokens | ms of a core |\n|---|---|")
     print(f"| always the same task | {same:.1f} |\n| another task at each call | {other:.1f} |")
     print(f"| loading another model from disk instead (from the page cache) | {load:.0f} |", flush=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from kadapter.console import COUNT, Number, Parser, absolute, place, run
+from kadapter.console import COUNT, Number, Parser, absolute, hub_or_path, run
 from kadapter.data.spans import SPANS
 from kadapter.pictures import COLUMN, PER_CENT, picture, scale
 from kadapter.tasks import TASKS
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         group.add_argument(f"--{name}", type=kind, help="as in the recipe")
     group = parser.add_argument_group("lengths in tokens")
     group.add_argument(
-        "--tokenizer", type=place, help="folder or hub name of the tokenizer, to measure lengths in tokens"
+        "--tokenizer", type=hub_or_path, help="folder or hub name of the tokenizer, to measure lengths in tokens"
     )
     group.add_argument(
         "--max_seq_length", type=COUNT, help="tokens after which an input would be cut; default: the recipe's"

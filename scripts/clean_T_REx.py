@@ -120,9 +120,9 @@ def _clean(
         reasons += "".join(f"; {message}" for message in broken)
         raise ValueError(f"{raw}: no example is left of {len(files):,} files{reasons}; give T-REx as downloaded.")
     ordered = sorted(relations, key=lambda relation: (-relations[relation], relation))
-    with atomic_files() as aside:
-        write_together(whole, aside(output), form)
-        write_json(aside(output.with_name("relations.json")), {relation: i for i, relation in enumerate(ordered)})
+    with atomic_files() as temporary:
+        write_together(whole, temporary(output), form)
+        write_json(temporary(output.with_name("relations.json")), {relation: i for i, relation in enumerate(ordered)})
     shutil.rmtree(folder)
     skipped = {"files skipped as broken": len(broken)} if broken else {}
     return {"files": len(files), **skipped, **dict(sorted(counts.items())), "relations": len(relations)}, broken

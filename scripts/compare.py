@@ -249,9 +249,9 @@ def markdown(
     return "\n".join(lines)
 
 
-def plot(settings: Sequence[Setting], split: str, control: str, path: Path, aside: Callable[[Path], Path]) -> None:
+def plot(settings: Sequence[Setting], split: str, control: str, path: Path, temporary: Callable[[Path], Path]) -> None:
     """A dot for each seed, a line at the mean."""
-    with picture(path, 1.4 * COLUMN, 0.28 * len(settings) + 0.8, aside) as (figure, panels):
+    with picture(path, 1.4 * COLUMN, 0.28 * len(settings) + 0.8, temporary) as (figure, panels):
         axes = panels[0, 0]
         for row, setting in enumerate(settings):
             colour = CONTROL if setting.name in (NONE, UNTRAINED, control) else KNOWLEDGE
@@ -278,12 +278,12 @@ def write(settings: Sequence[Setting], args: argparse.Namespace) -> list[str]:
         }
         for setting in settings
     ]
-    with atomic_files("the comparison") as aside:
-        aside(args.output / "comparison.md").write_text(text + "\n", encoding="utf-8")
+    with atomic_files("the comparison") as temporary:
+        temporary(args.output / "comparison.md").write_text(text + "\n", encoding="utf-8")
         write_json(
-            aside(args.output / "comparison.json"), {"seeds": args.seeds, "settings": rows, "verdict": sentences}
+            temporary(args.output / "comparison.json"), {"seeds": args.seeds, "settings": rows, "verdict": sentences}
         )
-        plot(settings, args.split, args.control, args.output / "comparison.png", aside)
+        plot(settings, args.split, args.control, args.output / "comparison.png", temporary)
     print(text)
     return sentences
 

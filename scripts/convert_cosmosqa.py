@@ -73,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{missing(sources['train'])}"
         )
     report = []
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for split in found:
             questions = list(read_questions(sources[split], None if split == "test" else True))
             if not questions:
                 raise ValueError(f"{sources[split]} holds no question; fetch the file again.")
             target = args.output_dir / f"{split}.jsonl"
-            write_jsonl(aside(target), questions)
+            write_jsonl(temporary(target), questions)
             contexts = len({question["context"] for question in questions})
             labels = "labels" if "label" in questions[0] else "no labels"
             report.append(f"{target}: {len(questions):,} questions, {contexts:,} contexts, {labels}")

@@ -21,8 +21,8 @@ from typing import Any
 from kadapter.console import Parser, absolute, run
 from kadapter.data.cleaned import Example
 from kadapter.data.jsonio import shorten, whole
-from kadapter.data.jsonobject import COLUMNS, KEYED, look
-from kadapter.data.spans import cross, is_blank
+from kadapter.data.jsonobject import COLUMNS, KEYED, json_layout
+from kadapter.data.spans import is_blank, spans_cross
 from kadapter.data.splits import form_of
 from kadapter.data.subset import convert_corpus
 from kadapter.data.subset_options import add_subset_flags
@@ -65,7 +65,7 @@ def clean(record: dict[str, Any]) -> tuple[str, Example]:
             raise ValueError(f"the mention {shorten(record.get(key))} is blank")
         spans.append((numbers[0], numbers[-1] + 1))
         example |= {f"{role}_start": numbers[0], f"{role}_end": numbers[-1], f"{role}_label": name}
-    if not reason and cross(*spans):
+    if not reason and spans_cross(*spans):
         reason = "crossing mentions"
     return reason, example
 
@@ -96,7 +96,7 @@ def read_examples(paths: Sequence[Path], counts: Counter[str]) -> Iterator[Examp
 def _records(path: Path) -> Iterator[tuple[str, str, Any]]:
     """(relation, place, record) of FewRel's own files, or of rows with a relation each."""
     form = "{relation: [record, ...]}, nor rows with a relation each; give FewRel's train_wiki.json or val_wiki.json."
-    kind, relations = look(path) if path.is_file() and form_of(path) == ".json" else ("", {})
+    kind, relations = json_layout(path) if path.is_file() and form_of(path) == ".json" else ("", {})
     if kind in (KEYED, COLUMNS) and not {"tokens", "relation"} & relations.keys():
         for relation, records in relations.items():
             if not isinstance(records, list):

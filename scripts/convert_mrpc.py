@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "dev": [HEADER, *(row for row in train if (row[1], row[2]) in of_dev)],
         "test": [["index", *HEADER[1:]], *([str(i), *row[1:]] for i, row in enumerate(test))],
     }
-    with atomic_files("MRPC") as aside:
+    with atomic_files("MRPC") as temporary:
         for split, rows in tables.items():
             text = "".join("\t".join(row) + "\n" for row in rows)
-            aside(args.output_dir / f"{split}.tsv").write_text(text, encoding="utf-8")
+            temporary(args.output_dir / f"{split}.tsv").write_text(text, encoding="utf-8")
     print(", ".join(f"{split} {len(rows) - 1:,}" for split, rows in tables.items()))
 
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from kadapter.console import Parser, absolute, run
 from kadapter.data.cleaned import Example
 from kadapter.data.jsonio import shorten, whole, write_json
-from kadapter.data.spans import Span, cross, is_blank, nested
+from kadapter.data.spans import Span, is_blank, nested, spans_cross
 from kadapter.data.subset import convert_corpus
 from kadapter.data.subset_options import add_subset_flags
 from kadapter.data.tables import read_rows
@@ -112,7 +112,7 @@ class Document:
 
 def _marked_spans(heads: list[Span], tails: list[Span]) -> tuple[Span, Span] | None:
     """The first mention of each that do not overlap, or else of which one contains the other, or None."""
-    pairs = [pair for pair in product(heads, tails) if not cross(*pair)]
+    pairs = [pair for pair in product(heads, tails) if not spans_cross(*pair)]
     return next((pair for pair in pairs if not nested(*pair)), pairs[0] if pairs else None)
 
 

@@ -73,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     if not all(read.values()):
         raise ValueError(f"--dev_fraction {args.dev_fraction} leaves train or dev empty; give another.")
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for split, examples in read.items():
-            write_examples(parts[split][0], examples, aside(args.output_dir / f"{split}.txt"))
+            write_examples(parts[split][0], examples, temporary(args.output_dir / f"{split}.txt"))
     for split, examples in read.items():
         relations = len({example["relation"] for example in examples})
         print(f"{args.output_dir / f'{split}.txt'}: {len(examples):,} examples, {relations} relations")

@@ -153,13 +153,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     patches = {split: read_patch(args.patch, split) for split in SIZES} if args.patch else {}
     named = {split: Patch(dict(patch.relations), patch.drops) for split, patch in patches.items() if patch}
     report, found = [], set[str]()
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for split in SIZES:
             source, target = split_file(args.input, split), args.output_dir / f"{split}.json"
-            report.append(f"{target}: {convert(source, aside(target), patches.get(split), found, args.spans)}")
+            report.append(f"{target}: {convert(source, temporary(target), patches.get(split), found, args.spans)}")
         if labels := labels_of(named, found, args.input):
             target = args.output_dir / "labels.json"
-            write_json(aside(target), labels)
+            write_json(temporary(target), labels)
             report.append(f"{target}: {len(labels)} labels, for --labels")
     print("\n".join(report))
 

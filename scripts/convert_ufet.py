@@ -63,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{missing(sources['train'])}"
         )
     report = []
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for split in found:
             examples = list(read_examples(sources[split]))
             target = args.output_dir / f"{split}.json"
-            write_json_list(aside(target), examples)
+            write_json_list(temporary(target), examples)
             bare = sum(not example["labels"] for example in examples)
             report.append(f"{target}: {len(examples):,} examples, {bare:,} without any of the 9 labels")
     print("\n".join(report))

@@ -29,7 +29,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, place, run
+from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, hub_or_path, run
 from kadapter.data.cleaned import fraction
 from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_head
 from kadapter.data.executors import add_worker_flags, executor
@@ -111,7 +111,7 @@ def _parser() -> Parser:
     group.add_argument("--parser", choices=sorted(DEFAULT_MODELS), help="parser for --input, which is raw text then")
     group.add_argument(
         "--parser_model",
-        type=place,
+        type=hub_or_path,
         help="spaCy: name or folder of a pipeline, default en_core_web_sm; Stanza: language, default en "
         "(its folder: the variable STANZA_RESOURCES_DIR)",
     )
@@ -147,9 +147,9 @@ def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
             (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
         ]
     write = write_json_list if args.format == "json" else write_jsonl
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for path, conversion in jobs:
-            write(aside(path), conversion.records())
+            write(temporary(path), conversion.records())
     for path, conversion in jobs:
         print(f"{path}: {conversion.summary()}")
 

@@ -96,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         kept["train"] = [kept["train"][number] for number in chosen]
     if not all(kept.values()):
         raise ValueError(f"{args.input}: {len(mentions)} mentions leave train or dev empty; lower --min_examples.")
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for split, rows in kept.items():
-            write_jsonl(aside(args.output_dir / f"{split}.jsonl"), rows)
-        write_json(aside(args.output_dir / "labels.json"), labels)
+            write_jsonl(temporary(args.output_dir / f"{split}.jsonl"), rows)
+        write_json(temporary(args.output_dir / "labels.json"), labels)
     sizes = ", ".join(f"{split} {len(rows):,}" for split, rows in kept.items())
     print(f"{args.output_dir}: {sizes}, types {len(labels)}, {dropped}")
 

@@ -65,9 +65,9 @@ def markdown(scores: Scores, p1: Mapping[str, float], facts: int) -> str:
     return "\n".join([*lines, *(f"| {words} | {value:.1f} |" for words, value in p1.items())])
 
 
-def draw(scores: Scores, p1: Mapping[str, float], path: Path, aside: Any) -> None:
+def draw(scores: Scores, p1: Mapping[str, float], path: Path, temporary: Any) -> None:
     """A panel for each question with a dot for each seed, and one for the facts that were asked as sentences."""
-    with picture(path, PAGE, 2.5, aside, columns=3, width_ratios=[1, 1, 0.7]) as (figure, panels):
+    with picture(path, PAGE, 2.5, temporary, columns=3, width_ratios=[1, 1, 0.7]) as (figure, panels):
         for axes, (name, question) in zip(panels[0], QUESTIONS.items(), strict=False):
             for row, setting in enumerate(SETTINGS):
                 dots(axes, row, scores[name][setting], CONTROL if setting in ("none", "untrained") else KNOWLEDGE)
@@ -91,8 +91,8 @@ def write(scores: Scores, report: Mapping[str, Any], about: Mapping[str, Any], o
     p1 = asked(report)
     facts = next(iter(report["scores"].values()))["own facts"]["average"]["facts"]
     table = markdown(scores, p1, facts)
-    with atomic_files("the demo's results") as aside:
-        aside(output / "table.md").write_text(table + "\n", encoding="utf-8")
-        write_json(aside(output / "table.json"), {**about, "scores": scores, "p1": p1, "facts": facts})
-        draw(scores, p1, output / "scores.png", aside)
+    with atomic_files("the demo's results") as temporary:
+        temporary(output / "table.md").write_text(table + "\n", encoding="utf-8")
+        write_json(temporary(output / "table.json"), {**about, "scores": scores, "p1": p1, "facts": facts})
+        draw(scores, p1, output / "scores.png", temporary)
     return table

@@ -121,7 +121,7 @@ def write_large(world: World, folder: Path, megabytes: int) -> None:
     facts = facts_by_subject(world)
     subjects = list(facts)
     often = {relation: rank**-2.0 for rank, relation in enumerate(world.relations, start=1)}
-    with tqdm(total=megabytes, unit="MB", desc="write", disable=None) as bar, atomic_files() as aside:
+    with tqdm(total=megabytes, unit="MB", desc="write", disable=None) as bar, atomic_files() as temporary:
 
         def documents(size: int) -> Iterator[dict[str, Any]]:
             written = 0
@@ -136,7 +136,7 @@ def write_large(world: World, folder: Path, megabytes: int) -> None:
 
         for target, first in zip(targets, starts, strict=True):
             size = min(megabytes - first, MEGABYTES_A_FILE)
-            write_json_list(aside(target), documents(size * 10**6))
+            write_json_list(temporary(target), documents(size * 10**6))
             bar.update(size)
 
 

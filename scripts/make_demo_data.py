@@ -290,8 +290,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     world = build_world(args.seed, args.entities_per_type, args.facts_per_relation)
-    with atomic_files("the demo world") as aside:
-        write_all(world, lambda name: aside(args.output_dir / name), args.trees, args.backbone_lines)
+    with atomic_files("the demo world") as temporary:
+        write_all(world, lambda name: temporary(args.output_dir / name), args.trees, args.backbone_lines)
     print(f"{len(world.entities)} entities and {len(world.facts)} facts in {args.output_dir}")
 
 

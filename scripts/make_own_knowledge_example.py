@@ -47,20 +47,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--facts_per_relation", type=COUNT, default=140, help="facts of each relation")
     args = parser.parse_args(argv)
     world = build_world(args.seed, 20, args.facts_per_relation)
-    with atomic_files("the example") as aside:
+    with atomic_files("the example") as temporary:
         for name, lines in (
             ("triples.tsv", graph_lines(world)),
             ("aliases.tsv", alias_lines(world)),
             ("corpus/text.txt", corpus_lines(world)),
         ):
-            write_text(aside(args.output_dir / name), "\n".join(lines) + "\n")
-        write_text(aside(args.output_dir / "templates.json"), json.dumps(templates(world), indent=1) + "\n")
+            write_text(temporary(args.output_dir / name), "\n".join(lines) + "\n")
+        write_text(temporary(args.output_dir / "templates.json"), json.dumps(templates(world), indent=1) + "\n")
         write_openentity(
             world,
-            lambda name: aside(args.output_dir / name.replace("OpenEntity", "task")),
+            lambda name: temporary(args.output_dir / name.replace("OpenEntity", "task")),
             {"train": 5, "dev": 3, "test": 3},
         )
-        write_text(aside(args.output_dir / "task" / "labels.json"), json.dumps(list(TYPES)) + "\n")
+        write_text(temporary(args.output_dir / "task" / "labels.json"), json.dumps(list(TYPES)) + "\n")
     print(f"{args.output_dir}: {len(world.facts)} triples about {len(world.entities)} entities, text and a task.")
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from probe_report import Answers, by_relation, differences, markdown, plot, published, rows
 
-from kadapter.console import COUNT, Parser, absolute, named_place, place, run
+from kadapter.console import COUNT, Parser, absolute, hub_or_path, named_source, run
 from kadapter.data.jsonio import write_json, write_jsonl
 from kadapter.probing.facts import Facts, read_lama, read_own
 from kadapter.probing.models import Probed, load_probed
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     relations = {fact.relation: fact.collection for fact in found.facts}
     facts = fitting(models, answerable(found, words), found)
     lost = {relation: name for relation, name in relations.items() if relation not in {f.relation for f in facts}}
-    said = _said(found, facts, lost, len(words))
+    said = _what_was_read(found, facts, lost, len(words))
     print("\n".join(said))
     device = torch.device("cuda" if torch.cuda.is_available() and not args.no_cuda else "cpu")
     in_uhn = _in_uhn(facts, namer, args.batch_size, device)
@@ -69,11 +69,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     group = parser.add_argument_group("whom to ask")
     group.add_argument(
-        "--model_name_or_path", type=place, nargs="+", required=True, help="models to ask: folders or hub names"
+        "--model_name_or_path", type=hub_or_path, nargs="+", required=True, help="models to ask: folders or hub names"
     )
     group.add_argument(
         "--adapter",
-        type=named_place,
+        type=named_source,
         action="append",
         default=[],
         help="an adapter beside the first model (repeatable)",
@@ -85,7 +85,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument("--data", type=absolute, help="folder of LAMA's data")
     group.add_argument(
         "--uhn_model",
-        type=place,
+        type=hub_or_path,
         help="model that guesses objects from names, for LAMA-UHN; the paper's is bert-base-cased",
     )
     group.add_argument(
@@ -169,7 +169,7 @@ def _uhn_named(uhn_model: str | None) -> str:
     return "UHN: without objects that stand in the subject's name; --uhn_model adds the filter by guesses from names."
 
 
-def _said(found: Facts, facts: Sequence[Any], lost: Mapping[str, str], words: int) -> list[str]:
+def _what_was_read(found: Facts, facts: Sequence[Any], lost: Mapping[str, str], words: int) -> list[str]:
     """What was read, left out and asked."""
     lines = []
     for collection, counts in found.counts.items():
@@ -206,12 +206,12 @@ def write(args: argparse.Namespace, answers: Answers, about: Mapping[str, Any], 
         "predictions": files,
         "differences": {label: {group: asdict(one) for group, one in own.items()} for label, own in compared.items()},
     }
-    with exclusive(args.output / "probe.json", "give another --output"), atomic_files("the probe") as aside:
-        write_json(aside(args.output / "probe.json"), report)
-        aside(args.output / "probe.md").write_text(whole, encoding="utf-8")
-        plot(answers, args.output / "probe.png", aside)
+    with exclusive(args.output / "probe.json", "give another --output"), atomic_files("the probe") as temporary:
+        write_json(temporary(args.output / "probe.json"), report)
+        temporary(args.output / "probe.md").write_text(whole, encoding="utf-8")
+        plot(answers, args.output / "probe.png", temporary)
         for label, name in files.items():
-            write_jsonl(aside(args.output / name), rows(answers, label))
+            write_jsonl(temporary(args.output / name), rows(answers, label))
     print(f"\n{text}")
     return report
 

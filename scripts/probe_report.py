@@ -124,12 +124,12 @@ def rows(answers: Answers, label: str) -> Iterator[dict[str, Any]]:
 # -- picture ----------------------------------------------------------------------------------------------------
 
 
-def plot(answers: Answers, path: Path, aside: Callable[[Path], Path]) -> None:
+def plot(answers: Answers, path: Path, temporary: Callable[[Path], Path]) -> None:
     """A panel for each collection: a dot for each setting at its P@1, with a 95 % interval."""
     labels = list(answers.ranked)
     shown = [group for group in answers.groups if ", " not in group.name]  # not the parts of T-REx
     width, height = max(COLUMN, 0.06 * max(map(len, labels)) + 1.7 * len(shown)), 0.25 * len(labels) + 1.1
-    with picture(path, width, height, aside, columns=len(shown), sharey=True) as (figure, panels):
+    with picture(path, width, height, temporary, columns=len(shown), sharey=True) as (figure, panels):
         for axes, group in zip(panels[0], shown, strict=True):
             values = [answers.p1(label, group) for label in labels]
             ends = [interval(group, answers.ranked[label].ranks) for label in labels]

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from kadapter.storage.locks import in_turn
+from kadapter.storage.locks import exclusive_after_waiting
 from kadapter.storage.runs import read_metrics
 
 
@@ -78,7 +78,7 @@ def run_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[tupl
         gpu = free.get()
         try:
             job.folder.parent.mkdir(parents=True, exist_ok=True)
-            with in_turn(job.folder):
+            with exclusive_after_waiting(job.folder):
                 return run_recipe(job.command, job.folder, gpu)
         except RecipeFailed as error:
             tqdm.write(f"{job.label}: {error}")

@@ -28,7 +28,7 @@ from paper_tables import IMPOSSIBLE, ROOT, TABLES, Experiment, Line, Table
 from recipe_runs import Job, command_of, run_jobs, seed_list
 from reproduce_report import Entry, markdown, probed, reported, tradeoff
 
-from kadapter.console import COUNT, Parser, absolute, place, run
+from kadapter.console import COUNT, Parser, absolute, hub_or_path, run
 from kadapter.data.jsonio import read_json, write_json
 from kadapter.storage.files import atomic_files
 
@@ -114,7 +114,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=seed_list, default="42,43,44", help="whole numbers with commas between them")
     parser.add_argument("--data", type=absolute, default=str(ROOT / "data"), help="holds the folders of the data sets")
     parser.add_argument(
-        "--model_name_or_path", type=place, default="", help="backbone: a folder or hub name; default: the paper's"
+        "--model_name_or_path",
+        type=hub_or_path,
+        default="",
+        help="backbone: a folder or hub name; default: the paper's",
     )
     parser.add_argument(
         "--fac", type=absolute, default=str(adapters / "fac-adapter" / "pytorch_model.bin"), help="factual adapter"
@@ -122,9 +125,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--lin", type=absolute, default=str(adapters / "lin-adapter" / "pytorch_model.bin"), help="linguistic adapter"
     )
-    parser.add_argument("--multitask", type=place, help="a backbone that was trained on both pretraining tasks")
-    parser.add_argument("--beside", type=place, nargs="*", default=["bert-large-cased"], help="lama: other models")
-    parser.add_argument("--uhn_model", type=place, default="bert-base-cased", help="lama: guesses objects from names")
+    parser.add_argument("--multitask", type=hub_or_path, help="a backbone that was trained on both pretraining tasks")
+    parser.add_argument(
+        "--beside", type=hub_or_path, nargs="*", default=["bert-large-cased"], help="lama: other models"
+    )
+    parser.add_argument(
+        "--uhn_model", type=hub_or_path, default="bert-base-cased", help="lama: guesses objects from names"
+    )
     parser.add_argument("--output", type=absolute, default="output/reproduce", help="folder for the runs and the table")
     parser.add_argument("--workers", type=COUNT, default=1, help="runs at a time here; with --gpus: one a GPU")
     parser.add_argument("--gpus", default="", help='shared out to the workers, such as "0,1"')
@@ -166,12 +173,12 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     entries = measured(args, table, sets)
     text = markdown(entries, table, args.model_name_or_path)
     rows = [entry.as_json() for entry in entries]
-    with atomic_files("the table") as aside:
-        aside(args.output / "reproduce.md").write_text(text + "\n", encoding="utf-8")
+    with atomic_files("the table") as temporary:
+        temporary(args.output / "reproduce.md").write_text(text + "\n", encoding="utf-8")
         values = {"table": args.table, "seeds": args.seeds, "flags": args.flags, "rows": rows}
-        write_json(aside(args.output / "reproduce.json"), json.loads(json.dumps(values)))
+        write_json(temporary(args.output / "reproduce.json"), json.loads(json.dumps(values)))
         if args.table == "tradeoff":
-            tradeoff(entries, args.output / "tradeoff.png", aside)
+            tradeoff(entries, args.output / "tradeoff.png", temporary)
     print(text)
     return rows
 

@@ -189,10 +189,10 @@ def _spread(entry: Entry, metric: str) -> str:
     return "–" if np.isnan(half) else f"± {half:.2f}"
 
 
-def tradeoff(entries: Sequence[Entry], path: Path, aside: Callable[[Path], Path]) -> None:
+def tradeoff(entries: Sequence[Entry], path: Path, temporary: Callable[[Path], Path]) -> None:
     """Score by the share of the parameters that is trained: a panel for each task, a dot for each seed."""
     shown = {data: [one for one in entries if one.data == data and one.ours] for data in {e.data: 0 for e in entries}}
-    with picture(path, COLUMN * len(shown), 2.6, aside, columns=len(shown)) as (figure, panels):
+    with picture(path, COLUMN * len(shown), 2.6, temporary, columns=len(shown)) as (figure, panels):
         for axes, (data, own) in zip(panels[0], shown.items(), strict=True):
             _curve(axes, sorted(own, key=lambda one: one.share))
             axes.set_title(f"{data}, dev")

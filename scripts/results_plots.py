@@ -35,13 +35,13 @@ Aside = Callable[[Path], Path]
 
 
 def plot_scores(
-    rows: Sequence[Row], labels: Sequence[str], metrics: Sequence[str], heading: str, path: Path, aside: Aside
+    rows: Sequence[Row], labels: Sequence[str], metrics: Sequence[str], heading: str, path: Path, temporary: Aside
 ) -> None:
     """A panel for each metric and a row for each setting: a dot for each seed, a line at the mean."""
     names = [textwrap.fill(in_words(label), 28) for label in labels]
     height = 0.9 + 0.16 * sum(2 + name.count("\n") for name in names)
     width = COLUMN if len(metrics) == 1 else PAGE
-    with picture(path, width, height, aside, columns=len(metrics), sharey=True) as (figure, panels):
+    with picture(path, width, height, temporary, columns=len(metrics), sharey=True) as (figure, panels):
         for axes, metric in zip(panels[0], metrics, strict=True):
             for place, row in enumerate(rows):
                 values = [100 * score[metric] for score in row.scores]
@@ -55,9 +55,9 @@ def plot_scores(
         note(figure, "dot: a seed; line: their mean" + "; diamond: published" * any(row.published for row in rows))
 
 
-def plot_curves(rows: Sequence[Row], labels: Sequence[str], metric: str, path: Path, aside: Aside) -> None:
+def plot_curves(rows: Sequence[Row], labels: Sequence[str], metric: str, path: Path, temporary: Aside) -> None:
     """The dev score while training: mean over seeds, and the range between the lowest and the highest."""
-    with picture(path, COLUMN, 2.7, aside) as (figure, panels):
+    with picture(path, COLUMN, 2.7, temporary) as (figure, panels):
         axes, drawn = panels[0, 0], list[float]()
         for row, label in zip(rows, labels, strict=True):
             shortest = min((len(curve) for curve in row.curves), default=0)
@@ -74,13 +74,13 @@ def plot_curves(rows: Sequence[Row], labels: Sequence[str], metric: str, path: P
         note(figure, "line: mean over seeds; band: lowest to highest seed")
 
 
-def plot_parameters(tasks: Mapping[str, Sequence[Row]], metric: str, path: Path, aside: Aside) -> None:
+def plot_parameters(tasks: Mapping[str, Sequence[Row]], metric: str, path: Path, temporary: Aside) -> None:
     """The score by the number of trained parameters, a panel for each task; a line at the most frequent label."""
     labels = list(dict.fromkeys(row.label for rows in tasks.values() for row in rows))
     columns = min(4, len(tasks))
     lines = -(-len(tasks) // columns)
     width = COLUMN if columns == 1 else PAGE
-    with picture(path, width, 2.3 * lines + 0.4, aside, rows=lines, columns=columns) as (figure, panels):
+    with picture(path, width, 2.3 * lines + 0.4, temporary, rows=lines, columns=columns) as (figure, panels):
         for axes in panels.flat[len(tasks) :]:
             axes.set_visible(False)
         for axes, (task, rows) in zip(panels.flat, tasks.items(), strict=False):

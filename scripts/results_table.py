@@ -220,16 +220,16 @@ def main(argv: list[str] | None = None, quiet: bool = False) -> list[Row]:
         print(table if args.format == "markdown" else json.dumps(values, indent=2))
     if args.output:
         output = args.output
-        with atomic_files("the table") as aside:
-            aside(output / "table.md").write_text(table + "\n", encoding="utf-8")
-            write_json(aside(output / "table.json"), values)
+        with atomic_files("the table") as temporary:
+            temporary(output / "table.md").write_text(table + "\n", encoding="utf-8")
+            write_json(temporary(output / "table.json"), values)
             labels = full_labels(rows)
-            plot_scores(rows, labels, args.metrics, args.title, output / "scores.png", aside)
+            plot_scores(rows, labels, args.metrics, args.title, output / "scores.png", temporary)
             if any(row.curves and row.curves[0] for row in rows):
-                plot_curves(rows, labels, args.metrics[-1], output / "curves.png", aside)
+                plot_curves(rows, labels, args.metrics[-1], output / "curves.png", temporary)
             sized = [row for row in rows if any("trained_parameters" in one for one in row.resources)]
             if args.resources and sized:
-                plot_parameters(_by_task(sized), args.metrics[-1], output / "parameters.png", aside)
+                plot_parameters(_by_task(sized), args.metrics[-1], output / "parameters.png", temporary)
     return rows
 
 

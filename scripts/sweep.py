@@ -129,7 +129,7 @@ def _score(place: Path, report: dict[str, Any]) -> tuple[str, float]:
     return scores[0]
 
 
-def revive(study: optuna.Study) -> None:
+def requeue_killed(study: optuna.Study) -> None:
     """Queue again what a killed worker of this machine was about."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         here = trial.user_attrs.get("host") == socket.gethostname()
@@ -165,11 +165,11 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
     if not complete:
         raise ChildProcessError(f"no trial of {len(trials)} succeeded; their logs are below {output / 'trials'}.")
     metric = next((trial.user_attrs["metric"] for trial in complete if "metric" in trial.user_attrs), "score")
-    with atomic_files("the plots") as aside:
-        plot_history(complete, metric, output / "history.png", aside)
-        plot_slice(complete, metric, output / "slice.png", aside)
+    with atomic_files("the plots") as temporary:
+        plot_history(complete, metric, output / "history.png", temporary)
+        plot_slice(complete, metric, output / "slice.png", temporary)
         if len({trial.value for trial in complete}) > 1:
-            plot_importances(study, metric, output / "importances.png", aside)
+            plot_importances(study, metric, output / "importances.png", temporary)
     print(f"\nbest of {len(complete)} ({100 * study.best_value:.2f}), plots in {output}:")
     print(shlex.join(command_of(recipe, {name: str(value) for name, value in study.best_params.items()})))
 
@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         study = optuna.create_study(storage=storage, study_name=args.study, direction="maximize", load_if_exists=True)
     except ValueError as error:  # JSON, or bytes that are no text
         raise ValueError(f"{storage_name(args)} cannot be read ({error}); give another --output.") from error
-    revive(study)
+    requeue_killed(study)
     if args.sampler == "grid":  # queued, since Optuna's own grid may give a point to two workers
         for values in product(*space.values()):
             point = dict(zip(space, values, strict=True))

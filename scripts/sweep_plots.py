@@ -18,10 +18,10 @@ def _scores(trials: Sequence[FrozenTrial]) -> np.ndarray:
     return np.array([100 * float(trial.value or 0.0) for trial in trials])
 
 
-def plot_history(trials: Sequence[FrozenTrial], metric: str, path: Path, aside: Aside) -> None:
+def plot_history(trials: Sequence[FrozenTrial], metric: str, path: Path, temporary: Aside) -> None:
     """Each trial's score, and the best one up to it."""
     scores = _scores(trials)
-    with picture(path, COLUMN, 2.5, aside) as (figure, panels):
+    with picture(path, COLUMN, 2.5, temporary) as (figure, panels):
         axes = panels[0, 0]
         numbers = [trial.number + 1 for trial in trials]
         axes.plot(numbers, scores, "o", label="a trial", clip_on=False)
@@ -34,13 +34,13 @@ def plot_history(trials: Sequence[FrozenTrial], metric: str, path: Path, aside: 
         figure.legend(loc="outside upper center", ncols=2)
 
 
-def plot_slice(trials: Sequence[FrozenTrial], metric: str, path: Path, aside: Aside) -> None:
+def plot_slice(trials: Sequence[FrozenTrial], metric: str, path: Path, temporary: Aside) -> None:
     """A panel for each flag: the scores of all trials by its value, with the mean of each value that was listed."""
     flags = list(dict.fromkeys(name for trial in trials for name in trial.params))
     scores = _scores(trials)
     columns = min(3, len(flags))
     rows = -(-len(flags) // columns)
-    with picture(path, COLUMN if columns == 1 else PAGE, 2.2 * rows + 0.3, aside, rows, columns, sharey=True) as (
+    with picture(path, COLUMN if columns == 1 else PAGE, 2.2 * rows + 0.3, temporary, rows, columns, sharey=True) as (
         figure,
         panels,
     ):
@@ -77,11 +77,11 @@ def _as_number(text: str) -> tuple[float, str]:
         return float("inf"), text
 
 
-def plot_importances(study: optuna.Study, metric: str, path: Path, aside: Aside) -> None:
+def plot_importances(study: optuna.Study, metric: str, path: Path, temporary: Aside) -> None:
     """How much of the scores' variance each flag explains, by Optuna's functional analysis of variance."""
     found = optuna.importance.get_param_importances(study)
     shares = [100 * share for share in found.values()]
-    with picture(path, 1.2 * COLUMN, 0.9 + 0.25 * len(found), aside) as (_, panels):
+    with picture(path, 1.2 * COLUMN, 0.9 + 0.25 * len(found), temporary) as (_, panels):
         axes = panels[0, 0]
         axes.barh(range(len(shares)), shares, height=0.6, color=COLOURS[0])
         name_rows(axes, [f"--{name}" for name in found])

@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
         parser.error("give --output and --dev_output different names that end both in .txt or both in .jsonl.")
     templates = read_templates(args.templates) if args.templates else {}
     graph, counts = read_graph(args.triples, args.aliases, args.language), Counter[str]()
-    with atomic_files("the sentences") as aside:
-        streams = [aside(path).open("x", encoding="utf-8", newline="\n") for path in outputs]
+    with atomic_files("the sentences") as temporary:
+        streams = [temporary(path).open("x", encoding="utf-8", newline="\n") for path in outputs]
         for line in verbalize(graph, templates, args.facts_per_line, counts):
             in_dev = len(streams) > 1 and fraction(args.seed, line["text"]) < args.dev_fraction
             counts["lines of dev"] += in_dev

@@ -129,7 +129,7 @@ def test_pieces_hold_whole_lines_and_together_the_whole_file(cleaned):
         parts = [piece.open().read() for piece in found]
         assert b"".join(parts) == whole
         assert all(part.endswith(b"\n") for part in parts[:-1])
-        assert [piece.numbered().first_line for piece in found] == [
+        assert [piece.with_line_number().first_line for piece in found] == [
             1 + b"".join(parts[:i]).count(b"\n") for i in range(len(found))
         ]
     assert len(pieces(cleaned, 10**9)) == 1

@@ -12,7 +12,7 @@ import pytest
 from conftest import EXAMPLES, ROOT, SCRIPTS, load_script, parser_of
 
 from kadapter import console
-from kadapter.console import Number, Parser, absolute, local_path, named_place, outside, place
+from kadapter.console import Number, Parser, absolute, hub_or_path, local_path, named_source, outside
 from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments
 from kadapter.training.flags import parse
 
@@ -213,9 +213,9 @@ def test_hub_names_stay_and_what_is_there_does_not(home, tmp_path):
     (here / "mine").mkdir()
     cases = {name: name for name in ("", "roberta-large", "user/name@v2", "gone/pytorch_model.bin")}
     cases |= {"mine": str(here / "mine"), "./gone": str(here / "gone"), "~/a": str(home / "a")}
-    assert {text: place(text) for text in cases} == cases
-    assert named_place("bio=~/a") == f"bio={home / 'a'}"
-    assert named_place("bio=user/name@v2") == "bio=user/name@v2"
+    assert {text: hub_or_path(text) for text in cases} == cases
+    assert named_source("bio=~/a") == f"bio={home / 'a'}"
+    assert named_source("bio=user/name@v2") == "bio=user/name@v2"
 
 
 def test_every_path_of_a_recipe_is_absolute_wherever_it_was_typed(home, tmp_path):

@@ -16,7 +16,7 @@ from conftest import ROOT, load_script
 
 from kadapter.data.parsing import Parser, parse_text
 from kadapter.storage import files, locks
-from kadapter.storage.locks import exclusive, in_turn
+from kadapter.storage.locks import exclusive, exclusive_after_waiting
 from kadapter.training import tracking
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.tracking import Run
@@ -184,7 +184,7 @@ def contents(folder):
 def test_who_waits_for_his_turn_gets_it_when_the_other_ends(holder, tmp_path, caplog):
     process = holder(tmp_path / "store")
     threading.Timer(0.5, process.kill).start()
-    with caplog.at_level("INFO"), in_turn(tmp_path / "store"):
+    with caplog.at_level("INFO"), exclusive_after_waiting(tmp_path / "store"):
         process.wait()
     assert f"waiting: {tmp_path}/store is in use by process {process.pid}" in caplog.text
 

@@ -12,7 +12,7 @@ from kadapter import HeadConfig, KAdapterModel, MultiTaskModel
 from kadapter.inference.export import exported_program
 from kadapter.models import openqa
 from kadapter.models.chunks import in_chunks
-from kadapter.models.openqa import Reading, best_spans, grouped, inside, question_losses, reader_log_probs
+from kadapter.models.openqa import Reading, best_spans, grouped, paragraph_mask, question_losses, reader_log_probs
 
 GROUPS = [3, 1, 4]  # paragraphs of each question
 SPANS = [(2, 7), (3, 9), (2, 2), (4, 8), (1, 9), (2, 6), (3, 4), (2, 9)]  # first and last token of each paragraph
@@ -76,7 +76,7 @@ READINGS = [
 
 def losses(logits, scores, reading):
     spans, sizes = torch.tensor(SPANS), torch.tensor(GROUPS)
-    masked = logits.masked_fill(~inside(spans, 10)[..., None], -torch.inf)
+    masked = logits.masked_fill(~paragraph_mask(spans, 10)[..., None], -torch.inf)
     return question_losses(masked, grouped(scores, sizes), labels(), reading)
 
 
@@ -107,7 +107,7 @@ def test_logits_of_any_size_give_finite_losses_and_gradients(reading):
 
 def test_the_best_spans_are_those_of_a_search_through_all():
     logits, _ = drawn()
-    log_probs = reader_log_probs(logits.masked_fill(~inside(torch.tensor(SPANS), 10)[..., None], -torch.inf))
+    log_probs = reader_log_probs(logits.masked_fill(~paragraph_mask(torch.tensor(SPANS), 10)[..., None], -torch.inf))
     found, starts, ends = best_spans(log_probs, 12, 4)
     for r, (first, last) in enumerate(SPANS):
         spans = [(s, e) for s in range(first, last + 1) for e in range(s, min(s + 3, last) + 1)]

@@ -16,7 +16,7 @@ from kadapter.data.answers import normalize_answer
 from kadapter.data.encoding import Encoding
 from kadapter.data.openqa import openqa_lines
 from kadapter.inference.predictor import Predictor
-from kadapter.models.openqa import BEST_SPANS, Reading, best_spans, inside, reader_log_probs
+from kadapter.models.openqa import BEST_SPANS, Reading, best_spans, paragraph_mask, reader_log_probs
 from kadapter.shapes import IGNORE
 from kadapter.tasks import TASKS
 from kadapter.tasks.openqa import QuasarT, SearchQA, bearing_alone
@@ -119,7 +119,7 @@ def drawn(feature, seed=0):
     """Random logits, and what an evaluation keeps of them."""
     torch.manual_seed(seed)
     spans = torch.tensor(feature["positions"]).view(-1, 3)[:, 1:]
-    logits = 2 * torch.randn(len(spans), 64, 2).masked_fill(~inside(spans, 64)[..., None], -torch.inf)
+    logits = 2 * torch.randn(len(spans), 64, 2).masked_fill(~paragraph_mask(spans, 64)[..., None], -torch.inf)
     log_probs = reader_log_probs(logits)
     selected = torch.randn(len(spans)).log_softmax(0)
     parts = zip(("spans", "starts", "ends"), best_spans(log_probs, BEST_SPANS, 15), strict=True)

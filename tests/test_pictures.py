@@ -48,9 +48,9 @@ def test_the_same_picture_has_the_same_bytes(tmp_path):
 
 def test_a_picture_that_belongs_to_other_files_appears_with_them_or_not_at_all(tmp_path):
     def draw(broken):
-        with atomic_files("a set") as aside:
-            aside(tmp_path / "table.md").write_text("table")
-            with picture(tmp_path / "a.png", aside=aside) as (_, panels):
+        with atomic_files("a set") as temporary:
+            temporary(tmp_path / "table.md").write_text("table")
+            with picture(tmp_path / "a.png", temporary=temporary) as (_, panels):
                 panels[0, 0].plot([1, 2], [3, 4])
                 if broken:
                     raise ValueError("broken")

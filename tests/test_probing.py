@@ -224,7 +224,7 @@ def test_words_that_an_uncased_tokenizer_cannot_tell_apart_are_one_candidate():
     tokens, places = token_table(uncased, ["May", "may", "Paris"])
     assert tokens.tolist() == [5, 6]
     assert places == {"May": 0, "may": 0, "Paris": 1}
-    said = ranking._said(
+    said = ranking._predicted_words(
         [fact(object_="may"), fact(object_="Paris")], places, {0: "May", 1: "Paris"}, np.array([[0, 1]] * 2)
     )
     assert said == [["may", "Paris"], ["May", "Paris"]]  # so that the right word is what was predicted

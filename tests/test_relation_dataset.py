@@ -19,7 +19,7 @@ from kadapter.data.aliases import AliasRules, CompiledGraph, Sample, compile_gra
 from kadapter.data.cleaned import read_cleaned
 from kadapter.data.distant import AlignOptions, align
 from kadapter.data.graph import Graph, read_graph, readable, readable_relation
-from kadapter.data.mentions import Found
+from kadapter.data.mentions import MatchStatistics
 from kadapter.data.texts import TextOptions, documents, find_texts, sentences_of, text_pieces, words_of
 
 pytest.importorskip("ahocorasick_rs")
@@ -226,7 +226,7 @@ def aligned(triples, aliases, sentences, rules=None, negatives=0.0, folder=None)
     rules = rules or AliasRules(stop=function_words())
     made = compile_graph(graph, rules, Sample(), folder / "graph")
     graph = CompiledGraph(folder / "graph", rules.case)
-    found = Found.of(graph)
+    found = MatchStatistics.of(graph)
     options = AlignOptions(case=rules.case, negatives=negatives)
     given = [("d", i, words_of(text)) for i, text in enumerate(sentences)]
     rows = list(align(given, graph, options, found))

@@ -8,7 +8,7 @@ from conftest import load_script
 
 from kadapter.data.encoding import Encoding, marker, tokenize_pieces
 from kadapter.data.jsonio import write_json, write_jsonl
-from kadapter.data.spans import cross, is_blank, nested
+from kadapter.data.spans import is_blank, nested, spans_cross
 from kadapter.data.subset import SubsetOptions, make_subset
 from kadapter.tasks.entity_typing import EntityTyping, read_entity_typing
 from kadapter.tasks.relations import Tacred, TrexRelations, encode_relations, read_relations
@@ -93,7 +93,7 @@ def test_how_two_spans_lie_to_each_other():
         for other in [(a, b) for a in range(5) for b in range(a + 1, 6)]:
             mine, theirs = set(range(*one)), set(range(*other))
             assert nested(one, other) == (mine <= theirs or theirs <= mine)
-            assert cross(one, other) == (bool(mine & theirs) and not nested(one, other))
+            assert spans_cross(one, other) == (bool(mine & theirs) and not nested(one, other))
 
 
 def test_cleaned_examples_whose_mentions_cross_are_dropped_and_counted(tmp_path):

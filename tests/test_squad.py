@@ -459,7 +459,7 @@ def test_the_answer_of_several_windows_is_the_best_of_all_and_no_answer_the_leas
         {"start": np.array([1.0, minus, 2.0, 0.0]), "end": np.array([1.0, minus, 1.0, 3.0])},
         {"start": np.array([0.0, minus, 1.0, 4.0]), "end": np.array([0.5, minus, 2.0, 2.5])},
     ]
-    joined, _ = task.joined(found, windows)
+    joined, _ = task.merge_windows(found, windows)
     answer = task.answer(joined, {}, {"context": "aaaa bbbb cccc"}, None)
     assert answer["answer"] == "cccc"
     assert answer["logit"] == pytest.approx(6.5 - 0.5)

@@ -57,20 +57,20 @@ def save_large_checkpoint(folder):
 
 def save_large_optimizer(folder):
     """torch.save does not tell what is wrong."""
-    with atomic_folder(folder / "a") as aside:
-        torch.save({"moments": torch.zeros(100_000)}, aside / "optimizer.bin")
+    with atomic_folder(folder / "a") as temporary:
+        torch.save({"moments": torch.zeros(100_000)}, temporary / "optimizer.bin")
 
 
 def save_tokenizer(folder, tokenizer):
-    with atomic_folder(folder / "a", "the tokenizer") as aside:
-        tokenizer.save_pretrained(aside)
+    with atomic_folder(folder / "a", "the tokenizer") as temporary:
+        tokenizer.save_pretrained(temporary)
 
 
 def save_plot(folder):
     figure = Figure()
     figure.subplots().imshow(np.random.default_rng(0).random((500, 500)))
-    with atomic_files("a plot") as aside:
-        figure.savefig(aside(folder / "a.png"), dpi=200)
+    with atomic_files("a plot") as temporary:
+        figure.savefig(temporary(folder / "a.png"), dpi=200)
 
 
 def write_lines(folder):
@@ -219,9 +219,9 @@ NAMES = ("train", "dev", "labels")
 
 
 def write_set(folder, word):
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for name in NAMES:
-            write_jsonl(aside(folder / f"{name}.jsonl"), [{"word": word}])
+            write_jsonl(temporary(folder / f"{name}.jsonl"), [{"word": word}])
 
 
 def killed_in(work, call, function):
@@ -266,9 +266,9 @@ def test_a_second_output_that_fails_leaves_the_first_as_it_was(tmp_path):
     write_set(tmp_path, "old")
 
     def fail():
-        with atomic_files() as aside:
-            write_jsonl(aside(tmp_path / "train.jsonl"), [{"word": "new"}])
-            write_jsonl(aside(tmp_path / "dev.jsonl"), (1 / 0 for _ in range(1)))
+        with atomic_files() as temporary:
+            write_jsonl(temporary(tmp_path / "train.jsonl"), [{"word": "new"}])
+            write_jsonl(temporary(tmp_path / "dev.jsonl"), (1 / 0 for _ in range(1)))
 
     with pytest.raises(ZeroDivisionError):
         fail()
@@ -278,12 +278,12 @@ def test_a_second_output_that_fails_leaves_the_first_as_it_was(tmp_path):
 
 def test_one_name_twice_and_a_folders_name_are_refused_and_a_file_not_written_changes_nothing(tmp_path):
     write_set(tmp_path, "old")
-    with pytest.raises(ValueError, match="train.jsonl would be written twice"), atomic_files() as aside:
-        _ = [aside(tmp_path / "train.jsonl"), aside(tmp_path / "." / "x" / ".." / "train.jsonl")]
-    with pytest.raises(ValueError, match="is a folder"), atomic_files() as aside:
-        aside(tmp_path)
-    with pytest.raises(FileNotFoundError), atomic_files() as aside:
-        _ = [aside(tmp_path / f"{name}.jsonl") for name in NAMES]
+    with pytest.raises(ValueError, match="train.jsonl would be written twice"), atomic_files() as temporary:
+        _ = [temporary(tmp_path / "train.jsonl"), temporary(tmp_path / "." / "x" / ".." / "train.jsonl")]
+    with pytest.raises(ValueError, match="is a folder"), atomic_files() as temporary:
+        temporary(tmp_path)
+    with pytest.raises(FileNotFoundError), atomic_files() as temporary:
+        _ = [temporary(tmp_path / f"{name}.jsonl") for name in NAMES]
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ['{"word": "old"}\n'] * 3
 
 
@@ -294,7 +294,7 @@ def test_a_killed_split_with_another_seed_never_leaves_new_dev_beside_old_train(
         for i in range(60)
     ]
     write_jsonl(tmp_path / "cleaned.jsonl", rows)
-    monkeypatch.setattr(subset, "plot", lambda report, aside: aside(Path("relations.png")).write_bytes(b"plot"))
+    monkeypatch.setattr(subset, "plot", lambda report, temporary: temporary(Path("relations.png")).write_bytes(b"plot"))
 
     def split(seed):
         make_subset(tmp_path / "cleaned.jsonl", tmp_path / "out", SubsetOptions(seed=seed, dev_fraction=0.3))

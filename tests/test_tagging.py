@@ -14,7 +14,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from kadapter import Predictor
 from kadapter.data.encoding import Encoding
-from kadapter.data.tagged import bio_tags, entities_in, jumps, scheme_of, word_spans
+from kadapter.data.tagged import bio_tags, entities_in, odd_prefixes, scheme_of, word_spans
 from kadapter.data.windows import best_windows, window_begins
 from kadapter.tasks.entity_scores import entity_scores, entity_table
 from kadapter.tasks.tagged_examples import JUMP
@@ -102,8 +102,8 @@ def test_schemes_are_told_apart_and_a_jump_in_bio_is_one():
     assert scheme_of([["S-x", "B-x", "E-x"]]) == "BIOES"
     assert scheme_of([["U-x", "B-x", "L-x"]]) == "BIOES"
     assert scheme_of([["NN", "-LRB-", "O"]]) == "plain"
-    assert jumps(["O", "I-x", "B-x"]) == (1, 0)
-    assert jumps(["B-y", "I-x"]) == (1, 1)
+    assert odd_prefixes(["O", "I-x", "B-x"]) == (1, 0)
+    assert odd_prefixes(["B-y", "I-x"]) == (1, 1)
 
 
 def test_all_schemes_of_the_same_entities_give_the_same_examples(tmp_path):

@@ -92,7 +92,7 @@ def test_tacred_samples_negatives_and_writes_a_table_by_relation(run, world, cap
     negatives = sum(
         row["relation"] == "no_relation" for row in json.loads((world / "TACRED" / "train.json").read_text())
     )
-    said = re.search(r"(\d+) examples, 6 steps", caplog.text)
+    said = re.search(r"(\d+) examples: 6 steps", caplog.text)
     assert (
         int(said[1]) == sum(1 for _ in read_relations(world / "TACRED" / "train.json", TACRED_LABELS)) - negatives + 4
     )

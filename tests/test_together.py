@@ -190,7 +190,7 @@ def test_a_signal_stops_all_settings_with_a_checkpoint_and_a_run_alone_goes_on_f
     run, together, tmp_path, monkeypatch
 ):
     settings = [{"comment": "one"}, {"seed": 7, "comment": "two"}]
-    held, real = [], Interruption.held
+    held, real = [], Interruption.postponed
 
     def hold(self):
         held.append(self)
@@ -201,7 +201,7 @@ def test_a_signal_stops_all_settings_with_a_checkpoint_and_a_run_alone_goes_on_f
         return accumulate(*args)
 
     accumulate = loop._accumulate
-    monkeypatch.setattr(Interruption, "held", hold)
+    monkeypatch.setattr(Interruption, "postponed", hold)
     monkeypatch.setattr(loop, "_accumulate", signalled)
     with pytest.raises(SystemExit) as stopped:
         together(FAC, settings)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
 from kadapter.tasks.masked_lm import MaskedLM, Masking, encode_text, read_text
-from kadapter.tasks.span_masking import apart, choose, read_spanned, token_spans
+from kadapter.tasks.span_masking import choose, merge_overlapping, read_spanned, token_spans
 from kadapter.training import loop as training
 
 VERBALIZE = load_script("scripts/verbalize_triples.py")
@@ -156,7 +156,7 @@ def test_spans_in_tokens_are_those_that_overlap_them():
     offsets = [(0, 3), (3, 5), (6, 10), (10, 12)]
     assert token_spans(offsets, [(0, 3), (4, 7), (10, 11)]) == [(0, 1), (1, 3), (3, 4)]
     assert token_spans(offsets, [(0, 4), (3, 6), (12, 14)]) == [(0, 2)]
-    assert apart([(5, 7), (0, 3), (2, 4), (4, 5)]) == [(0, 4), (4, 5), (5, 7)]
+    assert merge_overlapping([(5, 7), (0, 3), (2, 4), (4, 5)]) == [(0, 4), (4, 5), (5, 7)]
 
 
 def test_whole_spans_are_hidden_first_and_the_number_stays():

@@ -122,12 +122,12 @@ def compile_graph(graph: Graph, rules: AliasRules, sample: Sample, folder: Path)
     keys = facts[:, 0].astype(np.int64) * len(graph.entities) + facts[:, 2]
     readings = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(owners, pa.int32()))
     names = [graph.relation_names[i] for i in range(len(graph.relations))]
-    with atomic_folder(folder, "the compiled graph") as aside:
-        _write_table(aside / "aliases.arrow", {"alias": pa.array(texts, pa.large_string()), "readings": readings})
-        _write_table(aside / "entities.arrow", {"id": pa.array(graph.entities, pa.large_string())})
-        _write_table(aside / "relations.arrow", {"id": pa.array(graph.relations), "name": pa.array(names)})
-        np.save(aside / "facts.npy", keys)
-        np.save(aside / "relations.npy", facts[:, 1])
+    with atomic_folder(folder, "the compiled graph") as temporary:
+        _write_table(temporary / "aliases.arrow", {"alias": pa.array(texts, pa.large_string()), "readings": readings})
+        _write_table(temporary / "entities.arrow", {"id": pa.array(graph.entities, pa.large_string())})
+        _write_table(temporary / "relations.arrow", {"id": pa.array(graph.relations), "name": pa.array(names)})
+        np.save(temporary / "facts.npy", keys)
+        np.save(temporary / "relations.npy", facts[:, 1])
     several = int((np.diff(offsets) > 1).sum())
     return {"aliases": len(texts), "ambiguous": several, "facts": len(facts), "refused": refused.found}
 
@@ -263,7 +263,7 @@ class CompiledGraph:
         found = self.finder.find_matches_as_indexes("\n".join(texts))
         return np.array(found, dtype=np.int64).reshape(-1, 3)
 
-    def says(self, relation: int, words: Sequence[str]) -> bool:
+    def names_relation(self, relation: int, words: Sequence[str]) -> bool:
         """Whether a word of the relation's name, other than a function word, stands in a sentence."""
         return not self._telling[relation].isdisjoint(map(str.lower, words))
 

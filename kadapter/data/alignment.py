@@ -21,7 +21,7 @@ def find_words(forms: list[str], text: str) -> list[Span] | None:
     return spans if not text[position:].strip() else None
 
 
-def find_seen(forms: list[str], text: str) -> list[Span] | None:
+def find_visible(forms: list[str], text: str) -> list[Span] | None:
     """The same by what can be seen alone, and whether or not characters are composed; None where not."""
     seen = _seen(text)
     spans: list[Span] = []
@@ -31,7 +31,7 @@ def find_seen(forms: list[str], text: str) -> list[Span] | None:
         part = seen[position : position + len(wanted)]
         if [character for character, _ in part] != wanted or not part:
             return None
-        places = [place for _, place in part]
+        places = [position for _, position in part]
         span = min(places), max(places) + 1
         if spans and span[0] < spans[-1][1]:  # two words share a composed character
             return None
@@ -43,8 +43,8 @@ def find_seen(forms: list[str], text: str) -> list[Span] | None:
 def _seen(text: str) -> list[tuple[str, int]]:
     """The characters that can be seen, decomposed and in canonical order, with their places in the text."""
     found = [
-        (part, place)
-        for place, character in enumerate(text)
+        (part, position)
+        for position, character in enumerate(text)
         if not is_invisible(character)
         for part in unicodedata.normalize("NFD", character)
     ]

@@ -134,10 +134,10 @@ def _words(text: str) -> list[_Word]:
     origins = (
         range(len(text))
         if len(lowered) == len(text)
-        else [place for place, character in enumerate(text) for _ in character.lower()]
+        else [position for position, character in enumerate(text) for _ in character.lower()]
     )
-    kept = [place for place, character in enumerate(lowered) if character not in _PUNCTUATION]
-    form = "".join(lowered[place] for place in kept)
+    kept = [position for position, character in enumerate(lowered) if character not in _PUNCTUATION]
+    form = "".join(lowered[position] for position in kept)
     form = _ARTICLES.sub(lambda found: " " * len(found[0]), form)
     return [
         _Word(form[start:end], origins[kept[start]], origins[kept[end - 1]] + 1)
@@ -153,10 +153,10 @@ def _edges_parted(form: str, start: int, end: int) -> Iterator[Span]:
         first += 1
     while last > first and _is_mark(form[last - 1]):
         last -= 1
-    yield from ((place, place + 1) for place in range(start, first))
+    yield from ((position, position + 1) for position in range(start, first))
     if first < last:
         yield first, last
-    yield from ((place, place + 1) for place in range(last, end))
+    yield from ((position, position + 1) for position in range(last, end))
 
 
 def _is_mark(character: str) -> bool:

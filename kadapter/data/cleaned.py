@@ -34,7 +34,7 @@ def read_piece(piece: Piece) -> Iterator[tuple[int, Example]]:
         yield from _checked(piece)
     except ValueError:
         if piece.begin and piece.first_line == 1:  # which is not known in the first reading
-            deque(_checked(piece.numbered()), maxlen=0)
+            deque(_checked(piece.with_line_number()), maxlen=0)
         raise
 
 

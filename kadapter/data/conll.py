@@ -31,7 +31,7 @@ class _Layout:
     width: int
     open_ended: bool = False
 
-    def ten(self, line: str) -> str:
+    def as_ten_columns(self, line: str) -> str:
         """A row in CoNLL-U's columns; one of another width with a wrong number of columns, so that it is refused."""
         cells = line.split("\t")
         if len(cells) < self.width or (len(cells) > self.width and not self.open_ended):
@@ -58,7 +58,7 @@ def as_conllu(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[tu
         is_row = line.strip() and not line.startswith("#")
         if is_row and not is_known:
             layout, is_known = _detected(line), True
-        yield number, layout.ten(line) if layout and is_row else line
+        yield number, layout.as_ten_columns(line) if layout and is_row else line
 
 
 def _named(path: str | Path, number: int, names: list[str]) -> _Layout:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.alignment import find_seen, find_words
+from kadapter.data.alignment import find_visible, find_words
 from kadapter.data.conll import as_conllu
 from kadapter.data.conllu_lines import COLUMNS, sentence_blocks
 from kadapter.data.jsonio import read_lines
@@ -164,7 +164,7 @@ class _Block:
         forms = [form for token in pieces for form in token]
         spans = find_words(forms, self.text)
         if spans is None:
-            spans = find_seen(forms, self.text)
+            spans = find_visible(forms, self.text)
             self.note = ALIGNED
         if spans is None:
             self.note = REBUILT if self.text else ""
@@ -227,7 +227,7 @@ class _Block:
         kept = [number for number, row in enumerate(self.rows, start=1) if row[1].strip()]
         if len(kept) == len(self.rows):
             return heads
-        new = {number: place for place, number in enumerate(kept, start=1)} | {0: 0}
+        new = {number: position for position, number in enumerate(kept, start=1)} | {0: 0}
         self.ranges = [
             (min(inside), max(inside), form, misc)
             for first, last, form, misc in self.ranges

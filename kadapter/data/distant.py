@@ -22,7 +22,7 @@ import numpy as np
 from kadapter.data.aliases import CompiledGraph, compiled
 from kadapter.data.cleaned import Example, fraction
 from kadapter.data.jsonio import to_json, write_json
-from kadapter.data.mentions import Found, Hit, Match, Sentence, find_mentions
+from kadapter.data.mentions import Hit, Match, MatchStatistics, Sentence, find_mentions
 from kadapter.data.pieces import Piece
 from kadapter.data.texts import TextOptions, documents, sentences_of, words_of
 from kadapter.storage.errors import writing
@@ -68,13 +68,13 @@ def align_piece(work: tuple[Piece, str, Path], graph: Path, options: AlignOption
     """
     piece, name, part = work
     loaded = compiled(graph, options.case)
-    found = Found.of(loaded)
+    found = MatchStatistics.of(loaded)
     what = "a part of the examples"
-    with _no_collector(), writing(part, what), atomic_files(what) as aside:
-        with aside(part).open("x", encoding="utf-8", newline="\n") as file:
+    with _no_collector(), writing(part, what), atomic_files(what) as temporary:
+        with temporary(part).open("x", encoding="utf-8", newline="\n") as file:
             for example in align(read_sentences(piece, name, options, found), loaded, options, found):
                 file.write(to_json(example) + "\n")
-        np.savez(aside(part.with_suffix(".npz")), **found.arrays())  # type: ignore[arg-type]
+        np.savez(temporary(part.with_suffix(".npz")), **found.arrays())  # type: ignore[arg-type]
     report = {"counts": found.counts, "relations": found.relations, "shown": sorted(found.shown)}
     write_json(part.with_suffix(".counts"), report)
 
@@ -92,7 +92,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def read_sentences(
-    piece: Piece, name: str, options: AlignOptions, found: Found | None = None
+    piece: Piece, name: str, options: AlignOptions, found: MatchStatistics | None = None
 ) -> Iterator[tuple[str, int, list[str]]]:
     """The sentences of a piece as (document, number in it from 1, words)."""
     counts = Counter[str]() if found is None else found.counts
@@ -111,7 +111,7 @@ def read_sentences(
 
 
 def align(
-    sentences: Iterable[tuple[str, int, list[str]]], graph: CompiledGraph, options: AlignOptions, found: Found
+    sentences: Iterable[tuple[str, int, list[str]]], graph: CompiledGraph, options: AlignOptions, found: MatchStatistics
 ) -> Iterator[Example]:
     """The examples of those sentences, in their order; pairs without a fact follow those of their batch."""
     due = 0.0
@@ -137,7 +137,7 @@ def align(
         found.counts[f"examples of {NO_RELATION} that were wanted, but had no pairs"] += int(due)
 
 
-def _resolve(sentence: Sentence, hits: Sequence[Hit], found: Found) -> tuple[list[Fact], dict[int, int]]:
+def _resolve(sentence: Sentence, hits: Sequence[Hit], found: MatchStatistics) -> tuple[list[Fact], dict[int, int]]:
     """The facts of a sentence, each pair of entities once, and what its mentions mean: place -> entity."""
     meant = dict(sentence.readings)
     if len(sentence.readings) > len(sentence.mentions):  # some alias names several entities
@@ -160,7 +160,7 @@ def _meanings(sentence: Sentence, hits: Sequence[Hit]) -> dict[int, int]:
     with_fact: dict[int, set[int]] = {}
     for i, entity in sentence.readings:
         readings.setdefault(i, set()).add(entity)
-    for i, entity in (sentence.readings[place] for one, other, _ in hits for place in (one, other)):
+    for i, entity in (sentence.readings[position] for one, other, _ in hits for position in (one, other)):
         with_fact.setdefault(i, set()).add(entity)
     possible = {i: with_fact.get(i, own) for i, own in readings.items()}
     return {i: next(iter(own)) for i, own in possible.items() if len(own) == 1}
@@ -186,7 +186,9 @@ def _lone_pairs(
 # -- examples ---------------------------------------------------------------------------------------------------
 
 
-def _examples(sentence: Sentence, fact: Fact, among: int, graph: CompiledGraph, found: Found) -> Iterator[Example]:
+def _examples(
+    sentence: Sentence, fact: Fact, among: int, graph: CompiledGraph, found: MatchStatistics
+) -> Iterator[Example]:
     """The examples of a pair of mentions, one for each of its relations.
 
     Args:
@@ -206,7 +208,7 @@ def _examples(sentence: Sentence, fact: Fact, among: int, graph: CompiledGraph, 
         sums["resolved by a triple"] += max(readings) > 1
         sums["several relations"] += len(rows) > 1
         sums["several facts in the sentence"] += among > 1
-        sums["relation named"] += graph.says(relation, sentence.words)
+        sums["relation named"] += graph.names_relation(relation, sentence.words)
         sums["words between"] += max(subject.start, object_.start) - min(subject.end, object_.end)
         yield example
 
@@ -244,7 +246,7 @@ def _example(sentence: Sentence, fact: Fact, relation: str, graph: CompiledGraph
     }
 
 
-def _lone_example(sentence: Sentence, pair: Fact, graph: CompiledGraph, found: Found) -> Example:
+def _lone_example(sentence: Sentence, pair: Fact, graph: CompiledGraph, found: MatchStatistics) -> Example:
     """A pair without a fact."""
     found.counts[f"examples of {NO_RELATION}"] += 1
     readings = [_readings(sentence.mentions[i], graph) for i in (pair.subject, pair.object)]

@@ -143,8 +143,8 @@ def _cells(texts: Sequence[str]) -> str:
     return ", ".join(text.replace("|", "\\|") for text in texts)
 
 
-def plot(report: dict[str, Any], path: Path, aside: Callable[[Path], Path]) -> None:
+def plot(report: dict[str, Any], path: Path, temporary: Callable[[Path], Path]) -> None:
     """Examples by relation, as PNG and PDF."""
     rows = report["relations"]
     names = {key: key if row["name"] == key else f"{row['name']} ({key})" for key, row in rows.items()}
-    draw_relations(path, names, {"examples": {key: row["examples"] for key, row in rows.items()}}, aside)
+    draw_relations(path, names, {"examples": {key: row["examples"] for key, row in rows.items()}}, temporary)

@@ -158,12 +158,12 @@ def _nothing(inputs: Inputs, report: dict[str, Any], names: Sequence[str]) -> st
 
 
 def _write(parts: Sequence[Path], output: Path, report: dict[str, Any]) -> None:
-    with atomic_files("the relation examples") as aside:
-        with aside(output).open("xb") as target:
+    with atomic_files("the relation examples") as temporary:
+        with temporary(output).open("xb") as target:
             for part in parts:
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, target, 1 << 20)
-        write_json(aside(output.with_name(f"{output.stem}-report.json")), report)
-        with atomic_writer(aside(output.with_name(f"{output.stem}-report.md"))) as page:
+        write_json(temporary(output.with_name(f"{output.stem}-report.json")), report)
+        with atomic_writer(temporary(output.with_name(f"{output.stem}-report.md"))) as page:
             page.write(markdown(report))
-        plot(report, output.with_name(f"{output.stem}-relations.png"), aside)
+        plot(report, output.with_name(f"{output.stem}-relations.png"), temporary)

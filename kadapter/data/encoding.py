@@ -75,7 +75,7 @@ def sequences(feature: Feature) -> list[list[int]]:
     return ids if isinstance(ids[0], list) else [ids]
 
 
-def dropped(reason: str, labels: Any, positions: list[int]) -> Feature:
+def dropped_feature(reason: str, labels: Any, positions: list[int]) -> Feature:
     """Stands for an example that cannot be used; labels and positions only give the columns their types."""
     return {"input_ids": [0], "positions": positions, "labels": labels, "dropped": reason}
 

@@ -31,7 +31,7 @@ from kadapter.data.executors import executor, in_order
 from kadapter.data.spans import Signs
 from kadapter.data.splits import data_digest, file_digest, files_of, form_of, missing
 from kadapter.storage.files import scratch_folder
-from kadapter.storage.locks import in_turn
+from kadapter.storage.locks import exclusive_after_waiting
 from kadapter.storage.manifest import find_fault, write_manifest
 from kadapter.storage.reading import read_object
 
@@ -110,7 +110,7 @@ def load_features(
     place = Path(cache_dir or default_cache()) / store_name(source, path, split, encoding)
     found = None if overwrite else _open(place, tell=False)
     if found is None:
-        with in_turn(place):  # of the processes of a job one builds, and the others find what it built
+        with exclusive_after_waiting(place):  # of the processes of a job one builds, and the others find what it built
             found = None if overwrite else _open(place)
             if found is None:
                 shutil.rmtree(place, ignore_errors=True)  # an old one, or a damaged one

@@ -134,7 +134,7 @@ def read_triples(path: Path) -> Iterator[tuple[str, str, str]]:
                 f"{where}: {len(cells)} columns in {shorten(' | '.join(cells))}, not {wide}; give subject, relation "
                 f"and object, parted by {'commas' if form_of(path) == '.csv' else 'tabs'}."
             )
-        values = [cells[place].strip() for place in places]
+        values = [cells[position].strip() for position in places]
         if not all(values):
             name = COLUMNS[values.index("")][0]
             raise ValueError(

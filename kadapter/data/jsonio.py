@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.jsonobject import COLUMNS, KEYED, PRETTY, WRAPPED, WRAPPERS, look, rows_of
-from kadapter.data.jsontext import JsonText, PassedError
+from kadapter.data.jsonobject import COLUMNS, KEYED, PRETTY, WRAPPED, WRAPPERS, json_layout, rows_of
+from kadapter.data.jsontext import JsonText, UnusableValueError
 from kadapter.storage.files import atomic_writer
 from kadapter.storage.reading import (
     MEND,
     SURROGATE,
-    broken,
+    broken_json,
     check_surrogates,
-    disguise,
     opened,
     read_json,  # noqa: F401  # for readers, who import all of it from here
     read_lines,
     shorten,
     unreadable,
+    wrong_download,
 )
 
 to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps makes an encoder for every call
@@ -51,7 +51,7 @@ def read_records(path: str | Path, on_error: OnError | None = None) -> Iterator[
     if first == "[":
         yield from _list_records(text, on_error)
         _expect_end(text)
-    elif first and (instead := disguise(path)):
+    elif first and (instead := wrong_download(path)):
         raise ValueError(f"{path} is {instead}.")
     elif first:
         raise ValueError(
@@ -73,7 +73,7 @@ def _first_byte(path: str | Path) -> bytes:
 
 def _object_records(path: str | Path, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the records of a file that begins with an object: JSON lines, or one object for all."""
-    kind, found = look(path)
+    kind, found = json_layout(path)
     if kind == WRAPPED:
         yield from _wrapped_records(JsonText(path), on_error)
     elif kind == COLUMNS:
@@ -99,7 +99,7 @@ def _wrapped_records(text: JsonText, on_error: OnError | None) -> Iterator[tuple
     while True:
         key = text.value("a key")
         text.expect(":")
-        if not (key in WRAPPERS and text.opens()):
+        if not (key in WRAPPERS and text.begins_objects()):
             text.value(shorten(key))
         elif done:
             raise ValueError(f"{text.path} holds the lists {done!r} and {key!r}; give a file of its own for each.")
@@ -121,7 +121,7 @@ def _expect_end(text: JsonText) -> None:
             f"list, or one object a line: jq -c '.[]' {text.path} > NEW"
         )
     if following:
-        raise text.broken("Extra data", text.at)
+        raise text.broken_json("Extra data", text.at)
 
 
 def _list_records(text: JsonText, on_error: OnError | None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -137,10 +137,10 @@ def _list_records(text: JsonText, on_error: OnError | None) -> Iterator[tuple[in
         try:
             record = text.value(f"record {number}")
             if not isinstance(record, dict):
-                raise PassedError(
+                raise UnusableValueError(
                     f"{text.path}, record {number}: {shorten(record)} is not a JSON object; make each element one."
                 )
-        except PassedError as error:
+        except UnusableValueError as error:
             if on_error is None:
                 raise
             on_error(error)
@@ -182,7 +182,7 @@ def json_line(path: str | Path, number: int, line: str) -> Any:
     except json.JSONDecodeError as error:
         several = error.msg == "Extra data" and line[error.pos] == "{"
         mend = f"several objects stand on the line; write one a line: jq -c . {path} > NEW" if several else MEND
-        raise broken(path, number, error.colno, error.msg, mend) from error
+        raise broken_json(path, number, error.colno, error.msg, mend) from error
     except (ValueError, RecursionError) as error:
         raise unreadable(path, number, error, line) from error
     if SURROGATE.search(line):

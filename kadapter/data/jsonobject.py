@@ -22,7 +22,7 @@ _WORDS = ("token", "tokens", "words")
 _WHOLE = 256 << 20  # characters of an object that is held in memory
 
 
-def look(path: str | Path) -> tuple[str, dict[str, Any]]:
+def json_layout(path: str | Path) -> tuple[str, dict[str, Any]]:
     """What the file is, and of columns and of lists by key what it holds.
 
     Raises:
@@ -63,7 +63,7 @@ def _object(text: JsonText) -> tuple[dict[str, Any], bool] | None:
         key = text.value("a key")
         text.expect(":")
         text.peek()
-        if key in WRAPPERS and text.opens():
+        if key in WRAPPERS and text.begins_objects():
             return None
         found[key] = text.value("a value")
         if text.passed + text.at > _WHOLE:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.storage.reading import LONGEST, SURROGATE, check_surrogates, not_utf8, opened, unreadable
-from kadapter.storage.reading import broken as _broken
+from kadapter.storage.reading import broken_json as _broken
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 _OPENING = re.compile(r"\[[ \t\n\r]*(.)?", re.DOTALL)
@@ -37,7 +37,7 @@ def _blocks(path: str | Path) -> Iterator[str]:
             yield text
 
 
-class PassedError(ValueError):
+class UnusableValueError(ValueError):
     """A value that cannot be used, but behind which reading can go on."""
 
 
@@ -61,10 +61,10 @@ class JsonText:
 
     def expect(self, character: str) -> None:
         if self.peek() != character:
-            raise self.broken(f"Expecting {character!r}", self.at)
+            raise self.broken_json(f"Expecting {character!r}", self.at)
         self.at += 1
 
-    def opens(self) -> bool:
+    def begins_objects(self) -> bool:
         """Whether a list of objects begins here."""
         self.peek()
         while found := _OPENING.match(self.text, self.at):
@@ -81,10 +81,12 @@ class JsonText:
             except json.JSONDecodeError as error:
                 if len(self.text) - self.at < LONGEST and self._more():
                     continue  # the block ended within the value
-                raise self.broken(error.msg, error.pos) from error
+                raise self.broken_json(error.msg, error.pos) from error
             except (ValueError, RecursionError) as error:
                 line = self.place(self.at)[0]
-                raise PassedError(str(unreadable(f"{self.path}, {what}", line, error, self._skipped()))) from error
+                raise UnusableValueError(
+                    str(unreadable(f"{self.path}, {what}", line, error, self._skipped()))
+                ) from error
             if end == len(self.text) and not isinstance(value, str | list | dict) and self._more():
                 continue  # a number may go on in the next block
             begin, self.at = self.at, end
@@ -92,7 +94,7 @@ class JsonText:
                 try:
                     check_surrogates(f"{self.path}, {what}", self.place(begin)[0], value)
                 except ValueError as error:
-                    raise PassedError(str(error)) from error
+                    raise UnusableValueError(str(error)) from error
             return value
 
     def _skipped(self) -> str:
@@ -108,7 +110,7 @@ class JsonText:
                     begin, self.at = self.at, token.end() if closes and depth == 0 else token.start()
                     return self.text[begin : self.at]
             if len(self.text) - self.at >= LONGEST or not self._more():
-                raise self.broken("a value does not end", self.at)
+                raise self.broken_json("a value does not end", self.at)
 
     def _more(self) -> bool:
         self.line, self.column = self.place(self.at)
@@ -122,5 +124,5 @@ class JsonText:
         last = self.text.rfind("\n", 0, at)
         return self.line + self.text.count("\n", 0, at), at - last if last >= 0 else self.column + at
 
-    def broken(self, reason: str, at: int) -> ValueError:
+    def broken_json(self, reason: str, at: int) -> ValueError:
         return _broken(self.path, *self.place(at), reason)

@@ -42,7 +42,7 @@ class Sentence(NamedTuple):
 
 
 @dataclass
-class Found:
+class MatchStatistics:
     """What is counted in a piece of text.
 
     relations: name -> sums over its examples. aliases, open [aliases]: how often each was found, and not resolved.
@@ -59,7 +59,7 @@ class Found:
     shown: list[tuple[float, str]] = field(default_factory=list)  # examples as JSON, with their lot
 
     @classmethod
-    def of(cls, graph: CompiledGraph) -> Found:
+    def of(cls, graph: CompiledGraph) -> MatchStatistics:
         aliases, open_ = (np.zeros(len(graph.aliases), np.int64) for _ in range(2))
         entities, used = (np.zeros(len(graph.entities), bool) for _ in range(2))
         return cls(aliases, open_, entities, used, np.zeros(len(graph.facts), bool))
@@ -99,7 +99,7 @@ class _Readings(NamedTuple):
 
 
 def find_mentions(
-    batch: Sequence[tuple[str, int, list[str]]], graph: CompiledGraph, found: Found, lone: bool = False
+    batch: Sequence[tuple[str, int, list[str]]], graph: CompiledGraph, found: MatchStatistics, lone: bool = False
 ) -> Iterator[tuple[Sentence, list[Hit]]]:
     """The sentences in which a pair of mentions has a fact, with these pairs.
 
@@ -167,7 +167,7 @@ def _spread(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.arange(ends[-1] if len(ends) else 0) - (ends - sizes)[numbers]
 
 
-def _usable(mentions: _Mentions, readings: _Readings, found: Found) -> np.ndarray:
+def _usable(mentions: _Mentions, readings: _Readings, found: MatchStatistics) -> np.ndarray:
     """Which sentences name two entities or more, but no list of names."""
     sizes = np.diff(readings.begins)
     several = np.zeros(len(sizes), bool)

@@ -42,7 +42,7 @@ class Piece(NamedTuple):
     what: Any
 
 
-class Found(NamedTuple):
+class RawQuestion(NamedTuple):
     """A question of a raw release, before anything is left out. name: what it is called there, unique in its split."""
 
     name: str
@@ -51,7 +51,7 @@ class Found(NamedTuple):
     paragraphs: Sequence[str]
 
 
-Read = Callable[[Any], Iterable[Found]]  # of Piece.what
+Read = Callable[[Any], Iterable[RawQuestion]]  # of Piece.what
 
 
 def convert(
@@ -91,9 +91,9 @@ def _write_part(work: tuple[Piece, Path], read: Read) -> None:
     counts: Counter[str] = Counter()
     names: list[str] = []
     with (
-        atomic_files() as aside,
-        aside(part.with_suffix(QUESTIONS)).open("w", encoding="utf-8", newline="\n") as questions,
-        aside(part.with_suffix(PARAGRAPHS)).open("w", encoding="utf-8", newline="\n") as paragraphs,
+        atomic_files() as temporary,
+        temporary(part.with_suffix(QUESTIONS)).open("w", encoding="utf-8", newline="\n") as questions,
+        temporary(part.with_suffix(PARAGRAPHS)).open("w", encoding="utf-8", newline="\n") as paragraphs,
     ):
         for found in read(what):
             names.append(found.name)
@@ -103,7 +103,7 @@ def _write_part(work: tuple[Piece, Path], read: Read) -> None:
     write_json(part, {"counts": counts, "names": names})
 
 
-def _kept_lines(found: Found, split: str, counts: Counter[str]) -> tuple[str, str] | None:
+def _kept_lines(found: RawQuestion, split: str, counts: Counter[str]) -> tuple[str, str] | None:
     """The lines of a question; None where it is left out, which is counted."""
     counts[QUESTIONS_READ] += 1
     texts = [text for text in found.paragraphs if not is_blank(text)]
@@ -127,11 +127,11 @@ def _join(parts: Mapping[Path, Piece], output_dir: Path) -> dict[str, dict[str, 
     by_split = {split: [part for part, piece in parts.items() if piece.split == split] for split in SPLITS}
     by_split = {split: own for split, own in by_split.items() if own}
     counts = {split: _count(split, own) for split, own in by_split.items()}
-    with atomic_files() as aside:
+    with atomic_files() as temporary:
         for split, own in by_split.items():
             for ending in (QUESTIONS, PARAGRAPHS):
                 target = output_dir / f"{split}{ending}"
-                written = aside(target)
+                written = temporary(target)
                 with writing(target), written.open("wb") as stream:
                     for part in own:
                         with part.with_suffix(ending).open("rb") as lines:

@@ -50,7 +50,7 @@ class Piece:
         with self.open() as stream:
             return sum(block.count(b"\n") for block in iter(lambda: stream.read(_BLOCK), b""))
 
-    def numbered(self) -> Piece:
+    def with_line_number(self) -> Piece:
         """The same with the number of its first line, for which all before it is read."""
         return replace(self, first_line=1 + (Piece(self.path, 0, self.begin).lines() if self.begin else 0))
 

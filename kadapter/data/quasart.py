@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.data.jsonio import check_keys, check_unique, json_line, read_records, shorten
-from kadapter.data.openqa_parts import NO_PARAGRAPH, QUESTIONS_READ, SPLITS, Found, Piece
+from kadapter.data.openqa_parts import NO_PARAGRAPH, QUESTIONS_READ, SPLITS, Piece, RawQuestion
 from kadapter.data.splits import missing
 from kadapter.storage.packed import COMPRESSIONS
 from kadapter.storage.reading import read_lines
@@ -61,7 +61,7 @@ def pieces(files: dict[str, tuple[Path, Path]]) -> list[Piece]:
     return work
 
 
-def read_questions(what: tuple[str, str, int, int]) -> Iterator[Found]:
+def read_questions(what: tuple[str, str, int, int]) -> Iterator[RawQuestion]:
     """The questions of some lines of the contexts.
 
     Args:
@@ -81,7 +81,7 @@ def read_questions(what: tuple[str, str, int, int]) -> Iterator[Found]:
         check_keys(record, ("uid", "contexts"), where)
         if (uid := str(record["uid"])) not in asked:
             raise ValueError(f"{where}: the uid {uid!r:.60} is in no line of {questions}; give files of one split.")
-        yield Found(uid, *asked[uid], _texts(record["contexts"], where))
+        yield RawQuestion(uid, *asked[uid], _texts(record["contexts"], where))
 
 
 def _asked(path: Path) -> dict[str, tuple[str, list[str]]]:

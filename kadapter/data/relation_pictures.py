@@ -14,7 +14,7 @@ SHOWN = 50  # relations, the most frequent
 
 
 def draw_relations(
-    path: Path, names: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], aside: Callable[[Path], Path]
+    path: Path, names: Mapping[str, str], counts: Mapping[str, Mapping[str, int]], temporary: Callable[[Path], Path]
 ) -> None:
     """Examples by relation, the most frequent first, on a logarithmic axis.
 
@@ -25,7 +25,7 @@ def draw_relations(
     totals = {name: sum(one.get(name, 0) for one in counts.values()) for name in names}
     order = sorted(names, key=lambda name: -totals[name])
     shown, rest = order[:SHOWN], order[SHOWN:]
-    with picture(path, COLUMN + 0.5, 0.9 + 0.15 * len(shown), aside) as (figure, panels):
+    with picture(path, COLUMN + 0.5, 0.9 + 0.15 * len(shown), temporary) as (figure, panels):
         axes = panels[0, 0]
         for (label, one), mark in zip(counts.items(), MARKS, strict=False):
             found = [one.get(name, 0) or np.nan for name in shown]
@@ -41,11 +41,11 @@ def draw_relations(
             note(figure, f"the {SHOWN} most frequent of {len(order)};\n{others}")
 
 
-def draw_lengths(path: Path, lengths: Counter[int], aside: Callable[[Path], Path]) -> None:
+def draw_lengths(path: Path, lengths: Counter[int], temporary: Callable[[Path], Path]) -> None:
     """Examples by words in their sentence; a line at the mean."""
     mean = sum(length * number for length, number in lengths.items()) / lengths.total()
     bins = np.arange(0.5, max(lengths) + 1.5, max(1, -(-max(lengths) // 60)))
-    with picture(path, COLUMN, 2.3, aside) as (_, panels):
+    with picture(path, COLUMN, 2.3, temporary) as (_, panels):
         axes = panels[0, 0]
         heights, _, _ = axes.hist(list(lengths), bins=bins.tolist(), weights=list(lengths.values()))
         level(axes, "x", mean, f"mean {mean:.1f}")

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from kadapter.data.jsonio import check_keys, shorten
-from kadapter.data.openqa_parts import Found, Piece
+from kadapter.data.openqa_parts import Piece, RawQuestion
 from kadapter.data.splits import is_json_file
 from kadapter.storage.reading import read_object, zip_members
 
@@ -115,7 +115,7 @@ def _shown(source: Source) -> str:
     return f"{source.place}/{source.name}"
 
 
-def read_questions(files: Sequence[tuple[str, str]]) -> Iterator[Found]:
+def read_questions(files: Sequence[tuple[str, str]]) -> Iterator[RawQuestion]:
     """The questions of those files, each given by its place and its name there.
 
     Raises:
@@ -132,7 +132,7 @@ def _root(place: str) -> Any:
     return Path(place) if Path(place).is_dir() else zipfile.Path(place)
 
 
-def _found(record: dict[str, Any], where: str) -> Found:
+def _found(record: dict[str, Any], where: str) -> RawQuestion:
     check_keys(record, ("question", "answer", "search_results"), where)
     question, answer = (_text(record[key], key, where) for key in ("question", "answer"))
     results = [] if record["search_results"] is None else record["search_results"]
@@ -143,7 +143,7 @@ def _found(record: dict[str, Any], where: str) -> Found:
         if not isinstance(result, dict) or "snippet" not in result:
             raise ValueError(f"{where}: search result {number} is {shorten(result)}; give an object with a snippet.")
         snippets.append(_text(result["snippet"], f"snippet of search result {number}", where).replace("\n", ""))
-    return Found(where, question, [answer], snippets)
+    return RawQuestion(where, question, [answer], snippets)
 
 
 def _text(value: Any, key: str, where: str) -> str:

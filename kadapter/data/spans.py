@@ -48,7 +48,7 @@ def is_blank(text: str) -> bool:
     return all(map(is_invisible, text))
 
 
-def cross(one: Span, other: Span) -> bool:
+def spans_cross(one: Span, other: Span) -> bool:
     """Whether two spans overlap, but neither contains the other."""
     (start, end), (later, last) = sorted((one, other))
     return start < later < end < last
@@ -97,8 +97,8 @@ class WordSigns:
     def add_words(self, number: int, words: Sequence[str], spans: Sequence[Span]) -> bool:
         """Count a sentence's mentions; returns whether one of them ends with a mark of punctuation."""
         self.sentences += 1
-        within = {place for span in spans for place in range(*span)}
-        self.outside.update({word for place, word in enumerate(words) if place not in within})
+        within = {position for span in spans for position in range(*span)}
+        self.outside.update({word for position, word in enumerate(words) if position not in within})
         marked = False
         for start, end in spans:
             self.mentions += 1
@@ -149,8 +149,10 @@ class CharacterSigns:
         is_odd = found["early"] or found["shifted"]
         for unit, (encoding, last) in _UNITS.items():
             if max(text[:end], default="") > last:  # else offsets in these units are the same
-                read = [_in_units(text, place, encoding) for place in (start, end)] if is_odd else []
-                found[unit] = is_odd and read[0] < read[1] and not any(_within_word(text, place) for place in read)
+                read = [_in_units(text, position, encoding) for position in (start, end)] if is_odd else []
+                found[unit] = (
+                    is_odd and read[0] < read[1] and not any(_within_word(text, position) for position in read)
+                )
                 found[f"no {unit}"] = not is_odd
         for name in (name for name, holds in found.items() if holds):
             self.counts[name] += 1
@@ -186,15 +188,15 @@ def _is_punctuation(word: str) -> bool:
     return not any(map(str.isalnum, word))
 
 
-def _in_units(text: str, place: int, encoding: str) -> int:
+def _in_units(text: str, position: int, encoding: str) -> int:
     """The character that `place` units of an encoding lead to."""
     size = len("a".encode(encoding))
-    return len(text.encode(encoding)[: place * size].decode(encoding, "ignore"))
+    return len(text.encode(encoding)[: position * size].decode(encoding, "ignore"))
 
 
-def _within_word(text: str, place: int) -> bool:
+def _within_word(text: str, position: int) -> bool:
     """Whether a word runs over that place, in a script that parts words with blanks (not in Chinese or Thai)."""
-    return 0 < place < len(text) and all(
+    return 0 < position < len(text) and all(
         character.isalnum() and (character < "\u0e00" or "\u1e00" <= character < "\u2000")
-        for character in text[place - 1 : place + 1]
+        for character in text[position - 1 : position + 1]
     )

@@ -27,7 +27,7 @@ from kadapter.data.few_shot import change_train
 from kadapter.data.jsonio import to_json, write_json, write_jsonl
 from kadapter.data.pieces import Piece, pieces
 from kadapter.data.relation_pictures import draw_lengths, draw_relations
-from kadapter.data.spans import CROSSING, cross
+from kadapter.data.spans import CROSSING, spans_cross
 from kadapter.data.subset_options import SubsetOptions, subset_options
 from kadapter.storage.errors import final_name
 from kadapter.storage.files import atomic_files, atomic_writer
@@ -52,14 +52,14 @@ def make_subset(
     Raises:
         ValueError: a bad record, or nothing left for train or dev.
     """
-    with atomic_files("a relation corpus") as aside:
-        return _write_subset(path, lambda name: aside(output_dir / name), options, workers, cluster)
+    with atomic_files("a relation corpus") as temporary:
+        return _write_subset(path, lambda name: temporary(output_dir / name), options, workers, cluster)
 
 
 def _write_subset(
-    path: Path, aside: Callable[[str], Path], options: SubsetOptions, workers: int = 1, cluster: str = ""
+    path: Path, temporary: Callable[[str], Path], options: SubsetOptions, workers: int = 1, cluster: str = ""
 ) -> dict[str, Any]:
-    targets = {name: aside(f"{name}.jsonl") for name in ("train", "dev")}
+    targets = {name: temporary(f"{name}.jsonl") for name in ("train", "dev")}
     parts = targets["train"].parent / "parts"
     parts.mkdir()
     found_pieces = pieces(path)
@@ -74,8 +74,8 @@ def _write_subset(
     thinned = change_train(targets["train"], report, options) if options.shots or options.shuffle_labels else 0
     report |= {"read": found.total() + crossing, "relations": relations, "labels": list(options.labels or relations)}
     report["dropped"] = _dropped(found, relations, options) + Counter({CROSSING: crossing, "--shots": thinned})
-    write_json(aside("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
-    plot(report, lambda path: aside(path.name))
+    write_json(temporary("relations.json"), {relation: i for i, relation in enumerate(report["labels"])})
+    plot(report, lambda path: temporary(path.name))
     return report
 
 
@@ -91,10 +91,10 @@ def convert_corpus(args: argparse.Namespace, examples: Iterable[Example], counts
     """
     cleaned = args.output_dir / "cleaned.jsonl"
     options = subset_options(args)
-    with atomic_files("a relation corpus") as aside:
-        written = aside(cleaned)
+    with atomic_files("a relation corpus") as temporary:
+        written = temporary(cleaned)
         write_jsonl(written, examples)
-        report = _write_subset(written, lambda name: aside(args.output_dir / name), options)
+        report = _write_subset(written, lambda name: temporary(args.output_dir / name), options)
     print(f"{cleaned}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     print(f"{args.output_dir}: {summary(report)}")
 
@@ -119,7 +119,7 @@ class _Counts:
 
 
 def _can_be_marked(example: Example, options: SubsetOptions) -> bool:
-    return options.original_spans or not cross(*mention_spans(example))
+    return options.original_spans or not spans_cross(*mention_spans(example))
 
 
 def _count_piece(piece: Piece, options: SubsetOptions) -> _Counts:
@@ -183,7 +183,7 @@ def _draw(found: Counter[str], relations: Sequence[str], options: SubsetOptions)
 
 
 @dataclass(frozen=True)
-class _Share:
+class _SubsetPart:
     """A piece of the corpus to split: `chosen` are numbers within the piece of the examples that the cap leaves."""
 
     piece: Piece
@@ -192,7 +192,7 @@ class _Share:
 
 
 def _split_piece(
-    share: _Share, relations: frozenset[str], options: SubsetOptions
+    share: _SubsetPart, relations: frozenset[str], options: SubsetOptions
 ) -> tuple[dict[str, Counter[str]], Counter[int]]:
     """Write train and dev by a seeded hash of example, pair or document; returns counts and lengths."""
     kept: dict[str, Counter[str]] = {name: Counter() for name in share.targets}
@@ -218,21 +218,21 @@ def _split_piece(
 
 def _shares(
     found_pieces: Sequence[Piece], counts: Sequence[_Counts], chosen: Mapping[str, set[int]], folder: Path
-) -> Iterator[_Share]:
+) -> Iterator[_SubsetPart]:
     """The pieces with the numbers of their first lines, and of the drawn examples those that lie in each."""
     line, before = 1, Counter[str]()
     for i, (piece, counted) in enumerate(zip(found_pieces, counts, strict=True)):
         targets = {name: folder / f"{i:05d}.{name}.jsonl" for name in ("train", "dev")}
         own = {name: range(before[name], before[name] + counted.found[name]) for name in chosen}
         within = {name: frozenset(n - own[name].start for n in chosen[name] if n in own[name]) for name in chosen}
-        yield _Share(replace(piece, first_line=line), targets, within)
+        yield _SubsetPart(replace(piece, first_line=line), targets, within)
         line += counted.lines
         before += counted.found
 
 
 def _split(
     each: Callable,
-    shares: Sequence[_Share],
+    shares: Sequence[_SubsetPart],
     targets: Mapping[str, Path],
     relations: Sequence[str],
     options: SubsetOptions,
@@ -275,8 +275,8 @@ def _dropped(found: Counter[str], relations: Sequence[str], options: SubsetOptio
     return reasons
 
 
-def plot(report: dict[str, Any], aside: Callable[[Path], Path]) -> None:
+def plot(report: dict[str, Any], temporary: Callable[[Path], Path]) -> None:
     """Examples by relation, and words by sentence, each as PNG and PDF."""
     names = {name: name for name in report["train"] + report["dev"]}
-    draw_relations(Path("relations.png"), names, {split: report[split] for split in ("train", "dev")}, aside)
-    draw_lengths(Path("lengths.png"), report["lengths"], aside)
+    draw_relations(Path("relations.png"), names, {split: report[split] for split in ("train", "dev")}, temporary)
+    draw_lengths(Path("lengths.png"), report["lengths"], temporary)

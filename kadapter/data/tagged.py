@@ -71,7 +71,7 @@ def entities_in(tags: Sequence[str]) -> list[Entity]:
     return found
 
 
-def jumps(tags: Sequence[str]) -> tuple[int, int]:
+def odd_prefixes(tags: Sequence[str]) -> tuple[int, int]:
     """How many entities begin with I or E, and how many with a B that IOB1 would not write there."""
     prefixes = [split_tag(tag) for tag in tags]
     inside = begun = 0
@@ -94,7 +94,7 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
         known = [tag for tag in tags if tag == OUTSIDE or _PREFIXED.fullmatch(tag)]
         prefixes |= {split_tag(tag)[0] for tag in known}
         if len(known) == len(tags):
-            more_inside, more_begun = jumps(tags)
+            more_inside, more_begun = odd_prefixes(tags)
             inside, begun = inside + more_inside, begun + more_begun
     if not prefixes - {OUTSIDE}:
         return PLAIN
@@ -146,7 +146,7 @@ def read_tagged(path: Path, word_column: int, tag_column: int, on_error: OnError
                     raise error
                 on_error(error)
                 continue
-            words, tags = ([cells[place] for _, cells in rows] for place in places)
+            words, tags = ([cells[position] for _, cells in rows] for position in places)
             yield Tagged(number, where, words, tags)
 
 

@@ -70,7 +70,7 @@ def _clean(
     sentence = _span(sentences[number], len(text))
     if sentence is None:
         return "the sentence does not lie in the text", None
-    low, high = (bisect_left(starts, place) for place in sentence)
+    low, high = (bisect_left(starts, position) for position in sentence)
     found: dict[str, int] = {}
     for name, role in ROLES:
         span = _span(triple[role]["boundaries"], len(text))

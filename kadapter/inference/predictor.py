@@ -144,7 +144,7 @@ class Predictor:
         for (i, feature), kept in zip(good, self._in_batches([feature for _, feature in good]), strict=True):
             windows.setdefault(i, []).append((kept, feature))
         for i, parts in windows.items():
-            joined, feature = self.task.joined(*zip(*parts, strict=True))
+            joined, feature = self.task.merge_windows(*zip(*parts, strict=True))
             answer, note = self.task.answer(joined, feature, examples[i], self.encoding), feature.get("note")
             answers[i] = {**answer, "note": note} if note else answer
         return answers

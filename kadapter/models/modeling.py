@@ -23,7 +23,7 @@ from kadapter.models.last_layer import READ_AT, is_readable_at, let_last_layer_b
 from kadapter.models.named import NamedModules
 from kadapter.models.parts import NamedParts
 from kadapter.models.positions import at_positions, check_positions
-from kadapter.models.routing import routed, side_by_side, taken
+from kadapter.models.routing import routed, select_rows, side_by_side
 from kadapter.models.switching import BASE
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, read_overridden
@@ -202,7 +202,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             raise ValueError(f"{len(names)} adapter_names are given for {len(given)} rows; give one for each.")
         self.check_routable()
         order, runs = side_by_side(names)
-        sorted_inputs = taken(inputs, order)
+        sorted_inputs = select_rows(inputs, order)
         positions, mask = sorted_inputs.pop("positions"), sorted_inputs["attention_mask"]
         with routed(runs):
             read = [name for name in dict.fromkeys(names) if name in self.adapters]
@@ -223,7 +223,7 @@ class KAdapterModel(NamedParts, KAdapterPreTrainedModel):  # type: ignore[misc] 
             parts.append(self.fusion(last, found)[0])
         fused = torch.cat([part.to(parts[0].dtype) for part in parts])
         back = sorted(range(len(order)), key=order.__getitem__)
-        return taken({"fused": fused}, back)["fused"]  # type: ignore[return-value]
+        return select_rows({"fused": fused}, back)["fused"]  # type: ignore[return-value]
 
     def read_taps(self, names: Sequence[str] | None = None) -> list[int]:
         """Numbers of the hidden states that these adapters read, by default the active ones."""

@@ -25,7 +25,7 @@ from kadapter.models.heads import MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.named import NamedModules
 from kadapter.models.positions import at_positions, check_positions, positions_of
-from kadapter.models.routing import Run, routed, side_by_side, taken
+from kadapter.models.routing import Run, routed, select_rows, side_by_side
 from kadapter.models.saved_task import SavedTask, fresh_head, write_task
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
@@ -240,7 +240,7 @@ class MultiTaskModel(nn.Module):
         """Each task's output for its examples. The rows of a task are put side by side, so that they are slices."""
         of_rows = [name for i, size in enumerate(sizes) for name in [names[i]] * size]
         order, runs = side_by_side(of_rows)
-        batch = taken(batch, order)
+        batch = select_rows(batch, order)
         last, adapter_states = self._states({**batch, "positions": None}, runs)
         outputs = {}
         for run in runs:

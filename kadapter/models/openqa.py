@@ -85,7 +85,7 @@ def grouped(scores: torch.Tensor, group_sizes: torch.Tensor) -> torch.Tensor:
     return scores.new_full(present.shape, -torch.inf).masked_scatter(present, scores)
 
 
-def inside(spans: torch.Tensor, size: int) -> torch.Tensor:
+def paragraph_mask(spans: torch.Tensor, size: int) -> torch.Tensor:
     """[R, 2] first and last tokens of paragraphs -> [R, size], which tokens of the sequence are the paragraph's."""
     tokens = torch.arange(size, device=spans.device)
     return (tokens >= spans[:, :1]) & (tokens <= spans[:, 1:])
@@ -119,7 +119,7 @@ def answer_log_probs(log_probs: torch.Tensor, places: Places, bearing: Bearing, 
         [M]; in all other paragraphs the probability is 0.
     """
     found = log_probs[places.paragraph, places.start, 0] + log_probs[places.paragraph, places.end, 1]
-    combine = log_sum_exp if marginal == "sum" else largest
+    combine = log_sum_exp if marginal == "sum" else group_max
     return combine(found, bearing.of_place, len(bearing.paragraph))
 
 
@@ -208,12 +208,12 @@ def bearing_paragraphs(places: Places, group_sizes: torch.Tensor) -> Bearing:
 
 def log_sum_exp(values: torch.Tensor, group: torch.Tensor, count: int) -> torch.Tensor:
     """log Σ exp of `values` [N] within each of `count` groups, none of them empty; [count]."""
-    most = largest(values.detach(), group, count)
+    most = group_max(values.detach(), group, count)
     shifted = (values - most[group]).exp()
     return most + torch.zeros_like(most).index_add(0, group, shifted).log()
 
 
-def largest(values: torch.Tensor, group: torch.Tensor, count: int) -> torch.Tensor:
+def group_max(values: torch.Tensor, group: torch.Tensor, count: int) -> torch.Tensor:
     """The largest of `values` [N] within each of `count` groups, [count]; equal ones share its gradient."""
     empty = values.new_full((count,), -torch.inf)
     return empty.scatter_reduce(0, group, values, "amax", include_self=False)

@@ -102,7 +102,9 @@ class OpenQAHead(SpanHead):
                 "a head of the kind 'openqa' reads three positions of each sequence: the token that stands for it, the "
                 "first and the last of its paragraph; give them."
             )
-        logits = super().compute(features, context_mask=openqa.inside(positions[:, 1:], features.shape[1])).logits
+        logits = (
+            super().compute(features, context_mask=openqa.paragraph_mask(positions[:, 1:], features.shape[1])).logits
+        )
         first = features[torch.arange(len(features), device=features.device), positions[:, 0]]
         assert logits is not None
         return logits, self.selector(self.dropout(first))[:, 0]

@@ -99,7 +99,7 @@ def side_by_side(names: Sequence[str]) -> tuple[list[int], list[Run]]:
     return [row for of_name in rows.values() for row in of_name], runs
 
 
-def taken(values: Mapping[str, torch.Tensor | None], order: Sequence[int]) -> dict[str, torch.Tensor | None]:
+def select_rows(values: Mapping[str, torch.Tensor | None], order: Sequence[int]) -> dict[str, torch.Tensor | None]:
     """Tensors [R, ...] with their rows in another order."""
     if list(order) == list(range(len(order))):
         return dict(values)

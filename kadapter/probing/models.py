@@ -134,7 +134,7 @@ def _answer_of(model: Any) -> Answer:
 # -- adapters beside a backbone ---------------------------------------------------------------------------------
 
 
-class Way(nn.Module):
+class HeadOnFusion(nn.Module):
     """One way to read the states: a fusion of some adapters with the last state, and a head on it."""
 
     def __init__(self, adapters: Sequence[str], fusion: Fusion, head: MaskedLMHead):
@@ -150,10 +150,10 @@ class Way(nn.Module):
         return nn.functional.linear(features, embeddings[tokens], self.head.bias[tokens])
 
 
-class Beside(nn.Module):
+class SideBySide(nn.Module):
     """A backbone with adapters, all ways to read them computed together: the backbone and each adapter run once."""
 
-    def __init__(self, encoder: KAdapterModel, ways: Mapping[str, Way]):
+    def __init__(self, encoder: KAdapterModel, ways: Mapping[str, HeadOnFusion]):
         super().__init__()
         self.encoder, self.ways = encoder, dict(ways)
         self._ways = nn.ModuleList(ways.values())
@@ -173,7 +173,7 @@ class Beside(nn.Module):
         return {name: way(last, found, embeddings.weight, tokens) for name, way in self.ways.items()}
 
 
-def _beside(source: str | os.PathLike, adapters: Mapping[str, str], untrained: bool) -> Beside:
+def _beside(source: str | os.PathLike, adapters: Mapping[str, str], untrained: bool) -> SideBySide:
     """The head of the backbone on its bare last state, on `add` of each adapter and of all, and as it was trained."""
     state = pretrained_head(source)
     if state is None:
@@ -186,8 +186,8 @@ def _beside(source: str | os.PathLike, adapters: Mapping[str, str], untrained: b
     head = _head(encoder, state, source)
     width = encoder.config.hidden_size
 
-    def added(*names: str) -> Way:
-        return Way(names, Fusion(list(names), width, "add"), head)
+    def added(*names: str) -> HeadOnFusion:
+        return HeadOnFusion(names, Fusion(list(names), width, "add"), head)
 
     ways = {BARE: added(), **{f"{name}, add": added(name) for name in adapters}}
     if len(adapters) > 1:
@@ -198,7 +198,7 @@ def _beside(source: str | os.PathLike, adapters: Mapping[str, str], untrained: b
         torch.manual_seed(42)
         encoder.add_adapter(f"untrained_{name}", encoder.config.adapter_config(name))
         ways[f"untrained {name}, add"] = added(f"untrained_{name}")
-    return Beside(encoder, ways)
+    return SideBySide(encoder, ways)
 
 
 def _head(encoder: KAdapterModel, state: Mapping[str, torch.Tensor], source: object) -> MaskedLMHead:
@@ -209,7 +209,7 @@ def _head(encoder: KAdapterModel, state: Mapping[str, torch.Tensor], source: obj
     return head
 
 
-def _trained(encoder: KAdapterModel, name: str, folder: Path, own: MaskedLMHead) -> dict[str, Way]:
+def _trained(encoder: KAdapterModel, name: str, folder: Path, own: MaskedLMHead) -> dict[str, HeadOnFusion]:
     """The fusion that masked language modelling trained beside an adapter, and the head where that was trained too.
 
     It lies in the adapter's folder, where run_pretrain_mlm-adapter.sh left it; {} where there is none.
@@ -227,7 +227,7 @@ def _trained(encoder: KAdapterModel, name: str, folder: Path, own: MaskedLMHead)
     same = all(torch.equal(value, own.state_dict()[key]) for key, value in head.state_dict().items())
     if same and not state:
         return {}  # that is how it is without training
-    return {f"{name}, trained {mode}{'' if same else ' and head'}": Way([name], fusion, head)}
+    return {f"{name}, trained {mode}{'' if same else ' and head'}": HeadOnFusion([name], fusion, head)}
 
 
 def _in_fusion(key: str, name: str) -> str:

@@ -88,7 +88,7 @@ def rank(
         FloatingPointError: a score is not finite.
     """
     tokens, places = token_table(model.tokenizer, words)
-    names = {place: word for word, place in reversed(places.items())}  # of those with one token the first
+    names = {position: word for word, position in reversed(places.items())}  # of those with one token the first
     count = min(TOP, len(tokens))
     ranks = {name: np.zeros(len(facts), dtype=np.int64) for name in model.settings}
     top = {name: np.zeros((len(facts), count), dtype=np.int64) for name in model.settings}
@@ -99,15 +99,18 @@ def rank(
             ranks[name][batch] = (logits >= logits.gather(1, right[:, None])).sum(1).cpu()
             best, which = logits.softmax(-1).topk(count)
             top[name][batch], shares[name][batch] = which.cpu(), best.cpu()
-    return {name: Ranked(ranks[name], _said(facts, places, names, top[name]), shares[name]) for name in model.settings}
+    return {
+        name: Ranked(ranks[name], _predicted_words(facts, places, names, top[name]), shares[name])
+        for name in model.settings
+    }
 
 
-def _said(
+def _predicted_words(
     facts: Sequence[Fact], places: Mapping[str, int], names: Mapping[int, str], top: np.ndarray
 ) -> list[list[str]]:
     """The words at those places among the candidates; of words with one token, the right one where it is among them."""
     return [
-        [fact.object if place == places[fact.object] else names[place] for place in row]
+        [fact.object if position == places[fact.object] else names[position] for position in row]
         for fact, row in zip(facts, top.tolist(), strict=True)
     ]
 

@@ -87,5 +87,5 @@ def token_table(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> tup
     """The candidates' tokens, each once, and the place of each word among them."""
     tokens = single_tokens(tokenizer, words)
     unique = list(dict.fromkeys(tokens[word] for word in words))
-    places = {token: place for place, token in enumerate(unique)}
+    places = {token: position for position, token in enumerate(unique)}
     return torch.tensor(unique), {word: places[tokens[word]] for word in words}

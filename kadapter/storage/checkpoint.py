@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from kadapter.shapes import AdapterConfig
 from kadapter.storage.errors import writing
 from kadapter.storage.files import atomic_folder
-from kadapter.storage.reading import check_link, disguise, read_object
+from kadapter.storage.reading import check_link, read_object, wrong_download
 
 State = dict[str, torch.Tensor]
 
@@ -87,7 +87,7 @@ def _read_tensors(path: Path) -> Any:
     except PermissionError:
         raise PermissionError(f"{path} may not be read; change its permissions.") from None
     except Exception as error:  # foreign bytes make the unpickler raise anything
-        if instead := disguise(path):
+        if instead := wrong_download(path):
             raise ValueError(f"{path} cannot be read: it is {instead}.") from None
         if isinstance(error, pickle.UnpicklingError):
             raise ValueError(

@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from kadapter.storage.errors import free_bytes, shown_bytes, writing
 from kadapter.storage.files import atomic_folder, sync
-from kadapter.storage.locks import in_turn
-from kadapter.storage.reading import disguise, tar_files, zip_members
+from kadapter.storage.locks import exclusive_after_waiting
+from kadapter.storage.reading import tar_files, wrong_download, zip_members
 
 ATTEMPTS = 5  # after each that brought something the count begins anew
 TIMEOUT = 60  # seconds without a byte
@@ -51,7 +51,7 @@ def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = No
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"{url}: only http and https addresses are fetched.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with in_turn(path):
+    with exclusive_after_waiting(path):
         if path.is_file():
             _check(path, url, size, sha256, "move it away to fetch it anew")
             return False
@@ -71,7 +71,7 @@ def fetch(url: str, path: Path, size: int | None = None, sha256: str | None = No
 
 
 def _check(path: Path, url: str, size: int | None, sha256: str | None, mend: str) -> None:
-    if page := disguise(path):
+    if page := wrong_download(path):
         raise ValueError(f"{url} gave {page}; {mend}.")
     if size is not None and path.stat().st_size != size:
         raise ValueError(f"{path.name} of {url} has {path.stat().st_size:,} bytes instead of {size:,}; {mend}.")

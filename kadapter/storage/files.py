@@ -114,7 +114,7 @@ def atomic_files(what: str = "") -> Iterator[Callable[[str | Path], Path]]:
     places: dict[Path, Path] = {}  # where a file will be -> where it is written
     with ExitStack() as stack:
 
-        def aside(path: str | Path) -> Path:
+        def temporary(path: str | Path) -> Path:
             path = Path(path)
             _refuse_folder(path)
             if any(os.path.abspath(path) == os.path.abspath(other) for other in places):
@@ -122,7 +122,7 @@ def atomic_files(what: str = "") -> Iterator[Callable[[str | Path], Path]]:
             places[path] = stack.enter_context(scratch_folder(path, what)) / path.name
             return places[path]
 
-        yield aside
+        yield temporary
         _take_places(places, what)
 
 

@@ -59,7 +59,7 @@ def exclusive(target: str | os.PathLike, mend: str) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(target: str | os.PathLike) -> Iterator[None]:
+def exclusive_after_waiting(target: str | os.PathLike) -> Iterator[None]:
     """As `exclusive`, but wait, however long, until those are done who write there."""
     with ExitStack() as stack:
         told = False

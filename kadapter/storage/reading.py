@@ -32,7 +32,7 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-def disguise(path: str | Path) -> str:
+def wrong_download(path: str | Path) -> str:
     """What a download left in the place of the file, with the mend; "" where nothing is known to."""
     with (Path(path) if isinstance(path, str) else path).open("rb") as stream:
         start = stream.read(512).lstrip().lower()
@@ -71,7 +71,7 @@ def opened(path: str | Path) -> Iterator[BinaryIO]:
             yield stream
     except _BAD_ARCHIVE as error:
         mend = "unpack it with its password" if "encrypted" in str(error) else "fetch the archive again"
-        raise ValueError(f"{path} cannot be unpacked ({_said(error)}); {mend}.") from error
+        raise ValueError(f"{path} cannot be unpacked ({_first_line(error)}); {mend}.") from error
 
 
 def zip_members(path: Path) -> list[zipfile.ZipInfo]:
@@ -84,7 +84,7 @@ def zip_members(path: Path) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
     except _BAD_ARCHIVE as error:
-        raise ValueError(f"{path} is no whole zip archive ({_said(error)}); fetch it again.") from error
+        raise ValueError(f"{path} is no whole zip archive ({_first_line(error)}); fetch it again.") from error
 
 
 def tar_files(path: Path, only_files: bool = False) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
@@ -106,10 +106,10 @@ def tar_files(path: Path, only_files: bool = False) -> Iterator[tuple[tarfile.Ta
                 if info.isreg() and (stream := archive.extractfile(info)):
                     yield info, cast(BinaryIO, stream)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is no whole tar archive ({_said(error)}); fetch it again.") from error
+        raise ValueError(f"{path} is no whole tar archive ({_first_line(error)}); fetch it again.") from error
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -181,11 +181,11 @@ def read_json(path: str | Path, mend: str = MEND) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        if instead := disguise(path):
+        if instead := wrong_download(path):
             raise ValueError(f"{path} is {instead}.") from error
         if error.msg == "Extra data" and text[: error.pos].rstrip(" \t\r").endswith("\n"):
             mend = f"it seems to hold JSON lines, and one value is wanted here: jq -s . {path} > NEW"
-        raise broken(path, error.lineno, error.colno, error.msg, mend) from error
+        raise broken_json(path, error.lineno, error.colno, error.msg, mend) from error
     except (ValueError, RecursionError) as error:
         raise unreadable(path, 1, error, text) from error
     if SURROGATE.search(text):
@@ -216,7 +216,7 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def broken(
+def broken_json(
     path: str | Path,
     line: int,
     column: int,

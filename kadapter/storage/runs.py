@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kadapter.storage.reading import broken, read_lines, read_object, shorten
+from kadapter.storage.reading import broken_json, read_lines, read_object, shorten
 
 ARGUMENTS, METRICS, RESULTS = "args.json", "metrics.json", "results.jsonl"
 AGAIN = "the run has to start anew: give it --overwrite_output_dir, or another --comment."
@@ -57,7 +57,9 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == lines[-1][0] and not line.endswith("}"):
                 break
-            raise broken(path, number, getattr(error, "colno", 1), getattr(error, "msg", str(error)), AGAIN) from error
+            raise broken_json(
+                path, number, getattr(error, "colno", 1), getattr(error, "msg", str(error)), AGAIN
+            ) from error
         wrong = [key for key, kind in _KEYS.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)]
         if wrong:
             raise ValueError(f"{path}, line {number}: {shorten(row)} has no {', '.join(wrong)} of a result; {AGAIN}")

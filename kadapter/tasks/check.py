@@ -89,7 +89,7 @@ def _check_split(
 ) -> tuple[SplitReport, dict[bytes, bytes]]:
     """The file's report, and digests of its inputs with those of their answers."""
     report, found = SplitReport(path), dict[bytes, bytes]()
-    look = Look(task)
+    survey = MentionSurvey(task)
     read = partial(task.read, path, split)
     records = tqdm(_tolerant(read, report), desc=path.name, unit=" examples", disable=None)
     examples = (example for example in records if not _is_dropped(example, report))
@@ -98,7 +98,7 @@ def _check_split(
             given = _digest(value for key, value in example.items() if key not in (*ANSWERS, *NAMES))
             answer = _digest(example.get(key) for key in ANSWERS)
             report.examples += 1
-            look.add(example)
+            survey.add(example)
             report.labels.update(_labels(example))
             report.repeated += given in found
             report.contradicting += found.setdefault(given, answer) != answer
@@ -106,11 +106,11 @@ def _check_split(
         if tokenizer is not None:
             features = task.encode(batch, Encoding(tokenizer, UNLIMITED))
             report.lengths.extend(max(map(len, sequences(feature))) for feature in features)
-    report.doubt, report.marked = look.finding(), look.marked
+    report.doubt, report.marked = survey.finding(), survey.marked
     return report, found
 
 
-class Look:
+class MentionSurvey:
     """A look at a file's mentions: signs that they are misread, and some of them to be shown."""
 
     def __init__(self, task: Task) -> None:

@@ -30,14 +30,14 @@ from kadapter.tasks.own_columns import (
     NUMBER,
     SINGLE,
     Columns,
-    Survey,
+    LabelSurvey,
     find_columns,
     label_name,
     label_names,
     number_of,
 )
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -110,7 +110,7 @@ class Classification(Task):
                 f"{path} is missing; put the data there or give another --data_dir. {missing(path)}"
             )
         columns = find_columns(path, draft.text_column, draft.pair_column, draft.label_column)
-        survey = Survey()
+        survey = LabelSurvey()
         for row in read_rows(path, lambda error: None):  # bad rows are said when they are read
             survey.add(row.record.get(columns.label), draft.label_separator)
         kind = draft.problem_type or survey.problem_type(columns.label, draft.label_separator)
@@ -200,9 +200,9 @@ class Classification(Task):
         texts = [text_of(part, names, where) for part in parts]
         return {"texts": texts, "labels": [], "label": float(IGNORE), "known": False, "record": 0}
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """Label and probabilities; of several, those above one half; or the number as score."""
-        logits = found["logits"]
+        logits = outputs["logits"]
         if self.problem_type == NUMBER:
             return {"score": float(logits[0])}
         if self.problem_type == SINGLE:
@@ -241,12 +241,12 @@ class Classification(Task):
         name = "labels" if self.problem_type == MULTIPLE else "label"
         columns = (predictions["logits"], numbers(features), numbers(features, "record"))
         for logits, gold, record in zip(*columns, strict=True):
-            known = None if np.ravel(gold)[0] == IGNORE else self._told(gold)
+            known = None if np.ravel(gold)[0] == IGNORE else self._label_of(gold)
             guess = logits > 0 if self.problem_type == MULTIPLE else logits.argmax()
-            predicted = round(float(logits[0]), 4) if self.problem_type == NUMBER else self._told(guess)
+            predicted = round(float(logits[0]), 4) if self.problem_type == NUMBER else self._label_of(guess)
             yield {"record": int(record), name: known, "predicted": predicted, "logits": rounded(logits)}
 
-    def _told(self, value: Any) -> Any:
+    def _label_of(self, value: Any) -> Any:
         if self.problem_type == NUMBER:
             return float(value)
         if self.problem_type == SINGLE:
@@ -318,7 +318,7 @@ class _Check:
         return is_given
 
 
-def _weights(survey: Survey, labels: Sequence[str], kind: str, asked: str) -> tuple[float, ...]:
+def _weights(survey: LabelSurvey, labels: Sequence[str], kind: str, asked: str) -> tuple[float, ...]:
     """`asked` is "" or "balanced": scikit-learn's n / (labels x rows of the label); of several labels, the negatives
     for each positive.
 

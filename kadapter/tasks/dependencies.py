@@ -16,13 +16,13 @@ import numpy as np
 
 from kadapter.data.columns import feature_column
 from kadapter.data.conllu import word_on_cycle
-from kadapter.data.encoding import Encoding, Feature, OnError, Template, dropped, tokenize_pieces
+from kadapter.data.encoding import Encoding, Feature, OnError, Template, dropped_feature, tokenize_pieces
 from kadapter.data.jsonio import check_keys, checked_rows, shorten, whole
 from kadapter.data.spans import Span
 from kadapter.data.tables import read_rows
 from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.scores import numbers, text_of
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -83,7 +83,7 @@ class DependencyHeads(Task):
             raise ValueError(f"{where}: words is {shorten(list(words))}; give a list of words.")
         return {"words": list(words), "heads": [0] * len(words), "fault": "", "record": 0}
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """For each word its governor: the number of a word from 1, or 0 for the root, and that word.
 
         A position within a word counts as that word. A word of which the tokenizer makes nothing has None.
@@ -91,7 +91,7 @@ class DependencyHeads(Task):
         words = example["words"]
         known = [i for i, ids in enumerate(tokenize_pieces(encoding.tokenizer, words), start=1) if ids]
         places = np.flatnonzero(np.asarray(feature["labels"]) != IGNORE)  # of the known words
-        predicted = found["predicted"][places]
+        predicted = outputs["predicted"][places]
         # A word is read at its first sub-word, with a causal backbone at its last.
         reached = (
             np.searchsorted(places, predicted, "left") + 1
@@ -218,9 +218,9 @@ def encode_dependencies(
             position += len(word)
         ids = template.join([token for word in words for token in word])["input_ids"]
         if (fault := example.get("fault", "")) and not original_labels:  # the original takes any pairs
-            features.append(dropped(fault, [IGNORE], []))
+            features.append(dropped_feature(fault, [IGNORE], []))
         elif len(ids) > max_seq_length - original_labels:
-            features.append(dropped("longer than max_seq_length", [IGNORE], []))
+            features.append(dropped_feature("longer than max_seq_length", [IGNORE], []))
         elif original_labels:
             features.append(_original(ids, places, example["heads"]))
         else:
@@ -231,16 +231,16 @@ def encode_dependencies(
 def _aligned(ids: list[int], words: list[list[int]], places: list[int], heads: list[int]) -> Feature:
     labels = [IGNORE] * len(ids)
     items = 0
-    for word, place, head in zip(words, places, heads, strict=True):
+    for word, position, head in zip(words, places, heads, strict=True):
         if word and (head == 0 or words[head - 1]):  # a word without sub-words (a lone blank) has no position
-            labels[place] = 0 if head == 0 else places[head - 1]
+            labels[position] = 0 if head == 0 else places[head - 1]
             items += 1
     return {"input_ids": ids, "positions": [], "labels": labels, "items": items}
 
 
 def _original(ids: list[int], places: list[int], heads: list[int]) -> Feature:
     if len(heads) in heads:  # its governor is missing from the table, an exception that the original swallows
-        return dropped("the last word is a governor (original labels)", [IGNORE], [])
+        return dropped_feature("the last word is a governor (original labels)", [IGNORE], [])
     labels = [0] + [1 if head == 0 else places[head - 1] + 1 for head in heads] + [0]
     labels = (labels + [0] * len(ids))[: len(ids)]
     return {"input_ids": ids, "positions": [], "labels": labels, "items": len(ids)}

@@ -22,9 +22,9 @@ from kadapter.data.labels import read_labels
 from kadapter.data.spans import CharacterSigns, Signs, excerpt, is_blank
 from kadapter.data.splits import files_of, missing
 from kadapter.data.tables import read_rows
-from kadapter.storage.locks import in_turn
+from kadapter.storage.locks import exclusive_after_waiting
 from kadapter.tasks.scores import f1, numbers, rounded
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,9 +80,9 @@ class EntityTyping(Task):
             record["sent"] = record.pop("text")
         return _check({**record, "labels": []}, where, 0, labels=None, inclusive=self.spans == "inclusive")
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """All labels of a probability above one half, and the probabilities of all."""
-        shares = scipy.special.expit(found["logits"].astype(np.float64))
+        shares = scipy.special.expit(outputs["logits"].astype(np.float64))
         scores = {label: float(share) for label, share in zip(self.labels, shares, strict=True)}
         return {"labels": [label for label, share in scores.items() if share > 0.5], "scores": scores}
 
@@ -161,7 +161,7 @@ class Figer(EntityTyping):
                 f"{train} is missing; put the data there or give another --data_dir. {missing(train)}"
             )
         if not task.labels:
-            with in_turn(path):  # of the processes of a job one collects
+            with exclusive_after_waiting(path):  # of the processes of a job one collects
                 if not path.is_file():
                     write_json(path, task._collected(folder))
         return cls.for_folder(folder, **options)

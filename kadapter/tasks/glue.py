@@ -28,7 +28,7 @@ from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.glue_hub import hub_example
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -96,9 +96,9 @@ class Glue(Task):
     def _wanted(self) -> str:
         return "a text" if len(self.texts) == 1 else f"two texts, or a dictionary with {' and '.join(self.texts)}"
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """Label and probabilities, or, where answers are numbers, the number as score."""
-        logits = found["logits"]
+        logits = outputs["logits"]
         return best_label(logits, self.labels) if self.labels else {"score": float(logits[0].clip(0, MAX_SIMILARITY))}
 
     def head_config(self, max_seq_length: int, vocab_size: int) -> HeadConfig:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from kadapter.data.encoding import Feature, Template, dropped, marker, tokenize_pieces, window
+from kadapter.data.encoding import Feature, Template, dropped_feature, marker, tokenize_pieces, window
 from kadapter.data.spans import Span, WordSigns, excerpt, nested
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MARKERS = ("@", "#")  # around the subject and around the object
 
 
-def doubled(words: Sequence[str], subject: Span, object_: Span) -> dict[str, Any]:
+def original_pieces(words: Sequence[str], subject: Span, object_: Span) -> dict[str, Any]:
     """The original's pieces, in which words that both mentions share stand twice."""
     (start1, end1), (start2, end2) = (subject, object_) if subject[0] < object_[0] else (object_, subject)
     cuts = [words[:start1], words[start1:end1], words[end1:start2], words[start2:end2], words[end2:]]
@@ -27,7 +27,7 @@ def doubled(words: Sequence[str], subject: Span, object_: Span) -> dict[str, Any
     return {"pieces": pieces, "subject_first": subject[0] < object_[0], "nested": False}
 
 
-def arranged(text: Sequence[str] | str, subject: Span, object_: Span) -> dict[str, Any]:
+def five_pieces(text: Sequence[str] | str, subject: Span, object_: Span) -> dict[str, Any]:
     """The five pieces of words (joined by blanks) or of a text around two mentions that do not cross.
 
     Of two mentions of the same words the subject is the outer one.
@@ -97,10 +97,10 @@ def encode_relations(
         span = (first, last) if last - first < size else (min(at), max(at))
         begin = window(len(ids), *span, size) if keep_markers else 0
         if fault := example.get("fault", ""):
-            features.append(dropped(fault, label, [0, 0]))
+            features.append(dropped_feature(fault, label, [0, 0]))
             continue
         if max(at) - begin >= size:
-            features.append(dropped("a marker lies beyond max_seq_length", label, [0, 0]))
+            features.append(dropped_feature("a marker lies beyond max_seq_length", label, [0, 0]))
             continue
         found = [template.before + position - begin for position in at]
         features.append(
@@ -126,4 +126,4 @@ def _insert(
     ends = list(accumulate(map(len, parts)))
     opening, closing = places
     ids = [token for part in parts for token in part]
-    return ids, [ends[place - 1] for place in opening], [ends[place] - 1 for place in closing]
+    return ids, [ends[position - 1] for position in opening], [ends[position] - 1 for position in closing]

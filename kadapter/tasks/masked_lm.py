@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from kadapter.data.columns import feature_column
-from kadapter.data.encoding import Encoding, Feature, OnError, Template, dropped
+from kadapter.data.encoding import Encoding, Feature, OnError, Template, dropped_feature
 from kadapter.data.spans import Span
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_texts
 from kadapter.shapes import HeadConfig
 from kadapter.tasks.scores import numbers, text_of
 from kadapter.tasks.span_masking import choose, read_spanned, token_spans
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,7 +103,7 @@ class MaskedLM(Task):
             hidden = [i for i, token in enumerate(feature["input_ids"]) if token == tokenizer.mask_token_id]
             feature |= {"positions": hidden, "note": "the text was cut to max_seq_length" if len(ids) > size else ""}
             lacking = f"no {tokenizer.mask_token} stands within {encoding.max_seq_length} tokens of the text"
-            features.append(feature if hidden else dropped(lacking, [], []))
+            features.append(feature if hidden else dropped_feature(lacking, [], []))
         return features
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
@@ -113,12 +113,12 @@ class MaskedLM(Task):
         scores, tokens = output.logits.float().softmax(-1).topk(min(TOP, output.logits.shape[-1]))
         return {"tokens": Kept(tokens), "scores": Kept(scores)}
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """For each hidden token, in order, the likeliest ones with their probabilities."""
         count = len(feature["positions"])
         named = [
             {str(encoding.tokenizer.decode([token])).strip(): float(score) for token, score in zip(*row, strict=True)}
-            for row in zip(found["tokens"][:count].tolist(), found["scores"][:count].tolist(), strict=True)
+            for row in zip(outputs["tokens"][:count].tolist(), outputs["scores"][:count].tolist(), strict=True)
         ]
         return {"tokens": [max(scores, key=scores.__getitem__) for scores in named], "scores": named}
 
@@ -190,7 +190,7 @@ def encode_text(
             feature |= {"positions": [], "labels": [], "record": record, "block": block}
             count = masking.count(feature["input_ids"])
             if not count:
-                feature |= dropped("they hold nothing but special tokens", [], [])
+                feature |= dropped_feature("they hold nothing but special tokens", [], [])
             if spanned:
                 inside = [(s - begin, e - begin) for s, e in spans if begin <= s and e <= begin + size]
                 feature |= _marked(inside, template.before, count)
@@ -208,7 +208,7 @@ def _marked(inside: Sequence[Span], before: int, count: int) -> Feature:
     """
     too_long = bool(inside) and all(end - start > count for start, end in inside)
     note = "all their spans are longer than what is hidden (raise --mlm_probability)" if too_long else ""
-    return {"spans": [before + place for span in inside for place in span], "note": note}
+    return {"spans": [before + position for span in inside for position in span], "note": note}
 
 
 Line = tuple[list[int], list[Span]]  # tokens, and the characters of each where they are asked for

@@ -25,7 +25,7 @@ from kadapter.data.tables import read_rows
 from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.scores import numbers, rounded, text_of
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task, report_option
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -98,9 +98,9 @@ class CosmosQA(Task):
         endings = [[question, text_of(answer, ("answer",), where)] for answer in answers]
         return {"id": "", "context": context, "endings": endings, "label": IGNORE, "record": 0}
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The number of the likeliest answer, its text and probability, and the probabilities of all."""
-        shares = scipy.special.softmax(found["logits"].astype(np.float64))
+        shares = scipy.special.softmax(outputs["logits"].astype(np.float64))
         best = int(shares.argmax())
         return {
             "label": best,

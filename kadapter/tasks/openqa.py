@@ -17,7 +17,7 @@ import numpy as np
 
 from kadapter.data.answers import bears_answer, find_answers
 from kadapter.data.columns import feature_column
-from kadapter.data.encoding import Encoding, Feature, OnError, dropped
+from kadapter.data.encoding import Encoding, Feature, OnError, dropped_feature
 from kadapter.data.jsonio import shorten, to_json
 from kadapter.data.openqa import read_openqa, split_files
 from kadapter.data.question_windows import question_features
@@ -25,7 +25,7 @@ from kadapter.data.splits import data_digest, file_digest, files_of
 from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.openqa_answers import HITS, Windows, answer_scores, hit_scores
 from kadapter.tasks.scores import text_of
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task, report_option
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -149,7 +149,7 @@ class OpenQA(Task):
         elif example["split"] == "train" and not reason and feature["labels"][0] == IGNORE:
             reason = TOO_LONG
         if reason:
-            feature |= dropped(reason, [IGNORE] * 3, [0] * 3)
+            feature |= dropped_feature(reason, [IGNORE] * 3, [0] * 3)
             feature |= {"input_ids": [[0]], "paragraphs": [0]}
             feature |= {"token_type_ids": [[0]]} if "token_type_ids" in feature else {}
         if reason or example["split"] == "train":
@@ -193,11 +193,11 @@ class OpenQA(Task):
         nothing: dict[str, Any] = {"answers": [], "split": "", "fault": "", "record": 0}
         return {"question": question, "paragraphs": texts, **nothing}
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The answer, its score, the paragraph that supports it and the place there; or the paragraphs as ranked."""
-        return self._told(found, Windows.of(feature, example["paragraphs"]))
+        return self._answer_as_row(outputs, Windows.of(feature, example["paragraphs"]))
 
-    def _told(self, found: Found, windows: Windows) -> dict[str, Any]:
+    def _answer_as_row(self, found: Outputs, windows: Windows) -> dict[str, Any]:
         told: dict[str, Any] = {}
         if self.reading.reads:
             answers = windows.answers(found, self.reading.selects)
@@ -240,7 +240,7 @@ class OpenQA(Task):
             asked = json.loads(columns["text"][i])
             windows = Windows.of({name: columns[name][i] for name in names[:-1]}, asked["paragraphs"])
             found = {name: column[i] for name, column in predictions.items()}
-            told, scores = self._told(found, windows), dict[str, float]()
+            told, scores = self._answer_as_row(found, windows), dict[str, float]()
             if self.reading.reads:
                 scores |= answer_scores(told["answer"], asked["answers"], self.regex_answers)
             if self.reading.selects:

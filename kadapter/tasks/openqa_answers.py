@@ -103,14 +103,14 @@ class Windows:
         spans, first, last = (found[name].reshape(shares.shape) for name in ("spans", "starts", "ends"))
         begins = np.cumsum([0, *(self.positions[:, 2] - self.positions[:, 1] + 1)])[:-1]
         shift = begins - self.positions[:, 1]  # from a place in the sequence to one among all tokens
-        for window, place in zip(*np.nonzero(np.isfinite(spans)), strict=True):
+        for window, position in zip(*np.nonzero(np.isfinite(spans)), strict=True):
             number = int(self.paragraphs[window])
-            start = int(self.starts[first[window, place] + shift[window]])
-            end = int(self.ends[last[window, place] + shift[window]])
+            start = int(self.starts[first[window, position] + shift[window]])
+            end = int(self.ends[last[window, position] + shift[window]])
             said = self.texts[number][start:end]  # some tokenizers count blanks to the word behind them
             if text := said.strip():
                 start += len(said) - len(said.lstrip())
-                yield float(shares[window, place]), number, start, start + len(text)
+                yield float(shares[window, position]), number, start, start + len(text)
 
 
 def answer_scores(prediction: str, answers: Sequence[str], are_patterns: bool) -> dict[str, float]:

@@ -156,7 +156,7 @@ def number_of(value: Any) -> float | None:
 
 
 @dataclass
-class Survey:
+class LabelSurvey:
     """What stands in a column of labels.
 
     counts: name -> rows, of single labels or of several; more than `rows` in all where rows have several.

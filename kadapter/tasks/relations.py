@@ -22,12 +22,12 @@ from kadapter.data.encoding import Encoding, Feature, OnError
 from kadapter.data.forms import converted, named_relation, relation_record
 from kadapter.data.jsonio import check_keys, check_unique, checked_rows, shorten, whole
 from kadapter.data.labels import read_labels
-from kadapter.data.spans import CROSSING, Signs, Span, cross, is_blank
+from kadapter.data.spans import CROSSING, Signs, Span, is_blank, spans_cross
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_rows
-from kadapter.tasks.marking import MARKERS, RelationSigns, arranged, doubled, encode_relations, marked_text
+from kadapter.tasks.marking import MARKERS, RelationSigns, encode_relations, five_pieces, marked_text, original_pieces
 from kadapter.tasks.scores import best_label, f1, numbers, text_of, write_per_class
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task, report_option
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task, report_option
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -123,9 +123,9 @@ class RelationClassification(Task):
         options = (self.labels, self.markers, self.bare, self.keep_markers)
         return encode_relations(examples, encoding.tokenizer, encoding.max_seq_length, *options, encoding.causal)
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The relation, its probability, and those of all relations."""
-        return best_label(found["logits"], self.labels)
+        return best_label(outputs["logits"], self.labels)
 
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
@@ -297,9 +297,9 @@ def _check(
         )
     check_spans(record, where, exclusive)
     subject, object_ = mention_spans(record)
-    crossing = not original and cross(subject, object_)
+    crossing = not original and spans_cross(subject, object_)
     return {
-        **(doubled(words, subject, object_) if original or crossing else arranged(words, subject, object_)),
+        **(original_pieces(words, subject, object_) if original or crossing else five_pieces(words, subject, object_)),
         "relation": relation,
         "fault": CROSSING if crossing else "",
         "record": number,
@@ -318,9 +318,9 @@ def _from_text(record: Mapping[str, Any], where: str, label: str) -> dict[str, A
                 f"{where}: {name} is {shorten(given)}; give [start, end) of a mention in the {len(text)} characters."
             )
         spans.append((start, end))
-    if cross(*spans):
-        return {**doubled([text], (0, 1), (0, 1)), "relation": label, "fault": CROSSING, "record": 0}
-    return {**arranged(text, *spans), "relation": label, "fault": "", "record": 0}
+    if spans_cross(*spans):
+        return {**original_pieces([text], (0, 1), (0, 1)), "relation": label, "fault": CROSSING, "record": 0}
+    return {**five_pieces(text, *spans), "relation": label, "fault": "", "record": 0}
 
 
 def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -20,10 +20,10 @@ import numpy as np
 from kadapter.data.encoding import OnError
 from kadapter.data.forms import semeval_lines
 from kadapter.data.jsonio import check_unique, checked_rows, read_lines
-from kadapter.data.spans import CROSSING, Span, cross, is_blank
+from kadapter.data.spans import CROSSING, Span, is_blank, spans_cross
 from kadapter.data.splits import TABLES, TEXT, files_of, form_of, split_path
 from kadapter.data.tables import begins_with_object, read_rows
-from kadapter.tasks.marking import arranged
+from kadapter.tasks.marking import five_pieces
 from kadapter.tasks.relations import RelationClassification
 from kadapter.tasks.scores import f1, numbers, text_of
 from kadapter.training.task import Predictions, Scores
@@ -161,10 +161,10 @@ def _check(lines: list[str], where: str, number: int, labels: frozenset[str], se
     plain = _TAG.sub("", sentence)
     if any(is_blank(plain[slice(*span)]) for span in spans):
         raise ValueError(f"{where}: an entity is empty; mend the sentence.")
-    crossing = cross(*spans)
+    crossing = spans_cross(*spans)
     pieces = {"pieces": [plain, "", "", "", ""], "subject_first": True, "nested": False}
     return {
-        **(pieces if crossing else arranged(plain, *spans)),
+        **(pieces if crossing else five_pieces(plain, *spans)),
         "relation": relation,
         "fault": CROSSING if crossing else "",
         "record": number,

@@ -39,10 +39,10 @@ def read_spanned(path: str | Path) -> Iterator[tuple[int, str, list[Span]]]:
             waiting[2].extend(spans)
             continue
         if waiting:
-            yield waiting[0], waiting[1], apart(waiting[2])
+            yield waiting[0], waiting[1], merge_overlapping(waiting[2])
         waiting = (number, text, spans)
     if waiting:
-        yield waiting[0], waiting[1], apart(waiting[2])
+        yield waiting[0], waiting[1], merge_overlapping(waiting[2])
     if not any_span:
         raise ValueError(f"{path} holds no spans to hide; {_MEND}, or leave --mask_spans out.")
 
@@ -70,7 +70,7 @@ def _of_text(record: dict[str, Any], where: str) -> tuple[str, list[Span]]:
     return text, spans
 
 
-def apart(spans: Sequence[Span]) -> list[Span]:
+def merge_overlapping(spans: Sequence[Span]) -> list[Span]:
     """The spans in order, those that overlap as one."""
     found: list[Span] = []
     for start, end in sorted(spans):
@@ -89,7 +89,7 @@ def token_spans(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span]:
     """
     starts, ends = np.array(offsets).reshape(-1, 2).T
     found = [(int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end))) for start, end in spans]
-    return apart([(first, last) for first, last in found if first < last])
+    return merge_overlapping([(first, last) for first, last in found if first < last])
 
 
 def choose(

@@ -112,7 +112,7 @@ def _cut(
         feature["dropped"] = "" if any(start < end for start, end in places) else NO_TOKENS
         mask[nothing] = 1
         feature |= {"context_mask": mask.tolist(), "positions": [nothing, begin], "block": block, "note": ""}
-        feature |= {name: [place[i] for place in places[own]] for i, name in enumerate(("starts", "ends"))}
+        feature |= {name: [position[i] for position in places[own]] for i, name in enumerate(("starts", "ends"))}
         windows.append(cast(Feature, feature))
     return windows
 

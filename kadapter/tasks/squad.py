@@ -25,7 +25,7 @@ from kadapter.data.squad import read_squad, squad_path
 from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.tasks.answer_scores import answer_scores, best_threshold, squad_scores
 from kadapter.tasks.span_windows import best_spans, question_windows, spans_in
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -181,22 +181,22 @@ class Squad(Task):
                 raise ValueError(f"{where}: {name} is {shorten(text)}; give a text.")
         return {"question": pair[0], "context": pair[1]}
 
-    def joined(self, found: Sequence[Found], features: Sequence[Feature]) -> tuple[Found, Feature]:
+    def merge_windows(self, outputs: Sequence[Outputs], features: Sequence[Feature]) -> tuple[Outputs, Feature]:
         """The best spans of all windows, in characters: `starts`, `ends` and `scores`, and `nothing`, one number."""
-        spans = [span for one, window in zip(found, features, strict=True) for span in self._spans(one, window)]
+        spans = [span for one, window in zip(outputs, features, strict=True) for span in self._spans(one, window)]
         spans = sorted(spans, key=lambda span: -span[2])
-        nothing = min(_nothing(one, window) for one, window in zip(found, features, strict=True))
+        nothing = min(_nothing(one, window) for one, window in zip(outputs, features, strict=True))
         names = ("starts", "ends", "scores")
         columns = dict(zip(names, np.array(spans, dtype=np.float64).reshape(-1, 3).T, strict=True))
         return {**columns, "nothing": np.array([nothing], dtype=np.float64)}, features[0]
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The answer with its place and probability, or "" for none, and the best ones.
 
         Probabilities are shares among the best spans and, where that may be the answer, none. The `logit` of a span,
         which can be compared with those of other contexts, is the sum of its two, less that of no answer.
         """
-        reading = self._reading(found, example["context"])
+        reading = self._reading(outputs, example["context"])
         logits = [one.score for one in reading.candidates] + [reading.nothing] * self.no_answer
         shares = scipy.special.softmax(np.array(logits, dtype=np.float64)).tolist()
         base = reading.nothing if self.no_answer else 0.0
@@ -220,7 +220,7 @@ class Squad(Task):
         spans = best_spans(found["start"][own], found["end"][own], self.n_best_size, self.max_answer_tokens)
         return [(int(starts[first]), int(ends[last]), score) for first, last, score in spans]
 
-    def _reading(self, found: Found, text: str) -> Reading:
+    def _reading(self, found: Outputs, text: str) -> Reading:
         """What `joined` found in a context, each text once."""
         candidates: dict[str, Candidate] = {}
         columns = (found["starts"].astype(int).tolist(), found["ends"].astype(int).tolist(), found["scores"].tolist())
@@ -238,14 +238,14 @@ class Squad(Task):
             windows: list[Any] = [{name: columns[name][i] for name in ("positions", "starts", "ends")} for i in own]
             found = [{name: predictions[name][i] for name in ("start", "end")} for i in own]
             first = {name: column[begin] for name, column in columns.items()}
-            yield self._reading(self.joined(found, windows)[0], first["text"]), first
+            yield self._reading(self.merge_windows(found, windows)[0], first["text"]), first
 
     # -- results ------------------------------------------------------------------------------------------------
 
     def is_labelled(self, features: Dataset) -> bool:
         return bool(features[0]["answers"])
 
-    def settled(self, predictions: Predictions, features: Dataset) -> Self:
+    def tuned_on_dev(self, predictions: Predictions, features: Dataset) -> Self:
         """With the threshold of no answer that is best for these predictions, which are those of dev."""
         if not self.no_answer:
             return self
@@ -279,10 +279,10 @@ class Squad(Task):
         """For each question gold and predicted answers, the place of the latter, and its scores where gold is known."""
         for reading, first in self._readings(predictions, features):
             given = self._given(reading, self.null_threshold)
-            place = (reading.candidates[0].start, reading.candidates[0].end) if given else (None, None)
+            position = (reading.candidates[0].start, reading.candidates[0].end) if given else (None, None)
             row = {"record": int(first["record"]), "id": first["name"], "question": first["question"]}
             gold = json.loads(first["answers"]) if first["answers"] else None
-            row |= {"answers": gold, "predicted": given, "start": place[0], "end": place[1]}
+            row |= {"answers": gold, "predicted": given, "start": position[0], "end": position[1]}
             if self.no_answer:
                 row["no_answer"] = round(reading.no_answer, 4)
             if gold is not None:
@@ -301,5 +301,5 @@ class Squad(Task):
 
 
 def _nothing(found: Mapping[str, np.ndarray], window: Mapping[str, Any]) -> float:
-    place = window["positions"][0]
-    return float(found["start"][place] + found["end"][place])
+    position = window["positions"][0]
+    return float(found["start"][position] + found["end"][position])

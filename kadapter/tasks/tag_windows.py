@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from kadapter.data.encoding import Encoding, Feature, Template, dropped
+from kadapter.data.encoding import Encoding, Feature, Template, dropped_feature
 from kadapter.data.windows import best_windows, window_begins
 
 Window = tuple[Feature, list[int]]  # a feature, and the numbers of the words that are read in it
@@ -42,9 +42,9 @@ def _cut(
     example: Mapping[str, Any], ids: list[int], places: Sequence[int | None], template: Template, room: int, stride: int
 ) -> list[Window]:
     """The windows of a text of those tokens, whose words are read at `places`."""
-    at = {word: place for word, place in enumerate(places) if place is not None}
+    at = {word: position for word, position in enumerate(places) if position is not None}
     if not at:
-        none: Any = dropped("the tokenizer makes nothing of its words", [0], [0])
+        none: Any = dropped_feature("the tokenizer makes nothing of its words", [0], [0])
         return [(none | {"record": example["record"], "block": 0, "text": "", "starts": [0], "ends": [0]}, [])]
     begins = window_begins(len(ids), room, stride)
     chosen = best_windows([*at.values()], begins, room, len(ids))

@@ -15,7 +15,7 @@ from kadapter.data.tagged import (
     Entity,
     bio_tags,
     entities_in,
-    jumps,
+    odd_prefixes,
     split_tag,
     word_spans,
 )
@@ -105,7 +105,7 @@ def sentence(
             entities = entities_in(tags)
         except ValueError as error:
             raise ValueError(f"{where}: {error}; mend it or give another --tag_column.") from None
-        note = JUMP if scheme == BIO and jumps(tags)[0] else ""
+        note = JUMP if scheme == BIO and odd_prefixes(tags)[0] else ""
         tags = bio_tags(len(words), entities)
     _check_known(tags, known, where)
     ends = list(accumulate(len(word) + 1 for word in words))

@@ -34,7 +34,7 @@ from kadapter.tasks.entity_scores import entity_scores, entity_table, tag_scores
 from kadapter.tasks.scores import write_table
 from kadapter.tasks.tag_windows import windows_of
 from kadapter.tasks.tagged_examples import record_example, sentence, tags_in, text_record
-from kadapter.training.task import Answer, Example, Found, Predictions, Scores, Task
+from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -188,12 +188,12 @@ class Tagging(Task):
         scores, tags = output.logits.float().softmax(-1).max(-1)
         return {"predicted": Kept(tags), "scores": Kept(scores)}
 
-    def joined(self, found: Sequence[Found], features: Sequence[Feature]) -> tuple[Found, Feature]:
+    def merge_windows(self, outputs: Sequence[Outputs], features: Sequence[Feature]) -> tuple[Outputs, Feature]:
         """The words of all windows, one after the other."""
         counts = [len(feature["positions"]) for feature in features]
         names = ("predicted", "scores")
         whole = {
-            name: np.concatenate([part[name][:count] for part, count in zip(found, counts, strict=True)])
+            name: np.concatenate([part[name][:count] for part, count in zip(outputs, counts, strict=True)])
             for name in names
         }
         columns: dict[str, Any] = {
@@ -202,13 +202,13 @@ class Tagging(Task):
         }
         return whole, {**features[0], **columns}  # type: ignore[return-value, typeddict-item]
 
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """Entities as spans of the text, with the mean probability of their words' tags; or each word's tag."""
-        tags = [self.labels[tag] for tag in found["predicted"]]
+        tags = [self.labels[tag] for tag in outputs["predicted"]]
         spans = self._spans(tags, feature["starts"], feature["ends"])  # type: ignore[typeddict-item]
-        scores = found["scores"].astype(np.float64)
+        scores = outputs["scores"].astype(np.float64)
         told = [
-            {**_told(span, example["text"]), "score": float(scores[first:last].mean())}
+            {**_entity_as_row(span, example["text"]), "score": float(scores[first:last].mean())}
             for span, (first, last) in zip(spans, self._runs(tags), strict=True)
         ]
         return {"text": example["text"], "entities": told}
@@ -262,7 +262,7 @@ class Tagging(Task):
             found = {}
             for name, numbers in (("entities", gold), ("predicted", predicted)):
                 spans = self._spans([self.labels[tag] for tag in numbers], starts.tolist(), ends.tolist())
-                found[name] = [_told(span, texts[begin]) for span in spans]
+                found[name] = [_entity_as_row(span, texts[begin]) for span in spans]
             yield {"record": int(records[begin]), "text": texts[begin], **found}
 
     def report(self, folder: Path, split: str, predictions: Predictions, features: Dataset) -> None:
@@ -273,7 +273,7 @@ class Tagging(Task):
         write_json(folder / f"per_type_{split}.json", table)
 
 
-def _told(span: Entity, text: str) -> dict[str, Any]:
+def _entity_as_row(span: Entity, text: str) -> dict[str, Any]:
     return {"start": span.start, "end": span.end, "label": span.label, "text": text[span.start : span.end]}
 
 

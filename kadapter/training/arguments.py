@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, FUSION_MODES
-from kadapter.console import SEED, local_path, named_place, place
+from kadapter.console import SEED, hub_or_path, local_path, named_source
 from kadapter.data.executors import CLUSTER_HELP
 from kadapter.shapes import AdapterConfig, BottleneckConfig
 from kadapter.training.flags import check_ranges, flag, parse
@@ -33,9 +33,9 @@ class ModelArguments:
     """Backbone, adapters, fusion."""
 
     model_name_or_path: str = flag(
-        "the pretrained model (backbone): a folder or hub name", "roberta-large", ("--model_name",), type=place
+        "the pretrained model (backbone): a folder or hub name", "roberta-large", ("--model_name",), type=hub_or_path
     )
-    tokenizer_name: str = flag("tokenizer, where it is not the backbone's own", "", type=place)
+    tokenizer_name: str = flag("tokenizer, where it is not the backbone's own", "", type=hub_or_path)
     revision: str = flag("branch, tag or commit of the backbone on the hub", "main")
     cache_dir: str | None = flag("folder for models from the hub; default: the hub's own", None, type=local_path)
     attn_implementation: str | None = flag(
@@ -100,7 +100,7 @@ class PretrainingArguments(ModelArguments):
     """The model, for training one adapter."""
 
     freeze_bert: bool = flag("keep the backbone as it is and train adapter and head", True)
-    meta_adapter_model: str = flag("go on training this adapter instead of a fresh one", "", type=place)
+    meta_adapter_model: str = flag("go on training this adapter instead of a fresh one", "", type=hub_or_path)
     no_adapter: bool = flag("train the head alone, without an adapter: a baseline", False)
 
 
@@ -109,17 +109,17 @@ class TaskArguments(ModelArguments):
     """The model, for a task on pretrained adapters."""
 
     meta_fac_adaptermodel: str = flag(
-        "factual adapter, named fac: a file or folder, ours or the original's", "", type=place
+        "factual adapter, named fac: a file or folder, ours or the original's", "", type=hub_or_path
     )
-    meta_lin_adaptermodel: str = flag("linguistic adapter, named lin", "", type=place)
-    meta_et_adaptermodel: str = flag("entity typing adapter, named et", "", type=place)
+    meta_lin_adaptermodel: str = flag("linguistic adapter, named lin", "", type=hub_or_path)
+    meta_et_adaptermodel: str = flag("entity typing adapter, named et", "", type=hub_or_path)
     task_adapter: str = flag("name of a fresh adapter that is added and trained", "", metavar="NAME")
-    adapter: list[str] = flag("an adapter under a name of your choice (repeatable)", factory=list, type=named_place)
+    adapter: list[str] = flag("an adapter under a name of your choice (repeatable)", factory=list, type=named_source)
     untrained: list[str] = flag(
         "a fresh adapter that stays as it is, a control without knowledge; with PATH of that adapter's shape "
         "(repeatable)",
         factory=list,
-        type=named_place,
+        type=named_source,
         metavar="NAME[=PATH]",
     )
     train_adapters: str = flag('loaded adapters that are trained on, such as "fac,bio"', "", metavar="NAMES")
@@ -358,7 +358,7 @@ OwnT = TypeVar("OwnT", covariant=True)
 
 
 @dataclass(frozen=True)
-class Nothing:
+class NoFlags:
     """A recipe without flags of its own."""
 
 

@@ -65,7 +65,7 @@ class Evaluation:
             scores[name], _, task = self.of_split("dev", model, name)
             if task != before:  # what dev decides is kept with the weights
                 self.keep_settled(model, name, task)
-        return self.joined(scores)
+        return self.merge_windows(scores)
 
     def keep_settled(self, model: torch.nn.Module, name: str, task: Task) -> None:
         """Let the model's configuration tell what dev decided."""
@@ -73,7 +73,7 @@ class Evaluation:
         config: Any = feed.of_task(self.run.accelerator.unwrap_model(model)).config
         config.task["options"] = task.options()
 
-    def joined(self, scores: Mapping[str, Scores]) -> Scores:
+    def merge_windows(self, scores: Mapping[str, Scores]) -> Scores:
         """A single task's scores; of several all of them by task and metric, and `MEAN`; {} where one has none."""
         if len(scores) == 1 or not all(scores.values()):
             return next(iter(scores.values())) if len(scores) == 1 else {}
@@ -91,7 +91,7 @@ class Evaluation:
         predictions, loss = predict(self.run.accelerator, model, feed, self.batch_size, f"{name} {split}".strip())
         found: list[Any] = [{}, task]
         if predictions is not None and task.is_labelled(features):
-            task = task.settled(predictions, features) if split == "dev" else task
+            task = task.tuned_on_dev(predictions, features) if split == "dev" else task
             found = [{**task.score(predictions, features), "loss": float(loss)}, task]
         if self.run.accelerator.num_processes > 1:
             broadcast_object_list(found)  # processes must agree which model is the best
@@ -127,8 +127,8 @@ def fit(
     splits = list(next(iter(data.values())))
     if args.training.do_train:
         selection = evaluation if args.training.evaluate_during_training else None
-        in_turn = [own["train"] for own in feeds.values()]
-        module, progress = train(run, model, in_turn, args.training, interruption, selection)
+        exclusive_after_waiting = [own["train"] for own in feeds.values()]
+        module, progress = train(run, model, exclusive_after_waiting, args.training, interruption, selection)
         files.save(module, run.folder)
         report |= sizes | _training_report(progress, evaluation.metric)
     if args.training.do_eval:
@@ -222,7 +222,7 @@ def _report_split(
             rows = task.rows(predictions, features, evaluation.files.tokenizer)
             run.predictions(f"{split}_{name}" if len(evaluation.tasks) > 1 else split, rows)
             task.report(run.folder, split, predictions, features)
-    scores = evaluation.joined(found)
+    scores = evaluation.merge_windows(found)
     if scores:
         run.result(f"{split}_best", *place, scores, time.perf_counter() - began)
     return scores, settled

@@ -43,7 +43,7 @@ class Interruption:
         logger.warning("%s: the run stops after this step, with a checkpoint", _name(number))
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def postponed(self) -> Iterator[None]:
         """Only note the first signal; what came too late for the block to act on ends the program behind it."""
         self._held += 1
         try:

@@ -117,7 +117,7 @@ def train(
     run.resume_at(progress.step)
     began, losses, told = time.perf_counter() - progress.seconds, _Losses(accelerator), False
     steps, lines = plan.steps(progress.step, accelerator.process_index), _Lines(progress.step, plan.total_steps)
-    with interruption.held(), _bar(accelerator, plan.total_steps, progress.step) as bar:
+    with interruption.postponed(), _bar(accelerator, plan.total_steps, progress.step) as bar:
         model.train()
         while not _is_over(progress, args) and (step := next(steps, None)):
             loss = _accumulate(accelerator, model, step, args)

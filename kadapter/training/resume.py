@@ -57,17 +57,17 @@ def save_checkpoint(
 
     Of later steps are those that were passed over when the run was resumed.
     """
-    target, aside = folder / f"checkpoint-{progress.step}", folder / f".checkpoint-{progress.step}.tmp"
+    target, temporary = folder / f"checkpoint-{progress.step}", folder / f".checkpoint-{progress.step}.tmp"
     try:
-        with writing(aside, "a checkpoint"):
-            _write(accelerator, aside, model, schedule, progress)
+        with writing(temporary, "a checkpoint"):
+            _write(accelerator, temporary, model, schedule, progress)
     except BaseException:
         if accelerator.is_main_process:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
     if accelerator.is_main_process:
         shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
+        temporary.rename(target)
         sync(folder)
         found = checkpoints(folder)
         at = found.index(target) + 1
@@ -76,27 +76,27 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
 
 
-def _write(accelerator: Accelerator, aside: Path, model: nn.Module, schedule: Any, progress: Any) -> None:
+def _write(accelerator: Accelerator, temporary: Path, model: nn.Module, schedule: Any, progress: Any) -> None:
     """All of a checkpoint into a new folder, and on disk."""
     if accelerator.is_main_process:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
     accelerator.wait_for_everyone()
     # Weights are ours to write, so that frozen ones are left out.
     with accelerator.register_save_state_pre_hook(lambda models, weights, output: weights.clear()):
-        accelerator.save_state(str(aside))
+        accelerator.save_state(str(temporary))
     trained = trained_state(accelerator, model)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_tensors({name: value.contiguous() for name, value in trained.items()}, aside / TRAINED)
+        save_tensors({name: value.contiguous() for name, value in trained.items()}, temporary / TRAINED)
         state = {
             "progress": asdict(progress),
             "schedule": schedule.state_dict(),
             "processes": accelerator.num_processes,
         }
-        (aside / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
-        write_manifest(aside)
-        for path in (*aside.rglob("*"), aside):
+        (temporary / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+        write_manifest(temporary)
+        for path in (*temporary.rglob("*"), temporary):
             sync(path)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # readers of tasks are used where nothing is trained, by whic
 Predictions = Mapping[str, Column]  # what the head keeps, by name, for all examples of a split
 Scores = dict[str, float]
 Example = Mapping[str, Any]  # as `read` and `example` give it
-Found = Mapping[str, np.ndarray]  # what was kept of the output for one example, by name
+Outputs = Mapping[str, np.ndarray]  # what was kept of the output for one example, by name
 Answer = dict[str, Any]
 
 
@@ -137,9 +137,9 @@ class Task(ABC):
         """One feature for each of those examples; or the windows of each, in order, numbered by `window_of`."""
         return self.encode(examples, encoding)
 
-    def joined(self, found: Sequence[Found], features: Sequence[Feature]) -> tuple[Found, Feature]:
+    def merge_windows(self, outputs: Sequence[Outputs], features: Sequence[Feature]) -> tuple[Outputs, Feature]:
         """What was found in the windows of one example, and these, as of one; by default there is one."""
-        (only,), (feature,) = found, features
+        (only,), (feature,) = outputs, features
         return only, feature
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
@@ -149,7 +149,7 @@ class Task(ABC):
         return HEADS[self.head].kept(output, batch)
 
     @abstractmethod
-    def answer(self, found: Found, feature: Feature, example: Example, encoding: Encoding) -> Answer:
+    def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
         """The answer for people: labels, and scores as probabilities.
 
         Args:
@@ -201,7 +201,7 @@ class Task(ABC):
         """Whether the labels of a split are known, or kept back, as those of some test files."""
         return features[0]["labels"] != IGNORE
 
-    def settled(self, predictions: Predictions, features: Dataset) -> Self:
+    def tuned_on_dev(self, predictions: Predictions, features: Dataset) -> Self:
         """The task with what its predictions on dev decide, such as a threshold; other splits are judged with it."""
         return self
 
