@@ -9,6 +9,8 @@ from test_bottleneck import backbone
 from tiny import MASK, TEXT, features
 
 from kadapter import AdapterConfig, HeadConfig, KAdapterModel, TaskModel
+from kadapter.training import devices
+from kadapter.training.arguments import TrainingArguments
 
 HALF = [torch.float16, torch.bfloat16]
 KINDS = {"entity_typing": 3, "relation": 4, "classification": 2, "dependency": 6, "masked_lm": 60}
@@ -113,3 +115,13 @@ def test_a_model_of_mixed_types_is_saved_and_loaded_as_it_was(folder, tmp_path):
         assert all(found[name].dtype == p.dtype and torch.equal(found[name], p) for name, p in model.named_parameters())
     wide = TaskModel.from_pretrained(tmp_path / "saved", dtype=torch.float32)
     assert {p.dtype for p in wide.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("slowdown", "told"), [(4.0, True), (1.0, False), (0.4, False)])
+def test_bf16_is_warned_of_on_a_cpu_where_it_is_slower(monkeypatch, caplog, slowdown, told):
+    assert devices.bf16_slowdown() > 0
+    monkeypatch.setattr(devices, "bf16_slowdown", lambda: slowdown)
+    devices.start_accelerator(TrainingArguments(bf16=True, no_cuda=True))
+    assert ("--bf16 takes 4.0 times as long as float32 on this CPU" in caplog.text) == told
+    devices.start_accelerator(TrainingArguments(no_cuda=True))
+    assert caplog.text.count("--bf16") == told

@@ -84,9 +84,9 @@ class ClassificationHead(MarkerHead):
         assert output.logits is not None
         if output.logits.shape[-1] > 1:
             return cross_entropy(output.logits, labels, self.class_weights)
-        known = labels != IGNORE
-        total = F.mse_loss(output.logits[known, 0].float(), labels[known].float(), reduction="sum")
-        return total, known.sum()
+        known = labels != IGNORE  # not an index, for whose size the host would wait
+        errors = (output.logits[:, 0].float() - labels.float()) ** 2
+        return torch.where(known, errors, 0).sum(), known.sum()
 
 
 class MultiLabelHead(ClassificationHead):
@@ -97,10 +97,10 @@ class MultiLabelHead(ClassificationHead):
 
     def summed_loss(self, output: HeadOutput, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | int]:
         assert output.logits is not None
-        known = labels[:, 0] != IGNORE
-        logits, gold = output.logits[known].float(), labels[known].float()
-        total = F.binary_cross_entropy_with_logits(logits, gold, reduction="sum", pos_weight=self.class_weights)
-        return total / output.logits.shape[-1], known.sum()
+        known = labels[:, :1] != IGNORE
+        logits, gold = output.logits.float(), labels.float()
+        costs = F.binary_cross_entropy_with_logits(logits, gold, reduction="none", pos_weight=self.class_weights)
+        return torch.where(known, costs, 0).sum() / logits.shape[-1], known.sum()
 
 
 class TaggingHead(Head):

@@ -76,7 +76,7 @@ class Feed:
             step: of training; None where it is for evaluation.
         """
         if self.states is None:
-            return send_to_device(batch, accelerator.device)
+            return send_to_device(batch, accelerator.device, non_blocking=True)  # the loader pins them
         return self.states.complete(accelerator, cast(TaskModel, accelerator.unwrap_model(model)), batch, step)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from datetime import timedelta
 
 import datasets
@@ -17,6 +18,8 @@ from huggingface_hub.utils import logging as hub_logging
 
 from kadapter import system
 from kadapter.training.arguments import TrainingArguments
+
+logger = logging.getLogger(__name__)
 
 # How long processes wait for one that works alone. Data are prepared before they join; what is left are the scores and
 # predictions of a split and the saving of a model, which the main process does.
@@ -67,8 +70,29 @@ def start_accelerator(args: TrainingArguments, tasks: int = 1, beside: bool = Fa
         )
     if args.fp16 and accelerator.device.type == "cpu":
         raise ValueError("--fp16 needs a GPU; leave it out or use --bf16 on this CPU.")
+    if args.bf16 and accelerator.device.type == "cpu" and (slower := bf16_slowdown()) > 1.2:
+        logger.warning(
+            "--bf16 takes %.1f times as long as float32 on this CPU, which has no instructions for it; leave it out.",
+            slower,
+        )
     set_seed(args.seed)
     return accelerator
+
+
+def bf16_slowdown() -> float:
+    """How many times as long this CPU takes for a product of matrices with 16 bits as with 32: in software, several."""
+    return _product_seconds(torch.bfloat16) / _product_seconds(torch.float32)
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """The least of many, since the first ones set the kernel up."""
+    one, other = torch.ones(64, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+    seconds = []
+    for _ in range(30):
+        began = time.thread_time()
+        one @ other
+        seconds.append(time.thread_time() - began)
+    return max(min(seconds), 1e-9)
 
 
 def peak_memory_mib(device: torch.device) -> int:
