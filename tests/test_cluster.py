@@ -95,7 +95,7 @@ def test_a_cluster_aligns_a_graph_with_text_to_the_same_bytes(cluster, tmp_path)
         )
         found.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert found[0] == found[1]
-    assert len(found[0]) == 4
+    assert len(found[0]) == 5  # examples, two reports, two pictures
 
 
 def refused(address, message, *shared):
