@@ -6,6 +6,7 @@ lines differ in their marks too. Text is as small as it may be where a picture i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def picture(
     Args:
         path: with any ending; both files have its name.
         width, height: in inches.
-        aside: of `atomic_files`, where the picture belongs to other files.
+        temporary: of `atomic_files`, where the picture belongs to other files.
         shared: of `Figure.subplots`, such as `sharey`.
 
     Yields:
@@ -90,6 +91,7 @@ def picture(
     import matplotlib  # here: slow to import
     from matplotlib.figure import Figure  # not pyplot, which would change the caller's backend
 
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table of a PDF's font
     cycle = matplotlib.cycler(color=COLOURS, marker=MARKS)  # type: ignore[attr-defined]
     with matplotlib.rc_context({**STYLE, "axes.prop_cycle": cycle}), ExitStack() as stack:
         figure = Figure(figsize=(width, height), layout="constrained")

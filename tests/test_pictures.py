@@ -95,3 +95,10 @@ def test_a_row_has_a_dot_for_each_seed_and_a_line_at_their_mean(tmp_path):
 def test_settings_are_told_in_words_and_names_of_ones_own_stay():
     found = [in_words(name) for name in ("none, frozen", "fac", "kg_10", "fac-lin")]
     assert found == ["no adapter, frozen", "factual adapter", "kg_10", "factual and linguistic"]
+
+
+def test_a_picture_says_nothing_in_the_log_of_a_run(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with picture(tmp_path / "a.png") as (_, panels):
+        panels[0, 0].set_title("Text, whose font goes into the PDF")
+    assert caplog.text == ""

@@ -96,11 +96,11 @@ def atomic_writer(path: str | Path, what: str = "") -> Iterator[TextIO]:
 def atomic_files(what: str = "") -> Iterator[Callable[[str | Path], Path]]:
     """Files that belong together: the new ones take the places of the old ones all at once, as far as that goes.
 
-        with atomic_files() as aside:
-            write_jsonl(aside(folder / "train.jsonl"), train)
-            write_jsonl(aside(folder / "dev.jsonl"), dev)
+        with atomic_files() as temporary:
+            write_jsonl(temporary(folder / "train.jsonl"), train)
+            write_jsonl(temporary(folder / "dev.jsonl"), dev)
 
-    `aside(path)` is where the file `path` is to be written. At the end of the block all are brought to disk, then the
+    `temporary(path)` is where the file `path` is to be written. At the end of the block all are brought to disk, then the
     old files are removed, then the new ones are renamed. The first one named is removed first and appears last, so
     begin with the file without which nobody reads the others. A block that raises changes nothing. A killed process
     leaves, by the moment of its death:
