@@ -100,7 +100,7 @@ def atomic_files(what: str = "") -> Iterator[Callable[[str | Path], Path]]:
             write_jsonl(temporary(folder / "train.jsonl"), train)
             write_jsonl(temporary(folder / "dev.jsonl"), dev)
 
-    `temporary(path)` is where the file `path` is to be written. At the end of the block all are brought to disk, then the
+    `temporary(path)` is where the file `path` is to be written. At the end of the block all are brought to disk, the
     old files are removed, then the new ones are renamed. The first one named is removed first and appears last, so
     begin with the file without which nobody reads the others. A block that raises changes nothing. A killed process
     leaves, by the moment of its death:
