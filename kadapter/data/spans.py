@@ -189,7 +189,7 @@ def _is_punctuation(word: str) -> bool:
 
 
 def _in_units(text: str, position: int, encoding: str) -> int:
-    """The character that `place` units of an encoding lead to."""
+    """The character that `position` units of an encoding lead to."""
     size = len("a".encode(encoding))
     return len(text.encode(encoding)[: position * size].decode(encoding, "ignore"))
 

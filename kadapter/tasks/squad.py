@@ -221,7 +221,7 @@ class Squad(Task):
         return [(int(starts[first]), int(ends[last]), score) for first, last, score in spans]
 
     def _reading(self, found: Outputs, text: str) -> Reading:
-        """What `joined` found in a context, each text once."""
+        """What `merge_windows` found in a context, each text once."""
         candidates: dict[str, Candidate] = {}
         columns = (found["starts"].astype(int).tolist(), found["ends"].astype(int).tolist(), found["scores"].tolist())
         for start, end, score in zip(*columns, strict=True):

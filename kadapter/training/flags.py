@@ -55,7 +55,7 @@ def flag(
 
     Args:
         within: where a number may lie, such as "[0, inf)" (`kadapter.console.outside`).
-        type: what makes the value of its text, where the field's own type does not: `local_path`, `place`.
+        type: what makes the value of its text, where the field's own type does not: `local_path`, `hub_or_path`.
         metavar: what the value is called in help; None: after its type (`kadapter.console.Help`).
     """
     metadata = {
