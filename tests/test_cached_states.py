@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, RobertaModel
 
 from kadapter import KAdapterConfig
-from kadapter.models import modeling
+from kadapter.models import tapping
+from kadapter.models.modeling import KAdapterModel
 from kadapter.storage.blocks import Blocks
 from kadapter.storage.errors import WriteError
 from kadapter.training import loop, states, worth
@@ -100,11 +101,11 @@ def test_epochs_from_the_cache_give_the_losses_and_weights_of_the_plain_way(run,
     assert_same(again, plain)
 
 
-@pytest.mark.parametrize("family", modeling.EMBEDDED)
+@pytest.mark.parametrize("family", tapping.EMBEDDED)
 def test_where_embeddings_give_the_first_state_they_give_it_to_the_last_bit(family):
     sizes = {"dim": 32, "hidden_dim": 48} if family == "distilbert" else {"hidden_size": 32, "intermediate_size": 48}
     config = AutoConfig.for_model(family, vocab_size=60, num_hidden_layers=2, num_attention_heads=2, **sizes)
-    model = modeling.KAdapterModel(KAdapterConfig(backbone_config=config)).eval()
+    model = KAdapterModel(KAdapterConfig(backbone_config=config)).eval()
     ids, mask = torch.arange(4, 24).reshape(2, 10), torch.ones(2, 10, dtype=torch.long)
     ids[1, 7:], mask[1, 7:] = config.pad_token_id, 0
     inputs = {"input_ids": ids} | ({"token_type_ids": ids % 2} if family == "bert" else {})

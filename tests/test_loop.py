@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
+from tqdm import tqdm
 
 from kadapter.data.collation import Collator
 from kadapter.models.head import HeadOutput
@@ -193,7 +194,10 @@ def test_where_nobody_watches_a_line_says_how_far_training_is_and_how_long_it_ta
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(times)))
     monkeypatch.setattr(loop, "sys", SimpleNamespace(stderr=SimpleNamespace(isatty=lambda: False)))
     caplog.set_level("INFO")
-    lines = loop._Lines(10, 110)
+    curves = []
+    run = SimpleNamespace(scalars=lambda step, values: curves.append((step, values)))
+    log = loop._Log(run, tqdm(total=110, initial=10, disable=True))
     for step, loss in ((20, 2.0), (50, 1.5), (60, 1.25), (110, 1.0)):
-        lines.tell(step, loss)
+        log.write(step, SimpleNamespace(padding=lambda: 0.25, finish=lambda loss=loss: loss), 0.1)
+    assert curves[0] == (20, {"loss": 2.0, "lr": 0.1, "padding": 0.25})
     assert [record.getMessage() for record in caplog.records] == ["step 50 of 110, loss 1.5000, about 0:01:00 left"]

@@ -9,12 +9,19 @@ Shapes: R = sequences, S = tokens.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
+
+from kadapter.models.head import HeadOutput
+from kadapter.models.modeling import KAdapterModel
+from kadapter.models.question_heads import OpenQAHead
 
 Inputs = Mapping[str, torch.Tensor | None]
 Outputs = tuple[torch.Tensor, ...]
@@ -67,3 +74,28 @@ def _filled(value: torch.Tensor, length: int, size: int) -> torch.Tensor:
     if value.dim() == 1 or length == size:
         return value
     return pad(value, [0, 0] * (value.dim() - 2) + [0, size - length], value=-torch.inf)
+
+
+def questions_in_chunks(
+    encoder: KAdapterModel,
+    head: OpenQAHead,
+    inputs: Inputs,
+    positions: torch.Tensor | None,
+    group_sizes: torch.Tensor | None,
+    states: Mapping[str, torch.Tensor] | None,
+) -> HeadOutput:
+    """The output of a head that reads many sequences for one example, without a loss; arguments as `TaskModel`'s."""
+
+    def compute(part: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        texts = {name: part[name] for name in inputs}
+        known = None if states is None else {name: part[f"state {name}"] for name in states}
+        features = encoder(**texts, states=known, return_dict=True).last_hidden_state
+        return head.outputs(features.to(head.selector.weight.dtype), part["positions"])
+
+    # Processes that share parameters out meet in every forward pass, and would not make as many chunks.
+    sharded = any(isinstance(weight, DTensor) for model in (encoder, head) for weight in model.parameters())
+    config = encoder.config
+    can_be_cut = not any(config.adapter_config(name).attend_padding for name in config.adapter_names)
+    given = {**inputs, "positions": positions, **{f"state {name}": value for name, value in (states or {}).items()}}
+    logits, scores = in_chunks(compute, given, sys.maxsize if sharded else head.chunk_tokens, can_be_cut)
+    return head.of_sequences(logits, scores, group_sizes)

@@ -219,6 +219,13 @@ class MaskedLMHead(Head):
         self.layer_norm = nn.LayerNorm(embedding_size)
         self.bias = nn.Parameter(torch.zeros(config.num_labels))
 
+    def resize(self, count: int, mean: bool) -> None:
+        """Let it know `count` tokens; new ones get the mean bias, or zero."""
+        bias = self.bias.data
+        more = bias.new_full((max(0, count - len(bias)),), bias.float().mean().item() if mean else 0.0)
+        self.bias.data = torch.cat([bias[:count], more])
+        self.bias.grad = None
+
     def compute(self, features: torch.Tensor, embeddings: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
         """`features` [B, N, H], `embeddings` [C, E] -> `logits` [B, N, C]."""
         assert embeddings is not None

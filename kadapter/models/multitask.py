@@ -26,7 +26,7 @@ from kadapter.models.modeling import KAdapterModel
 from kadapter.models.named import NamedModules
 from kadapter.models.positions import at_positions, check_positions, positions_of
 from kadapter.models.routing import Run, routed, select_rows, side_by_side
-from kadapter.models.saved_task import SavedTask, fresh_head, write_task
+from kadapter.models.saved_task import SavedTask, fresh_head
 from kadapter.storage import checkpoint
 from kadapter.storage.files import atomic_folder
 from kadapter.storage.reading import read_object
@@ -158,8 +158,8 @@ class MultiTaskModel(nn.Module):
         with atomic_folder(folder, "a model of several tasks") as path:
             self.encoder.save_pretrained(path / ENCODER, state_dict=bare)
             for name, part in self.tasks.items():
-                values = cast(TaskPart, part).saved.values(self.encoder)
-                write_task(path / TASKS / name, values, self._weights(name))
+                saved = replace(cast(TaskPart, part).saved, state=self._weights(name))
+                saved.write(path / TASKS / name, self.encoder.config.backbone_config.model_type)
             (path / TASKS_FILE).write_text(json.dumps({"tasks": list(self.tasks)}, indent=2) + "\n", encoding="utf-8")
 
     @classmethod

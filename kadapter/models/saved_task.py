@@ -43,13 +43,6 @@ def renamed(name: str, old: str, new: str) -> str:
     return _SET.sub(lambda match: f".{match[1]}.{new if match[2] == old else match[2]}.", name)
 
 
-def write_task(folder: str | os.PathLike, values: Mapping[str, Any], state: checkpoint.State) -> None:
-    """Write the two files of a task; `state` by the names that weights have in the file."""
-    with atomic_folder(folder, "the task's part of a model") as path:
-        checkpoint.save_tensors(checkpoint.cpu_copies(state), path / TASK_WEIGHTS)
-        (path / TASK_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
 @dataclass(frozen=True)
 class SavedTask:
     """A task's folder, compared with the encoder that it is for.
@@ -88,12 +81,14 @@ class SavedTask:
         fusion_mode = values.get("fusion_mode", encoder.config.fusion_mode)
         return cls(bottleneck, values["adapters"], fusion_mode, head, task, state)
 
-    def values(self, encoder: KAdapterModel) -> dict[str, Any]:
-        """The content of its configuration file."""
+    def write(self, folder: str | os.PathLike, family: str) -> None:
+        """Write the two files of a folder; `family` is that of the backbone."""
         bottleneck = None if self.bottleneck is None else self.bottleneck.to_dict()
-        values = {"backbone": encoder.config.backbone_config.model_type, "bottleneck": bottleneck}
-        values |= {"adapters": self.adapters, "fusion_mode": self.fusion_mode}
-        return {**values, "head": self.head.to_dict(), "task": self.task}
+        values = {"backbone": family, "bottleneck": bottleneck, "adapters": self.adapters}
+        values |= {"fusion_mode": self.fusion_mode, "head": self.head.to_dict(), "task": self.task}
+        with atomic_folder(folder, "the task's part of a model") as path:
+            checkpoint.save_tensors(checkpoint.cpu_copies(self.state), path / TASK_WEIGHTS)
+            (path / TASK_CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _of_before(name: str) -> str:

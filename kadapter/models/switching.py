@@ -132,7 +132,7 @@ class Switching(nn.Module):
         raise NotImplementedError("these are adapters of kadapter: delete_adapter and load_adapter exchange them.")
 
 
-def of_encoder(name: str) -> Callable[..., Any]:
+def _of_encoder(name: str) -> Callable[..., Any]:
     """A method of a task model that its encoder answers."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -141,3 +141,31 @@ def of_encoder(name: str) -> Callable[..., Any]:
     method.__name__ = name
     method.__doc__ = f"As `KAdapterModel.{name}`."
     return method
+
+
+class OfEncoder(nn.Module):
+    """What a task model lets its encoder answer."""
+
+    encoder: nn.Module
+
+    add_adapter = _of_encoder("add_adapter")
+    load_adapter = _of_encoder("load_adapter")
+    save_adapter = _of_encoder("save_adapter")
+    delete_adapter = _of_encoder("delete_adapter")
+    add_bottlenecks = _of_encoder("add_bottlenecks")
+    delete_bottlenecks = _of_encoder("delete_bottlenecks")
+    activate_bottlenecks = _of_encoder("activate_bottlenecks")
+    bottlenecks = _of_encoder("bottlenecks")
+    freeze = _of_encoder("freeze")
+    train_adapters = _of_encoder("train_adapters")
+    train_layers = _of_encoder("train_layers")
+    set_adapter = _of_encoder("set_adapter")
+    active_adapters = _of_encoder("active_adapters")
+    disable_adapters = _of_encoder("disable_adapters")
+    enable_adapters = _of_encoder("enable_adapters")
+    adapters_disabled = _of_encoder("adapters_disabled")
+    set_adapter_weights = _of_encoder("set_adapter_weights")
+    get_adapter_state_dict = _of_encoder("get_adapter_state_dict")
+    enable_peft_hotswap = _of_encoder("enable_peft_hotswap")
+    get_input_embeddings = _of_encoder("get_input_embeddings")
+    set_input_embeddings = _of_encoder("set_input_embeddings")

@@ -6,26 +6,24 @@ Shapes: B = batch, S = sequence, N = positions that the head reads, H = width.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig
 
 from kadapter.configuration import DEFAULT_BOTTLENECKS, ENCODER_FIELDS, KAdapterConfig
 from kadapter.models.base import KAdapterPreTrainedModel
-from kadapter.models.chunks import in_chunks
+from kadapter.models.chunks import questions_in_chunks
 from kadapter.models.head import Head, HeadOutput
 from kadapter.models.heads import ClassificationHead, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import as_sequences, positions_of
 from kadapter.models.question_heads import OpenQAHead
-from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, write_task
-from kadapter.models.switching import of_encoder
+from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file
+from kadapter.models.switching import OfEncoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
 from kadapter.storage import checkpoint
 from kadapter.storage.pretrained import HUB_ARGUMENTS, read_overridden
@@ -34,7 +32,7 @@ TASK_PARTS = ("bottlenecks", "LayerNorm", "fusion", "head")
 _TAKEN_OVER: WeakSet[nn.Module] = WeakSet()  # poolers that were to be trained when a head first stood for them
 
 
-class TaskModel(KAdapterPreTrainedModel):
+class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # transformers' add_adapter is PEFT's
     """An encoder with adapters and the head that `config.head` describes: pretraining and tasks alike.
 
     Args:
@@ -140,14 +138,7 @@ class TaskModel(KAdapterPreTrainedModel):
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         found: Any
         found, kwargs = read_overridden(source, config, kwargs)
-        saved = found.head_config() if isinstance(found, KAdapterConfig) and found.head is not None else None
-        if saved is None and asked is None:
-            raise ValueError(f"{source} is a {found.model_type} without a head; give head=HeadConfig(...) for a task.")
-        if None not in (saved, asked) and saved != asked:
-            raise ValueError(
-                f"{source} was saved with {saved}, not with {asked}; leave head out, or put this one on its encoder: "
-                "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
-            )
+        saved = _saved_head(source, found, asked)
         cls._check_kind(saved or asked, source)  # type: ignore[arg-type]
         parts: Any = {"adapters": adapters or {}, "adapter_config": adapter_config}
         parts |= {"bottlenecks": bottlenecks or {}, "adapter_dtype": adapter_dtype}
@@ -171,26 +162,6 @@ class TaskModel(KAdapterPreTrainedModel):
         taken = isinstance(self.head, ClassificationHead) and _pretrained_pooler(self.encoder) is not None
         names = {f"head.{name}" for name in self.head.state_dict()}
         return {name for name in names if not (taken and name.startswith("head.dense."))}
-
-    add_adapter = of_encoder("add_adapter")
-    load_adapter = of_encoder("load_adapter")
-    save_adapter = of_encoder("save_adapter")
-    delete_adapter = of_encoder("delete_adapter")
-    add_bottlenecks = of_encoder("add_bottlenecks")
-    delete_bottlenecks = of_encoder("delete_bottlenecks")
-    activate_bottlenecks = of_encoder("activate_bottlenecks")
-    bottlenecks = of_encoder("bottlenecks")
-    freeze = of_encoder("freeze")
-    train_adapters = of_encoder("train_adapters")
-    train_layers = of_encoder("train_layers")
-    set_adapter = of_encoder("set_adapter")
-    active_adapters = of_encoder("active_adapters")
-    disable_adapters = of_encoder("disable_adapters")
-    enable_adapters = of_encoder("enable_adapters")
-    adapters_disabled = of_encoder("adapters_disabled")
-    set_adapter_weights = of_encoder("set_adapter_weights")
-    get_adapter_state_dict = of_encoder("get_adapter_state_dict")
-    enable_peft_hotswap = of_encoder("enable_peft_hotswap")
 
     # -- the task's part alone ----------------------------------------------------------------------------------
 
@@ -218,13 +189,12 @@ class TaskModel(KAdapterPreTrainedModel):
             state_dict: the weights, where they are not this model's own (sharded ones are collected first).
         """
         state = self.state_dict() if state_dict is None else state_dict
-        active = self.encoder.active_bottlenecks
+        config, active = self.config, self.encoder.active_bottlenecks
         weights = {name_in_file(name, active): state[name] for name in self.task_names()}
-        bottleneck = None if active is None else self.config.bottlenecks[active]
-        config, adapters = self.config, list(self.encoder.adapters)
-        values = {"backbone": config.backbone_config.model_type, "bottleneck": bottleneck, "adapters": adapters}
-        values |= {"fusion_mode": config.fusion_mode, "head": config.head, "task": config.task}
-        write_task(folder, values, weights)
+        bottleneck = None if active is None else config.bottleneck_config(active)
+        head, adapters = config.head_config(), list(self.encoder.adapters)
+        saved = SavedTask(bottleneck, adapters, config.fusion_mode, head, config.task, weights)
+        saved.write(folder, config.backbone_config.model_type)
 
     @classmethod
     def load_task(cls, folder: str | os.PathLike, encoder: KAdapterModel) -> TaskModel:
@@ -258,12 +228,6 @@ class TaskModel(KAdapterPreTrainedModel):
 
     # -- forward ------------------------------------------------------------------------------------------------
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.encoder.set_input_embeddings(value)
-
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
@@ -273,10 +237,8 @@ class TaskModel(KAdapterPreTrainedModel):
         """
         embeddings = self.encoder.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         if isinstance(self.head, MaskedLMHead):
-            count, bias = embeddings.weight.shape[0], self.head.bias.data
-            more = bias.new_full((max(0, count - len(bias)),), bias.float().mean().item() if mean_resizing else 0.0)
-            self.head.bias.data = torch.cat([bias[:count], more])
-            self.head.bias.grad = None
+            count = embeddings.weight.shape[0]
+            self.head.resize(count, mean_resizing)
             self.config.head = {**self.config.head, "num_labels": count}
         return embeddings
 
@@ -329,19 +291,15 @@ class TaskModel(KAdapterPreTrainedModel):
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
         use_dict = self.config.return_dict if return_dict is None else return_dict
-        asked = output_hidden_states or output_attentions or adapter_names  # for what all sequences have at once
-        if isinstance(self.head, OpenQAHead) and mask is not None and not asked:
-            output = self.head.with_loss(self._in_chunks(inputs, positions, group_sizes, states), labels, num_items)
+        asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        asked |= {"adapter_names": adapter_names}
+        of_all = any(asked.values())  # something that all sequences have at once
+        if isinstance(self.head, OpenQAHead) and mask is not None and not of_all:
+            output = questions_in_chunks(self.encoder, self.head, inputs, positions, group_sizes, states)
+            output = self.head.with_loss(output, labels, num_items)
             return output if use_dict else output.to_tuple()
-        encoded = self.encoder(
-            **inputs,
-            positions=positions_of(cast(Head, self.head), self.config, positions, mask, given),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            adapter_names=adapter_names,
-            states=states,
-            return_dict=True,
-        )
+        read = positions_of(cast(Head, self.head), self.config, positions, mask, given)
+        encoded = self.encoder(**inputs, positions=read, **asked, states=states, return_dict=True)
         further: dict[str, Any] = {"attention_mask": mask, "context_mask": context_mask}
         further |= {"positions": positions, "group_sizes": group_sizes}
         if isinstance(self.head, MaskedLMHead):
@@ -349,30 +307,6 @@ class TaskModel(KAdapterPreTrainedModel):
         output = self.head(encoded.last_hidden_state, labels, num_items, **further)
         output.hidden_states, output.attentions = encoded.hidden_states, encoded.attentions
         return output if use_dict else output.to_tuple()
-
-    def _in_chunks(
-        self,
-        inputs: Mapping[str, torch.Tensor | None],
-        positions: torch.Tensor | None,
-        group_sizes: torch.Tensor | None,
-        states: Mapping[str, torch.Tensor] | None,
-    ) -> HeadOutput:
-        """The output of a head that reads many sequences for one example, without a loss."""
-        head = cast(OpenQAHead, self.head)
-
-        def compute(part: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-            texts = {name: part[name] for name in inputs}
-            known = None if states is None else {name: part[f"state {name}"] for name in states}
-            features = self.encoder(**texts, states=known, return_dict=True).last_hidden_state
-            return head.outputs(features.to(head.selector.weight.dtype), part["positions"])
-
-        # Processes that share parameters out meet in every forward pass, and would not make as many chunks.
-        sharded = any(isinstance(parameter, DTensor) for parameter in self.parameters())
-        tokens = sys.maxsize if sharded else head.chunk_tokens
-        can_be_cut = not any(self.config.adapter_config(name).attend_padding for name in self.config.adapter_names)
-        given = {**inputs, "positions": positions, **{f"state {name}": value for name, value in (states or {}).items()}}
-        logits, scores = in_chunks(compute, given, tokens, can_be_cut)
-        return head.of_sequences(logits, scores, group_sizes)
 
     def frozen_states(
         self,
@@ -390,6 +324,19 @@ class TaskModel(KAdapterPreTrainedModel):
 
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:
     return head if head is None or isinstance(head, HeadConfig) else HeadConfig.from_dict(head)
+
+
+def _saved_head(source: object, found: PreTrainedConfig, asked: HeadConfig | None) -> HeadConfig | None:
+    """The head that a model was saved with; raises ValueError where it has none and none is asked for, or another."""
+    saved = found.head_config() if isinstance(found, KAdapterConfig) and found.head is not None else None
+    if saved is None and asked is None:
+        raise ValueError(f"{source} is a {found.model_type} without a head; give head=HeadConfig(...) for a task.")
+    if None not in (saved, asked) and saved != asked:
+        raise ValueError(
+            f"{source} was saved with {saved}, not with {asked}; leave head out, or put this one on its encoder: "
+            "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
+        )
+    return saved
 
 
 def _under_head(names: Iterable[str]) -> set[str]:

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 from torch.distributed.tensor import DTensor
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
 from kadapter.training.arguments import TrainingArguments
@@ -54,6 +55,10 @@ class Due:
     log: bool
     evaluate: bool
     save: bool
+
+    @property
+    def anything(self) -> bool:
+        return self.log or self.evaluate or self.save
 
     @classmethod
     def at(cls, step: int, total: int, args: TrainingArguments) -> Due:
@@ -116,29 +121,20 @@ def train(
     progress = load_checkpoint(accelerator, run.folder, model, schedule, Progress) or Progress()
     run.resume_at(progress.step)
     began, losses, told = time.perf_counter() - progress.seconds, _Losses(accelerator), False
-    steps, lines = plan.steps(progress.step, accelerator.process_index), _Lines(progress.step, plan.total_steps)
+    steps = plan.steps(progress.step, accelerator.process_index)
     with interruption.postponed(), _bar(accelerator, plan.total_steps, progress.step) as bar:
+        log = _Log(run, bar)
         model.train()
         while not _is_over(progress, args) and (step := next(steps, None)):
-            loss = _accumulate(accelerator, model, step, args)
-            if args.max_grad_norm > 0:
-                accelerator.unscale_gradients()
-                clip_gradients(model, args.max_grad_norm, args.clip_separately)
-            optimizer.step()
-            if not accelerator.optimizer_step_was_skipped:  # by the loss scaler of fp16
-                schedule.step()
-            optimizer.zero_grad()
+            loss = _take(step, accelerator, model, optimizer, schedule, args)
             progress.step += 1
             losses.add(progress.step, loss, step)
             bar.update()
 
             due = Due.at(progress.step, plan.total_steps, args)
             stopped = _is_stopped(accelerator, interruption, due)
-            if due.log or due.evaluate or due.save or stopped:
-                padding = losses.padding()
-                loss_since = losses.finish()
-                _log(run, bar, progress.step, loss_since, float(schedule.get_last_lr()[0]), padding)
-                lines.tell(progress.step, loss_since)
+            if due.anything or stopped:
+                log.write(progress.step, losses, float(schedule.get_last_lr()[0]))
             if due.evaluate or due.save or stopped:
                 check_weights(accelerator, model, progress.step)
             if due.evaluate and selection is not None:
@@ -165,17 +161,12 @@ def _is_stopped(accelerator: Accelerator, interruption: Interruption, due: Due) 
     """Whether a signal has come to any process; with several, they ask where they meet anyway."""
     if accelerator.num_processes == 1:
         return interruption.received is not None
-    if not (due.log or due.evaluate or due.save):
+    if not due.anything:
         return False
     received = torch.tensor(interruption.received or 0, device=accelerator.device)
     number = int(accelerator.gather(received[None]).max())
     interruption.received = number or None
     return bool(number)
-
-
-def _log(run: Run, bar: tqdm, step: int, loss: float, rate: float, padding: float) -> None:
-    bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
-    run.scalars(step, {"loss": loss, "lr": rate, "padding": padding})
 
 
 def _announce(model: nn.Module, turns: Turns) -> None:
@@ -193,20 +184,44 @@ def _bar(accelerator: Accelerator, total: int, initial: int) -> tqdm:
     return tqdm(total=total, initial=initial, desc="train", unit="step", dynamic_ncols=True, disable=disable)
 
 
-class _Lines:
-    """What the bar shows, as lines of the log where nobody watches a terminal; one in half a minute at most."""
+class _Log:
+    """The curves of a run, its bar, and off a terminal lines in the place of the bar, one in half a minute at most."""
 
-    def __init__(self, step: int, total: int):
-        self.first, self.total = step, total
+    def __init__(self, run: Run, bar: tqdm):
+        self.run, self.bar, self.first = run, bar, bar.n
         self.began = self.told = time.monotonic()
 
-    def tell(self, step: int, loss: float) -> None:
-        now = time.monotonic()
-        if sys.stderr.isatty() or step == self.total or now - self.told < SECONDS_BETWEEN_LINES:
+    def write(self, step: int, losses: _Losses, rate: float) -> None:
+        """Write what came since the last call."""
+        padding, loss = losses.padding(), losses.finish()
+        self.bar.set_postfix(loss=f"{loss:.4f}", lr=f"{rate:.1e}")
+        self.run.scalars(step, {"loss": loss, "lr": rate, "padding": padding})
+        now, total = time.monotonic(), self.bar.total
+        if sys.stderr.isatty() or step == total or now - self.told < SECONDS_BETWEEN_LINES:
             return
-        left = (now - self.began) / (step - self.first) * (self.total - step)
-        logger.info("step %d of %d, loss %.4f, about %s left", step, self.total, loss, timedelta(seconds=round(left)))
+        left = timedelta(seconds=round((now - self.began) / (step - self.first) * (total - step)))
+        logger.info("step %d of %d, loss %.4f, about %s left", step, total, loss, left)
         self.told = now
+
+
+def _take(
+    step: Step,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    args: TrainingArguments,
+) -> torch.Tensor:
+    """One optimizer step; gives its loss."""
+    loss = _accumulate(accelerator, model, step, args)
+    if args.max_grad_norm > 0:
+        accelerator.unscale_gradients()
+        clip_gradients(model, args.max_grad_norm, args.clip_separately)
+    optimizer.step()
+    if not accelerator.optimizer_step_was_skipped:  # by the loss scaler of fp16
+        schedule.step()
+    optimizer.zero_grad()
+    return loss
 
 
 def _accumulate(accelerator: Accelerator, model: nn.Module, step: Step, args: TrainingArguments) -> torch.Tensor:

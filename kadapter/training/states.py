@@ -28,8 +28,9 @@ from kadapter.data.columns import Column, feature_column
 from kadapter.data.jsonio import write_json
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.head import Head
-from kadapter.models.modeling import LAST, KAdapterModel
+from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import WHOLE_TEXT
+from kadapter.models.tapping import LAST
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.blocks import Blocks
 from kadapter.storage.errors import free_bytes, shown_bytes
