@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, AutoTokenizer, RobertaConfig
 
-from kadapter.models import adapter, modeling
+from kadapter.models import adapter, tapping
 from kadapter.pictures import CONTROL, KNOWLEDGE, PAGE, picture
 from kadapter.training import loop
 
@@ -77,12 +77,12 @@ def now(device: torch.device) -> float:
 @contextmanager
 def whole_last_layers() -> Iterator[None]:
     """Within the block, last layers are computed whole and read afterwards."""
-    real = modeling.is_readable_at
-    adapter.is_readable_at = modeling.is_readable_at = lambda *_: False
+    real = tapping.is_readable_at
+    adapter.is_readable_at = tapping.is_readable_at = lambda *_: False
     try:
         yield
     finally:
-        adapter.is_readable_at = modeling.is_readable_at = real
+        adapter.is_readable_at = tapping.is_readable_at = real
 
 
 @contextmanager

@@ -146,8 +146,6 @@ def _of_encoder(name: str) -> Callable[..., Any]:
 class OfEncoder(nn.Module):
     """What a task model lets its encoder answer."""
 
-    encoder: nn.Module
-
     add_adapter = _of_encoder("add_adapter")
     load_adapter = _of_encoder("load_adapter")
     save_adapter = _of_encoder("save_adapter")

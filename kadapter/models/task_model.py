@@ -291,8 +291,8 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
         use_dict = self.config.return_dict if return_dict is None else return_dict
-        asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
-        asked |= {"adapter_names": adapter_names}
+        asked: dict[str, Any] = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        asked["adapter_names"] = adapter_names
         of_all = any(asked.values())  # something that all sequences have at once
         if isinstance(self.head, OpenQAHead) and mask is not None and not of_all:
             output = questions_in_chunks(self.encoder, self.head, inputs, positions, group_sizes, states)
