@@ -177,6 +177,7 @@ def test_a_hundred_thousand_labels_are_refused(tmp_path):
     [
         ("single", ["", "good"], "the 'text' is \"\"; give a text or take the row out"),
         ("single", ["It is.", ""], "the label is empty"),
+        ("single", ["It is.", "NaN"], 'the label is "NaN"; mend it'),
         ("single", ["It is.", "odd"], '"odd" is not among the 3 labels of train; mend it, or name all'),
         ("number", ["It is.", "NaN"], "is no finite number"),
         ("number", ["It is.", "much"], "is no finite number"),
@@ -196,6 +197,17 @@ def test_a_nan_in_train_is_a_bad_row_and_not_a_label(tmp_path):
     table(tmp_path / "train.csv", ("text", "score"), rows)
     with pytest.raises(ValueError, match=r"train\.csv, line 7: the label \"nan\" is no finite number"):
         read(tmp_path)
+
+
+def test_labels_that_differ_in_capitals_and_blanks_alone_are_said_with_their_rows(tmp_path, caplog):
+    single(tmp_path)
+    Classification.for_folder(tmp_path)
+    assert "differ in capitals" not in caplog.text
+    rows = [["a text", label] for label in ("good", "Good", "bad", "not  so", "Not so", "good") * 3]
+    table(tmp_path / "train.csv", ("text", "label"), rows)
+    assert len(Classification.for_folder(tmp_path).labels) == 5
+    assert "alone and are kept apart: 'Good' (3 rows), 'good' (6 rows)." in caplog.text
+    assert "'Not so' (3 rows), 'not  so' (3 rows)." in caplog.text
 
 
 def test_labels_of_a_test_file_are_there_for_all_rows_or_for_none(tmp_path):

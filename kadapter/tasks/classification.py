@@ -119,6 +119,9 @@ class Classification(Task):
             raise ValueError(f"--labels names {len(named)} labels, which is not for {kind}; leave it out.")
         shown = f"{len(named):,} labels: {shorten(', '.join(named))}" if named else "numbers"
         logger.info("%s: %s; %s, %s.", path, columns, kind, shown)
+        for names in survey.alike() if named else ():
+            counts = ", ".join(f"{name!r} ({survey.counts[name]:,} rows)" for name in names)
+            logger.warning("%s: these labels differ in capitals and blanks alone and are kept apart: %s.", path, counts)
         found = {"text_column": columns.text, "pair_column": columns.pair, "label_column": columns.label}
         weights = _weights(survey, named, kind, class_weights)
         task = cls(**{**options, **found, "problem_type": kind, "weights": weights}, labels=tuple(named))
@@ -308,10 +311,13 @@ class _Check:
         value = record.get(self.columns.label)
         if self.task.problem_type == MULTIPLE:
             is_given = self.columns.label in record  # "" says that no label holds
+        elif self.task.problem_type == NUMBER:
+            is_given = value is not None and str(value).strip() != ""  # NaN is a mistake rather than none
         else:
-            is_given = value is not None and str(value).strip() != ""
+            is_given = label_name(value) != "" if isinstance(value, str | float | None) else True
         if not is_given and not self.may_lack:
-            raise ValueError(f"{where}: the label is empty; mend it or take the row out.")
+            what = shorten(value) if value and str(value).strip() else "empty"
+            raise ValueError(f"{where}: the label is {what}; mend it or take the row out.")
         if self.labelled not in (None, is_given):
             raise ValueError(f"{where}: of this file some rows have a label and others have none; give all or none.")
         self.labelled = is_given

@@ -109,9 +109,10 @@ def _pairs(names: Sequence[str]) -> Iterator[tuple[str, str]]:
 def label_name(value: Any) -> str:
     """A label as it is called: a text without blanks around it, whole numbers as such, also where pandas made 1.0.
 
-    "" for none. Raises ValueError, without a place, for what is no label.
+    "" for none, which NaN is too: pandas writes it for an empty cell. Raises ValueError, without a place, for what is
+    no label.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value in ("NaN", "nan") or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
         return str(value).lower()
@@ -213,3 +214,10 @@ class LabelSurvey:
                 "they are meant."
             )
         return sorted(self.counts, key=lambda name: (number_of(name) is None, number_of(name) or 0, name))
+
+    def alike(self) -> list[list[str]]:
+        """Labels that differ in capitals and blanks alone, and may be one that was written in several ways."""
+        groups: dict[str, list[str]] = {}
+        for name in sorted(self.counts):
+            groups.setdefault("".join(name.split()).casefold(), []).append(name)
+        return [names for names in groups.values() if len(names) > 1]

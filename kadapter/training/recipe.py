@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from kadapter.configuration import KAdapterConfig, is_causal, longest_sequence
 from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
+from kadapter.data.overlap import count_shared
 from kadapter.data.splits import files_of
 from kadapter.models.joint import JointModel
 from kadapter.models.language_model import pretrained_head
@@ -261,7 +262,7 @@ def prepare_data(
     wanted["dev"] = flags.do_eval or (flags.do_train and flags.evaluate_during_training)
     if args.data.prepare_only:
         wanted = {split: split in task.required or bool(files_of(task.path(folder, split))) for split in splits}
-    return {
+    found = {
         split: load_features(
             task,
             folder,
@@ -275,6 +276,21 @@ def prepare_data(
         for split in splits
         if wanted[split]
     }
+    if is_main_process():
+        _warn_of_shared(found, folder)
+    return found
+
+
+def _warn_of_shared(found: Mapping[str, Dataset], folder: str) -> None:
+    """Say where a model is asked what it was taught."""
+    for split, features in found.items():
+        if split == "train" or "train" not in found:
+            continue
+        if shared := count_shared(found["train"], features):
+            logger.warning(
+                "%s: %d of %d examples of %s stand in train too, as the model reads them: scores on %s will flatter.",
+                *(folder, shared, len(features), split, split),
+            )
 
 
 def backbone_config(args: ModelArguments) -> PreTrainedConfig:
