@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import BertConfig
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import create_causal_mask
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from kadapter.models.last_layer import is_readable_at, layer_at
+from kadapter.models.masks import bidirectional_mask
 from kadapter.models.positions import at_positions
 from kadapter.shapes import AdapterConfig
 
@@ -144,4 +145,4 @@ class KnowledgeAdapter(nn.Module):
             return create_causal_mask(self.transformer_config, states, attention_mask, past_key_values=None)
         if attention_mask is None:
             return None
-        return create_bidirectional_mask(self.transformer_config, states, attention_mask)
+        return bidirectional_mask(self.transformer_config, states, attention_mask)

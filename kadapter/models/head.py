@@ -73,8 +73,8 @@ class Head(nn.Module, ABC):
             num_items: what the summed loss is divided by where the caller knows the count of a whole step, over
                 micro-batches and processes; None means this batch's own.
             inputs: attention_mask [R, S], context_mask [R, S] (where spans may start and end), positions [R, N],
-                group_sizes [B] (how many sequences each example has) and embeddings [C, E], for those heads that need
-                them.
+                group_sizes [B] (how many sequences each example has), largest_group (the largest of these) and
+                embeddings [C, E], for those heads that need them.
         """
         # A head's weights are float32 where the backbone's are not; a head without weights takes what comes.
         dtype = next((p.dtype for p in self.parameters()), features.dtype)

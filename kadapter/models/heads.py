@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.bert.modeling_bert import BertAttention
 
 from kadapter.models.head import Head, HeadOutput, Kept, cross_entropy
+from kadapter.models.masks import bidirectional_mask
 from kadapter.models.question_heads import OpenQAHead, SpanHead
 from kadapter.shapes import IGNORE, HeadConfig
 
@@ -151,7 +151,7 @@ class DependencyHead(Head):
 
     def compute(self, features: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
         """`features` [B, S, H] -> `logits` [B, S, C], `attention` [B, S, S]."""
-        mask = create_bidirectional_mask(self.attention_config, features, attention_mask)
+        mask = bidirectional_mask(self.attention_config, features, attention_mask)
         context, attention = self.self_attention(features, mask)
         return HeadOutput(logits=self.out_proj(self.dropout(self.dense(context))), attention=attention[:, 0])
 
@@ -181,7 +181,13 @@ class MultipleChoiceHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden_size, 1)
 
-    def compute(self, features: torch.Tensor, group_sizes: torch.Tensor | None = None, **inputs: Any) -> HeadOutput:
+    def compute(
+        self,
+        features: torch.Tensor,
+        group_sizes: torch.Tensor | None = None,
+        largest_group: int | None = None,
+        **inputs: Any,
+    ) -> HeadOutput:
         """`features` [R, 1, H] of all choices -> `logits` [B, most choices], -inf where an example has fewer."""
         if group_sizes is None:
             raise ValueError(
@@ -189,8 +195,10 @@ class MultipleChoiceHead(Head):
                 "[batch, choices, sequence], or group_sizes."
             )
         scores = self.classifier(self.dropout(features[:, 0]))[:, 0]
-        most: Any = group_sizes.max().item()  # int() would fix it where the model is exported
-        torch._check(most >= 0)
+        most: Any = largest_group
+        if most is None:
+            most = group_sizes.max().item()  # int() would fix it where the model is exported
+            torch._check(most >= 0)
         present = torch.arange(most, device=scores.device) < group_sizes[:, None]
         return HeadOutput(logits=scores.new_full(present.shape, -torch.inf).masked_scatter(present, scores))
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.models.last_layer import READ_AT, is_readable_at
+from kadapter.models.masks import backbone_mask
 from kadapter.models.parts import NamedParts
 from kadapter.models.positions import at_positions, check_positions
 
@@ -94,6 +95,9 @@ class TappedBackbone(NamedParts):
         early = is_readable_at(self.backbone.config, positions, given.shape[1]) and not inputs.get("output_attentions")
         early = early and wanted is not True and self.config.num_hidden_layers not in (wanted or ())
         read = {READ_AT: positions} if early else {}
+        inputs["attention_mask"] = backbone_mask(
+            self.backbone.config, given, self.backbone.dtype, inputs.get("attention_mask")
+        )
         states = self._backbone_states(output_hidden_states=wanted, **inputs, **read)
         tapped = {tap: states.hidden_states[tap] for tap in taps}
         if not early:

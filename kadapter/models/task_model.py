@@ -251,6 +251,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         labels: torch.Tensor | None = None,
         num_items: float | None = None,
         group_sizes: torch.Tensor | None = None,
+        largest_group: int | None = None,
         context_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
@@ -273,6 +274,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
             num_items: what to divide the summed loss by, where the caller knows the count of a whole step
                 over micro-batches and processes; None means this batch's own count.
             group_sizes: [B], how many sequences each example has, where it is not one.
+            largest_group: the largest of these, where the caller knows it; else a GPU is waited for, to read it.
             context_mask: [R, S], of a head for spans: 1 where a span may start and end; None for all but padding.
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: as in `KAdapterModel`.
@@ -288,6 +290,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         given = cast(torch.Tensor, inputs_embeds if input_ids is None else input_ids)
         if given.dim() == (3 if inputs_embeds is None else 4):
             inputs, positions, group_sizes = as_sequences(inputs, positions, given.shape)
+            largest_group = given.shape[1]
             given = given.flatten(0, 1)
         mask = inputs["attention_mask"]
         use_dict = self.config.return_dict if return_dict is None else return_dict
@@ -301,7 +304,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         read = positions_of(cast(Head, self.head), self.config, positions, mask, given)
         encoded = self.encoder(**inputs, positions=read, **asked, states=states, return_dict=True)
         further: dict[str, Any] = {"attention_mask": mask, "context_mask": context_mask}
-        further |= {"positions": positions, "group_sizes": group_sizes}
+        further |= {"positions": positions, "group_sizes": group_sizes, "largest_group": largest_group}
         if isinstance(self.head, MaskedLMHead):
             further["embeddings"] = self.get_input_embeddings().weight
         output = self.head(encoded.last_hidden_state, labels, num_items, **further)

@@ -97,6 +97,8 @@ class _Batches(torch.utils.data.Dataset):
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
         rows: list[Any] = feature_rows(self.features[indices])
         batch: dict[str, Any] = dict(self.collate(rows, self.epoch))
+        if "group_sizes" in batch:
+            batch["largest_group"] = int(batch["group_sizes"].max())  # here, where no device has to be waited for
         return batch if self.states is None else {**batch, "states": self.states.read(indices, batch)}
 
 

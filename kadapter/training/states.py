@@ -148,7 +148,7 @@ class SplitStates:
         """
         states = dict(batch["states"])
         rows, known = states.pop("rows").numpy(), states.pop("known").numpy()
-        ready = send_to_device({**batch, "states": states}, accelerator.device)
+        ready = send_to_device({**batch, "states": states}, accelerator.device, non_blocking=True)  # pinned
         if not known.all():
             self._compute(accelerator, model, ready, rows, known)
         if self.embedded:

@@ -95,11 +95,11 @@ class SharedStates:
         shared.lockstep.wait(step)
         if _same(inputs, shared.inputs):
             rest = {name: value for name, value in batch.items() if name != "states"}
-            return {**send_to_device(rest, accelerator.device), "states": shared.states}
+            return {**send_to_device(rest, accelerator.device, non_blocking=True), "states": shared.states}
         if self.kept is not None:
             ready = self.kept.complete(accelerator, model, batch, step)
         else:
-            ready = send_to_device(dict(batch), accelerator.device)
+            ready = send_to_device(dict(batch), accelerator.device, non_blocking=True)
             with accelerator.autocast():
                 ready["states"] = model.frozen_states(**{name: ready[name] for name in inputs}, taps=shared.taps)
         shared.inputs, shared.states = inputs, ready["states"]
