@@ -4,6 +4,8 @@
         --output data/find_head/train.json [--format json|jsonl] [--max_words N]
     python scripts/create_dependency_dataset.py --input books.txt [more.txt ...] --parser spacy|stanza \\
         --output data/find_head/train.json --dev_output data/find_head/dev.json [--dev_fraction 0.1]
+    python scripts/create_dependency_dataset.py --input train.conllu --tags deprel [--universal] \\
+        --output data/deprel/train.jsonl --dev_output data/deprel/dev.jsonl --labels data/deprel/labels.json
 
 Treebanks are CoNLL-U, CoNLL-X, CoNLL-2009, CoreNLP's seven columns, or CoNLL-U Plus such as .cupt, also with .gz or
 .zst; the number of columns, or the names in # global.columns, tell which.
@@ -13,6 +15,9 @@ again, parsing goes on with the batch that is due, and what is parsed already is
 come by python -m spacy download en_core_web_sm or python -c "import stanza; stanza.download('en')": nothing is
 downloaded here. A GPU is used where there is one. --workers parses in several processes, each with a parser of its
 own, --cluster on the workers of a Dask cluster; the treebank does not depend on it.
+
+With --tags the records are words with a tag each, for the tagging recipe, whose --labels is the file of that name here:
+a small train file need not hold every tag of dev. With --shuffle_trees the heads mean nothing, for a control adapter.
 
 Sentences that cannot be used are dropped: the first of each kind is shown on stderr, and the counts by reason are
 printed at the end, with those of sentences that are kept although their text did not match their words. The output
@@ -31,9 +36,9 @@ from tqdm import tqdm
 
 from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, hub_or_path, run
 from kadapter.data.cleaned import fraction
-from kadapter.data.conllu import Sentence, SentenceError, read_conllu, to_find_head
+from kadapter.data.conllu import TAGS, Sentence, SentenceError, read_conllu, shuffle_tree, to_find_head, to_tagged
 from kadapter.data.executors import add_worker_flags, executor
-from kadapter.data.jsonio import write_json_list, write_jsonl
+from kadapter.data.jsonio import write_json, write_json_list, write_jsonl
 from kadapter.data.parsing import DEFAULT_MODELS, parse_text, parser_of_workers
 from kadapter.storage.files import atomic_files
 from kadapter.storage.locks import exclusive
@@ -43,17 +48,22 @@ class Conversion:
     """Streams records out of treebanks and counts what was kept and dropped on the way."""
 
     def __init__(
-        self, inputs: Sequence[Path], max_words: int | None, belongs: Callable[[Sentence], bool] | None = None
+        self,
+        inputs: Sequence[Path],
+        max_words: int | None,
+        record: Callable[[Sentence], dict[str, Any]],
+        belongs: Callable[[Sentence], bool] | None = None,
     ) -> None:
         self.inputs = inputs
         self.max_words = max_words
+        self.record = record
         self.belongs = belongs  # None: every sentence does
         self.kept = self.elsewhere = 0
         self.dropped: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()  # of those kept
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the find_head records of all inputs; raises ValueError where none is left."""
+        """Yield the records of all inputs; raises ValueError where none is left."""
         # disable=None: a bar on a terminal only, so that logs stay readable.
         with tqdm(unit=" sentences", disable=None) as bar:
             for path in self.inputs:
@@ -64,9 +74,14 @@ class Conversion:
                     if self.belongs is not None and not self.belongs(sentence):
                         self.elsewhere += 1
                         continue
+                    try:
+                        record = self.record(sentence)
+                    except SentenceError as error:
+                        self._drop(SentenceError(error.reason, f"{path}, {error}"))
+                        continue
                     self.kept += 1
                     self.notes.update([sentence.note] * bool(sentence.note))
-                    yield to_find_head(sentence)
+                    yield record
         if not self.kept:
             raise ValueError(
                 f"no sentence could be used, so nothing is written ({self.summary()}); "
@@ -107,6 +122,14 @@ def _parser() -> Parser:
         "--format", choices=("json", "jsonl"), default="json", help="json: one list; jsonl: a record in each line"
     )
     group.add_argument("--max_words", type=COUNT, help="drop sentences with more words than this")
+    group.add_argument("--tags", choices=sorted(TAGS), help="write words with these tags, for the tagging recipe")
+    group.add_argument("--universal", action="store_true", help="of tags such as nsubj:pass keep nsubj alone")
+    group.add_argument("--labels", type=absolute, help="file for all tags of both outputs, the recipe's --labels")
+    group.add_argument(
+        "--shuffle_trees",
+        action="store_true",
+        help="put words at random on the nodes of their tree, for a control; --dev_output stays",
+    )
     group = parser.add_argument_group("raw text")
     group.add_argument("--parser", choices=sorted(DEFAULT_MODELS), help="parser for --input, which is raw text then")
     group.add_argument(
@@ -140,16 +163,31 @@ def convert(args: argparse.Namespace, inputs: Sequence[Path]) -> None:
     def in_dev(sentence: Sentence) -> bool:
         return fraction(args.seed, sentence.text) < args.dev_fraction
 
-    jobs = [(args.output, Conversion(inputs, args.max_words))]
+    found = set[str]()
+
+    def record(sentence: Sentence) -> dict[str, Any]:
+        if not args.tags:
+            return to_find_head(sentence)
+        tagged = to_tagged(sentence, args.tags, args.universal)
+        found.update(tagged["tags"])
+        return tagged
+
+    def shuffled(sentence: Sentence) -> dict[str, Any]:
+        return to_find_head(shuffle_tree(sentence, args.seed))
+
+    first = shuffled if args.shuffle_trees else record
+    jobs = [(args.output, Conversion(inputs, args.max_words, first))]
     if args.dev_output:
         jobs = [
-            (args.output, Conversion(inputs, args.max_words, lambda sentence: not in_dev(sentence))),
-            (args.dev_output, Conversion(inputs, args.max_words, in_dev)),
+            (args.output, Conversion(inputs, args.max_words, first, lambda sentence: not in_dev(sentence))),
+            (args.dev_output, Conversion(inputs, args.max_words, record, in_dev)),
         ]
     write = write_json_list if args.format == "json" else write_jsonl
     with atomic_files() as temporary:
         for path, conversion in jobs:
             write(temporary(path), conversion.records())
+        if args.labels:
+            write_json(temporary(args.labels), sorted(found))
     for path, conversion in jobs:
         print(f"{path}: {conversion.summary()}")
 
@@ -158,14 +196,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Convert the files named on the command line; leaves with one sentence on a bad input."""
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.shuffle_trees and args.tags:
+        parser.error("--shuffle_trees changes heads, which --tags does not write; leave one of them out.")
+    if (args.universal or args.labels) and not args.tags:
+        parser.error("--universal and --labels are for --tags; name the tags too, or leave them out.")
+    if args.tags:
+        args.format = "jsonl"
     conllu = args.output.with_suffix(".conllu")
     taken = {path.resolve() for path in args.input}
-    for path in filter(None, (args.output, args.dev_output, conllu if args.parser else None)):
+    for path in filter(None, (args.output, args.dev_output, args.labels, conllu if args.parser else None)):
         if path.resolve() in taken:
             parser.error(f"{path} would be written, but is also an --input or another output; give another name.")
         taken.add(path.resolve())
     with ExitStack() as stack:
-        for path in filter(None, (args.output, args.dev_output)):
+        for path in filter(None, (args.output, args.dev_output, args.labels)):
             stack.enter_context(exclusive(path, "give another name"))
         if args.parser:
             parse(args, conllu)

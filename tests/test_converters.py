@@ -1,15 +1,18 @@
 """CoNLL-U: the reader, and scripts/create_dependency_dataset.py that makes find_head of it."""
 
 import gzip
+import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import load_script
 
-from kadapter.data.conllu import SentenceError, read_conllu, to_find_head
+from kadapter.data.conllu import SentenceError, read_conllu, to_find_head, word_on_cycle
 from kadapter.data.jsonio import read_records
+from kadapter.tasks.tagging import Tagging
 
 dependency_script = load_script("scripts/create_dependency_dataset.py")
 
@@ -279,6 +282,23 @@ def test_every_dialect_gives_the_same_tree(tmp_path: Path, dialect: str) -> None
     assert len(list(read_conllu(tmp_path / f"a.{dialect}.gz"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("dialect", "known"),
+    [
+        ("conllu", {"upos": "X", "deprel": "dep"}),
+        ("conllx", {"upos": "NN", "xpos": "NN", "deprel": "dep"}),
+        ("corenlp", {"xpos": "NN", "deprel": "dep"}),
+        ("conll2009", {"xpos": "NN", "deprel": "dep"}),
+        ("cupt", {"upos": "X", "deprel": "dep"}),
+        ("conllup", {}),
+    ],
+)
+def test_every_dialect_gives_the_tags_that_it_has(tmp_path: Path, dialect: str, known: dict[str, str]) -> None:
+    (sentence,) = read_conllu(write(tmp_path / f"a.{dialect}", "\n".join(DIALECTS[dialect]) + "\n"))
+    expected = {"upos": "_", "xpos": "_", "deprel": "_"} | known
+    assert [word.tags for word in sentence.words] == [expected] * 3
+
+
 def test_named_columns_keep_spacing_ranges_and_empty_nodes(tmp_path: Path) -> None:
     rows = ["1-2 SpaceAfter=No don't _", "1 _ do 0", "2 _ n't 1", "2.1 _ x _", "3 _ . 1"]
     text = "\n".join(["# global.columns = ID MISC FORM HEAD", *(row.replace(" ", "\t") for row in rows)])
@@ -361,3 +381,77 @@ def test_a_second_output_without_a_sentence_leaves_the_first_as_it_was(tmp_path:
             dependency_script.main([*command, "--dev_fraction", nearly])
         assert [output.read_bytes() for output in outputs] == before
     assert sorted(os.listdir(tmp_path)) == ["1.conllu", "dev.json", "train.json"]
+
+
+def tagged_row(number: int | str, form: str, head: int, upos: str, deprel: str) -> str:
+    return f"{number}\t{form}\t_\t{upos}\t_\t_\t{head}\t{deprel}\t_\t_\n"
+
+
+def test_words_with_their_tags_are_what_the_tagging_recipe_reads(tmp_path: Path, capsys: Any) -> None:
+    sentences = [
+        "1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_\n"
+        + tagged_row(1, "do", 0, "AUX", "root")
+        + tagged_row(2, "n't", 1, "PART", "advmod:neg"),
+        tagged_row(1, "Dogs", 2, "NOUN", "nsubj") + tagged_row(2, "bark", 0, "VERB", "root"),
+        tagged_row(1, "Oh", 0, "_", "root"),
+    ]
+    path = write(tmp_path / "a.conllu", "\n".join(sentences))
+    folder = tmp_path / "deprel"
+    command = ["--input", str(path), "--output", str(folder / "train.jsonl"), "--labels", str(folder / "labels.json")]
+    dependency_script.main([*command, "--tags", "deprel", "--universal"])
+    rows = [record for _, record in read_records(folder / "train.jsonl")]
+    assert rows[:2] == [
+        {"tokens": ["do", "n't"], "tags": ["root", "advmod"]},
+        {"tokens": ["Dogs", "bark"], "tags": ["nsubj", "root"]},
+    ]
+    assert json.loads((folder / "labels.json").read_text()) == ["advmod", "nsubj", "root"]
+    task = Tagging.for_folder(folder, folder / "labels.json")
+    assert (task.scheme, task.labels) == ("plain", ("advmod", "nsubj", "root"))
+    assert [example["labels"] for example in task.read(folder / "train.jsonl", "train")] == [
+        row["tags"] for row in rows
+    ]
+    dependency_script.main([*command, "--tags", "upos"])
+    assert "kept 2, dropped 1 (no upos 1)" in capsys.readouterr().out
+    dependency_script.main([*command, "--tags", "deprel"])
+    assert "advmod:neg" in (folder / "labels.json").read_text()
+
+
+def test_labels_name_the_tags_of_both_outputs(tmp_path: Path) -> None:
+    tags = [f"tag{i}" for i in range(12)]
+    path = write(tmp_path / "a.conllu", "\n".join(tagged_row(1, tag, 0, "X", tag) for tag in tags))
+    command = ["--input", str(path), "--tags", "deprel", "--labels", str(tmp_path / "labels.json")]
+    outputs = ["--output", str(tmp_path / "train.jsonl"), "--dev_output", str(tmp_path / "dev.jsonl")]
+    dependency_script.main([*command, *outputs, "--dev_fraction", "0.5"])
+    parts = [{row["tags"][0] for _, row in read_records(tmp_path / f"{split}.jsonl")} for split in ("train", "dev")]
+    assert all(parts)
+    assert json.loads((tmp_path / "labels.json").read_text()) == sorted(parts[0] | parts[1]) == sorted(tags)
+
+
+def test_shuffled_trees_keep_their_shape_and_lose_the_words_that_stood_in_it(tmp_path: Path) -> None:
+    heads = [2, 3, 0, 3, 6, 4, 6]
+    block = "".join(row(number, f"w{number}", head) for number, head in enumerate(heads, start=1))
+    path = write(tmp_path / "a.conllu", "\n".join([block] + [block.replace("w", f"w{i}x") for i in range(9)]))
+    outputs = ["--output", str(tmp_path / "train.json"), "--dev_output", str(tmp_path / "dev.json")]
+    dependency_script.main(["--input", str(path), *outputs, "--dev_fraction", "0.4", "--shuffle_trees"])
+
+    def trees(split: str) -> list[list[int]]:
+        records = json.loads((tmp_path / f"{split}.json").read_text())
+        return [[pair["governor_index"] for pair in record["pairs"]] for record in records]
+
+    assert trees("dev") == [heads] * len(trees("dev"))
+    shuffled = trees("train")
+    assert len({*map(tuple, shuffled)}) > 1
+    for tree in shuffled:
+        assert word_on_cycle(tree) is None
+        assert sorted(Counter(tree).values()) == sorted(Counter(heads).values())
+
+
+@pytest.mark.parametrize(
+    "flags", [["--tags", "upos", "--shuffle_trees"], ["--universal"], ["--labels", "l.json"], ["--tags", "lemma"]]
+)
+def test_flags_of_tags_that_do_not_go_together_are_refused(tmp_path: Path, flags: list[str], capsys: Any) -> None:
+    path = write(tmp_path / "1.conllu", row(1, "a", 0))
+    with pytest.raises(SystemExit, match="2"):
+        dependency_script.main(["--input", str(path), "--output", str(tmp_path / "o.json"), *flags])
+    assert flags[0] in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["1.conllu"]

@@ -1,4 +1,4 @@
-"""CoNLL-U treebanks to the find_head format of the dependency adapter.
+"""CoNLL-U treebanks to the find_head format of the dependency adapter, and to words with tags.
 
 A find_head record holds the sentence, the character span of each word (numbered from 1, ends
 exclusive) and one (dependent, governor) pair a word in word order; governor 0 is the root. How the
@@ -14,16 +14,17 @@ parts of CoNLL-U that have no counterpart there are treated:
   form alone, and one of both may be composed (NFC) and the other not. A text that still does not match
   is rebuilt from the forms, for a sentence is not lost for a comment. Either is said in `note`.
 * Tokens of blanks are no words, and heads lead past them. Line breaks in odd places: `conllu_lines`.
-* A sentence all of whose forms are "_" is refused: its treebank is published without its text.
-* Several roots are kept, each with governor 0; a sentence whose heads run in a circle is refused.
+* A sentence whose forms are all "_", as its text is withheld, or whose heads run in a circle is refused.
+* Several roots are kept, each with governor 0.
 """
 
+import random
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kadapter.data.alignment import find_visible, find_words
 from kadapter.data.conll import as_conllu
@@ -33,6 +34,7 @@ from kadapter.data.spans import Span
 
 ALIGNED = "text and words differ in invisible characters or in their composition"
 REBUILT = "the text does not match the words and was rebuilt from them"
+TAGS = {"upos": 3, "xpos": 4, "deprel": 7}  # columns, from 0, that hold a tag for each word
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _RANGE = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 _EMPTY_NODE = re.compile(r"[0-9]+\.[0-9]+")
@@ -48,6 +50,8 @@ class Word:
     misc: str
     start: int
     end: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """By the names of TAGS."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,16 @@ class SentenceError(ValueError):
         self.reason = reason
 
 
+class _Row(NamedTuple):
+    """The columns of a syntactic word."""
+
+    number: str
+    form: str
+    head: str
+    misc: str
+    tags: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class _Surface:
     """A token as it stands in the text: a word, or a multiword token over words [first, last)."""
@@ -88,7 +102,7 @@ class _Block:
         self.line = lines[0][0]
         self.sent_id = ""
         self.text = self.note = ""
-        self.rows: list[tuple[str, str, str, str]] = []  # (number, form, head, misc) of each syntactic word
+        self.rows: list[_Row] = []  # of each syntactic word
         self.ranges: list[tuple[int, int, str, str]] = []  # (first, last, form, misc), last inclusive
         for number, line in lines:
             if line.startswith("#"):
@@ -128,7 +142,8 @@ class _Block:
         if span is not None:
             self.ranges.append((int(span[1]), int(span[2]), form, misc))
         elif identifier == str(len(self.rows) + 1):
-            self.rows.append((identifier, form, head, misc))
+            tags = {name: columns[place] for name, place in TAGS.items()}
+            self.rows.append(_Row(identifier, form, head, misc, tags))
         else:
             raise self.error(
                 "word numbering",
@@ -155,8 +170,8 @@ class _Block:
         return surface
 
     def _single(self, index: int) -> _Surface:
-        _, form, _, misc = self.rows[index]
-        return _Surface(form, index, index + 1, _has_space_after(misc))
+        row = self.rows[index]
+        return _Surface(row.form, index, index + 1, _has_space_after(row.misc))
 
     def locate(self, surface: list[_Surface]) -> list[list[Span]]:
         """The spans of the words of each surface token in the text, which is rebuilt where that gives none."""
@@ -178,14 +193,14 @@ class _Block:
 
     def _pieces(self, token: _Surface) -> list[str]:
         """The forms of the words inside a surface token where they make it up, else its own form for all of them."""
-        forms = [row[1] for row in self.rows[token.first : token.last]]
+        forms = [row.form for row in self.rows[token.first : token.last]]
         composed = (unicodedata.normalize("NFC", form) for form in ("".join(forms), token.form))
         return forms if next(composed) == next(composed) else [token.form]
 
     def heads(self) -> list[int]:
         """The head of each word, checked: a number, within the sentence, and leading to a root."""
         heads: list[int] = []
-        for number, form, head, _ in self.rows:
+        for number, form, head, *_ in self.rows:
             if not _NUMBER.fullmatch(head):
                 raise self.error(
                     "head is not a number",
@@ -202,7 +217,7 @@ class _Block:
         if looping is not None:
             raise self.error(
                 "cycle",
-                f"following the heads from word {looping} {self.rows[looping - 1][1]!r} leads back to it; "
+                f"following the heads from word {looping} {self.rows[looping - 1].form!r} leads back to it; "
                 "give one word of the circle a head outside it, or 0.",
             )
         return heads
@@ -212,19 +227,19 @@ class _Block:
         heads = self._without_blanks(self.heads())
         if not self.rows:
             raise self.error("no words", "it has no words but blanks; remove it or add the words.")
-        if all(form == "_" for _, form, _, _ in self.rows):
+        if all(row.form == "_" for row in self.rows):
             raise self.error("the text is withheld", "every form is '_'; get the treebank's text from its publisher.")
         surface = self.surface_tokens()
         words: list[Word] = []
         for token, spans in zip(surface, self.locate(surface), strict=True):
             for index, (begin, end) in enumerate(spans, start=token.first):
-                _, form, _, misc = self.rows[index]
-                words.append(Word(form, heads[index], misc, begin, end))
+                row = self.rows[index]
+                words.append(Word(row.form, heads[index], row.misc, begin, end, row.tags))
         return Sentence(self.sent_id, self.line, self.text, tuple(words), self.note)
 
     def _without_blanks(self, heads: list[int]) -> list[int]:
         """Take tokens of blanks out of rows and ranges; the heads of the other words, which lead past them."""
-        kept = [number for number, row in enumerate(self.rows, start=1) if row[1].strip()]
+        kept = [number for number, row in enumerate(self.rows, start=1) if row.form.strip()]
         if len(kept) == len(self.rows):
             return heads
         new = {number: position for position, number in enumerate(kept, start=1)} | {0: 0}
@@ -235,8 +250,7 @@ class _Block:
         ]
         for number in range(1, len(self.rows)):
             if number + 1 not in new and number in new:  # a blank follows, whatever the word says
-                identifier, form, head, _ = self.rows[number - 1]
-                self.rows[number - 1] = identifier, form, head, "_"
+                self.rows[number - 1] = self.rows[number - 1]._replace(misc="_")
         self.rows = [self.rows[number - 1] for number in kept]
         found = []
         for number in kept:
@@ -307,3 +321,30 @@ def to_find_head(sentence: Sentence) -> dict[str, Any]:
         "tokens": [{str(number): {"start": word.start, "end": word.end}} for number, word in numbered],
         "pairs": [{"dependent_index": number, "governor_index": word.head} for number, word in numbered],
     }
+
+
+def to_tagged(sentence: Sentence, column: str, universal: bool = False) -> dict[str, Any]:
+    """The record of a sentence for the tagging recipe: its words, and the tags of one column.
+
+    Args:
+        column: a name of TAGS.
+        universal: cut what stands behind a colon, the subtypes that a language adds to the universal relations.
+
+    Raises:
+        SentenceError: a word has no such tag.
+    """
+    tags = [word.tags[column] for word in sentence.words]
+    if missing := [number for number, tag in enumerate(tags, start=1) if tag in ("", "_")]:
+        detail = f"word {missing[0]} has no {column}; fill column {TAGS[column] + 1} or choose another one."
+        raise SentenceError(f"no {column}", f"line {sentence.line}, sentence {sentence.sent_id!r}: {detail}")
+    kept = [tag.partition(":")[0] if universal else tag for tag in tags]
+    return {"tokens": [word.form for word in sentence.words], "tags": kept}
+
+
+def shuffle_tree(sentence: Sentence, seed: int) -> Sentence:
+    """The sentence with another tree of the same shape, on whose nodes the words stand at random."""
+    count = len(sentence.words)
+    places = [0, *random.Random(f"{seed}/{sentence.text}").sample(range(1, count + 1), count)]
+    heads = {places[number]: places[word.head] for number, word in enumerate(sentence.words, start=1)}
+    words = (replace(word, head=heads[number]) for number, word in enumerate(sentence.words, start=1))
+    return replace(sentence, words=tuple(words))
