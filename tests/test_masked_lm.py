@@ -259,6 +259,24 @@ def test_the_baseline_trains_the_head_alone(run):
     assert all(name.startswith("head.") for name in load_file(folder / "checkpoint-6" / "trained.safetensors"))
 
 
+def test_the_other_baseline_trains_fusion_and_head_beside_an_adapter_that_stays_fresh(run):
+    _, short = run(MLM, "--untrained_adapter", "--comment", "short", steps=1)
+    _, long = run(MLM, "--untrained_adapter", "--learning_rate", "1e-2", steps=6)
+    trained = load_file(long / "checkpoint-6" / "trained.safetensors")
+    assert {name.split(".")[0] for name in trained} == {"encoder", "head"}
+    assert all(name.startswith(("encoder.fusion.", "head.")) for name in trained)
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (short, long))
+    layers = [name for name in one if name.startswith("adapter.")]
+    assert layers
+    assert all(torch.equal(one[name], other[name]) for name in layers)
+
+
+@pytest.mark.parametrize("flag", ["--no_adapter", "--meta_adapter_model=gone"])
+def test_an_untrained_adapter_is_a_fresh_one(run, flag):
+    with pytest.raises(ValueError, match="--untrained_adapter is a fresh one"):
+        run(MLM, "--untrained_adapter", flag)
+
+
 @pytest.mark.slow
 def test_a_broken_run_goes_on_with_the_masks_of_an_unbroken_one(run, monkeypatch):
     flags = ("--per_gpu_train_batch_size", "16", "--gradient_accumulation_steps", "2")  # several epochs

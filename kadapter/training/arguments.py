@@ -102,6 +102,7 @@ class PretrainingArguments(ModelArguments):
     freeze_bert: bool = flag("keep the backbone as it is and train adapter and head", True)
     meta_adapter_model: str = flag("go on training this adapter instead of a fresh one", "", type=hub_or_path)
     no_adapter: bool = flag("train the head alone, without an adapter: a baseline", False)
+    untrained_adapter: bool = flag("leave the fresh adapter as it is and train fusion and head: a baseline", False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -350,10 +350,15 @@ def _add_untrained(encoder: KAdapterModel, name: str, source: str, args: TaskArg
 
 
 def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterModel:
-    """Backbone with one adapter to train, fresh or from --meta_adapter_model; or none, for the baseline.
+    """Backbone with one adapter to train, fresh or from --meta_adapter_model; for a baseline untrained, or none.
 
     A saved model's own adapters stay as they are (continual infusion).
+
+    Raises:
+        ValueError: --untrained_adapter beside a flag that leaves no fresh adapter.
     """
+    if args.untrained_adapter and (args.no_adapter or args.meta_adapter_model):
+        raise ValueError("--untrained_adapter is a fresh one; leave out --no_adapter and --meta_adapter_model.")
     source: str | AdapterConfig = args.meta_adapter_model or args.adapter_config()
     adapters = {} if args.no_adapter else {name: source}
     encoder = KAdapterModel.from_pretrained(
@@ -363,7 +368,7 @@ def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterM
         fusion_mode=args.fusion_mode,
         **_hub(args),
     )
-    encoder.train_adapters(list(adapters))
+    encoder.train_adapters([] if args.untrained_adapter else list(adapters))
     if adapters and not args.meta_adapter_model:
         _warn_of_width(encoder, name)
     return _prepared(encoder, args)

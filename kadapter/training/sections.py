@@ -44,6 +44,7 @@ SECTIONS = (
             "train_layers",
             "train_pooler",
             "no_adapter",
+            "untrained_adapter",
             "tokenizer_name",
             "revision",
             "cache_dir",

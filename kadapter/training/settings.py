@@ -15,7 +15,8 @@ MAY_DIFFER = (
     *("logging_steps", "save_steps", "eval_steps", "max_save_checkpoints", "evaluate_during_training"),
     *("adapter_size", "adapter_list", "adapter_skip_layers", "adapter_transformer_layers", "adapter_attention_heads"),
     *("adapter_intermediate_size", "adapter_initializer_range", "adapter_dropout", "adapter_causal"),
-    *("meta_adapter_model", "no_adapter", "meta_fac_adaptermodel", "meta_lin_adaptermodel", "meta_et_adaptermodel"),
+    *("meta_adapter_model", "no_adapter", "untrained_adapter"),
+    *("meta_fac_adaptermodel", "meta_lin_adaptermodel", "meta_et_adaptermodel"),
     *("task_adapter", "adapter", "untrained", "train_adapters"),
 )
 
