@@ -131,6 +131,7 @@ def test_a_model_that_cannot_be_fetched_is_named(monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError("We couldn't connect to the hub.\nCheck your connection.")
 
+    monkeypatch.setattr("kadapter.storage.hub.unreachable", lambda: "")
     monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(OSError, match="the model user/name cannot be loaded; give the folder .*We couldn't connect"):
         pretrained.read_config("user/name")

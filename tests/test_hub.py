@@ -1,17 +1,22 @@
 """Cards beside saved models, and the hub: names instead of folders, read from a cache as the hub's library keeps it."""
 
+import shutil
+import time
 from fnmatch import fnmatch
 
 import huggingface_hub
 import pytest
 import torch
-from conftest import load_script
-from huggingface_hub import ModelCard
+from conftest import ROOT, load_script
+from huggingface_hub import ModelCard, constants
 from huggingface_hub.errors import EntryNotFoundError
+from served import a_server  # noqa: F401  # a fixture
 from tiny import assert_same, build, features, weights
 
 from kadapter import HeadConfig, KAdapterModel, TaskModel
 from kadapter.storage.card import MARKER, MODEL_WEIGHTS, write_card
+from kadapter.storage.hub import reach, unreachable
+from kadapter.storage.pretrained import read_config, read_tokenizer
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
@@ -229,3 +234,68 @@ def test_a_saved_model_has_a_card_that_loads_it(tmp_path, tiny_backbone_config):
         assert f'from kadapter import {model}\n\nmodel = {model}.from_pretrained("{name}")' in card.text
         assert "| bio | " in card.text
     assert KAdapterModel.from_pretrained(tmp_path / "encoder")
+
+
+# -- without a network ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """`network(address)`: the hub is asked, under this address."""
+
+    def choose(address):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr("kadapter.storage.hub.PAUSE", 0.01)
+        monkeypatch.setattr("kadapter.storage.hub._known", {})
+
+    return choose
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://hub.invalid"])
+def test_a_hub_that_cannot_be_reached_is_told_at_once(tmp_path, network, tiny_backbone_config, address):
+    network(address)
+    began = time.monotonic()
+    for read in (read_config, read_tokenizer, KAdapterModel.from_pretrained):
+        said = (
+            rf"ann/model is neither a local folder nor in the hub's cache, and {address} cannot be reached \(.*\); give"
+        )
+        with pytest.raises(ConnectionError, match=said):
+            read("ann/model", cache_dir=tmp_path)
+    with pytest.raises(ConnectionError, match="the adapter ann/bio is neither a local folder nor in the hub's cache"):
+        build(tiny_backbone_config, ()).load_adapter("ann/bio", "med", cache_dir=tmp_path)
+    assert time.monotonic() - began < 20  # the hub's library alone takes 23 seconds for each file
+
+
+@pytest.mark.parametrize("name", ["output/run/best", "./gone", "no such model"])
+def test_a_folder_that_is_not_there_is_told_as_such(name):
+    for read in (read_config, read_tokenizer, KAdapterModel.from_pretrained):
+        with pytest.raises(FileNotFoundError, match=f"the model {name} is not there; give a folder, or a name on"):
+            read(name)
+
+
+def test_what_was_fetched_before_is_read_without_a_network(hub, network, monkeypatch, tiny_backbone_config):
+    folder, cache = hub("ann/model"), {"cache_dir": hub.options["cache_dir"]}
+    model = build(tiny_backbone_config, ("bio",))
+    model.save_pretrained(folder)
+    model.save_adapter(hub("ann/bio"), "bio")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(ROOT / "pretrained_models/roberta-demo" / name, folder)
+    network("http://127.0.0.1:9")
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    assert len(read_tokenizer("ann/model", **cache)) > 100
+    loaded = KAdapterModel.from_pretrained("ann/model", **cache)
+    assert_same(weights(loaded), weights(model))
+    loaded.load_adapter("ann/bio", "med", **cache)
+    assert_same(weights(loaded.adapters["med"]), weights(model.adapters["bio"]))
+    assert sum(slept) < 0.1  # between two tries; nothing is asked again and again
+    with pytest.raises(ConnectionError, match="ann/model is neither"):
+        read_config("ann/model", force_download=True, **cache)
+
+
+def test_a_hub_that_answers_anything_is_left_to_its_own_library(server, network):
+    network(server.url("").rstrip("/"))  # a server that has nothing
+    assert unreachable() == ""
+    options = {"revision": "v2"}
+    assert reach("ann/model", options) == options

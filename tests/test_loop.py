@@ -2,6 +2,9 @@
 
 import dataclasses
 import logging
+import os
+import signal
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -157,6 +160,37 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights_and_its_time_adds_up(
     assert torch.equal(model.weight, whole.weight)
     assert len(calls) == 7
     assert 0 < progress.seconds < 100  # of the first part alone, since the clock stands still
+
+
+def checkpoint_after(interruption, acts):
+    """Whether a loop in which these happen, one after the other, still gets to its checkpoint."""
+    reached = []
+
+    def hold():
+        with interruption, interruption.postponed():
+            for act in acts:
+                act()
+            reached.append("the checkpoint")
+
+    with pytest.raises(SystemExit):
+        hold()
+    return bool(reached)
+
+
+TERM, CTRL_C = (partial(os.kill, os.getpid(), number) for number in (signal.SIGTERM, signal.SIGINT))
+
+
+def test_the_same_sigterm_may_come_twice_and_a_second_wish_to_stop_ends_at_once(monkeypatch):
+    assert checkpoint_after(Interruption(), [TERM, TERM])  # Slurm's, and that which torchrun passes on
+    assert checkpoint_after(Interruption(), [CTRL_C, TERM])
+    assert not checkpoint_after(Interruption(), [CTRL_C, CTRL_C])
+    monkeypatch.setattr("kadapter.training.interruption.SAME", 0.0)
+    assert not checkpoint_after(Interruption(), [TERM, TERM])
+
+
+def test_a_signal_that_another_process_got_first_is_no_second_one():
+    stopped = Interruption()
+    assert checkpoint_after(stopped, [lambda: setattr(stopped, "received", signal.SIGTERM), TERM])
 
 
 @pytest.mark.parametrize(("share", "said"), [(0.3, False), (0.4, True)])

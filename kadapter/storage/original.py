@@ -24,6 +24,7 @@ from kadapter.storage.checkpoint import (
     read_state_dict,
     shape_of,
 )
+from kadapter.storage.hub import reach
 from kadapter.storage.reading import check_link
 
 ORIGINAL_WEIGHTS = "pytorch_model.bin"
@@ -74,6 +75,7 @@ def read_adapter(
         return read_own_adapter(path.with_name(ADAPTER_CONFIG), path)
     if hub_name and path.suffix not in (".bin", ".safetensors") and not path.exists():
         hub |= {"revision": hub_name[2]} if hub_name[2] else {}
+        hub = reach(hub_name[1], hub, "adapter", (ADAPTER_CONFIG,))
         try:
             files = [cached_file(hub_name[1], name, **hub) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
         except OSError as error:

@@ -35,16 +35,15 @@ from transformers.utils import (
     SAFE_WEIGHTS_NAME,
     WEIGHTS_INDEX_NAME,
     WEIGHTS_NAME,
-    cached_file,
 )
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files
 
 from kadapter.configuration import KAdapterConfig
 from kadapter.storage.checkpoint import check_finite, check_shape, module_key, read_state_dict
+from kadapter.storage.hub import HUB_ARGUMENTS, OF_MODELS, cached, hub_options, on_this_machine, reach
 from kadapter.storage.reading import check_link, read_object
 
-HUB_ARGUMENTS = ("revision", "cache_dir", "token", "local_files_only", "force_download", "subfolder")
 # Of the arguments of `from_pretrained`, those that a configuration may have a value of too, or hides from the model.
 NOT_OF_CONFIGURATIONS = ("dtype", "torch_dtype", "quantization_config", "proxies", "trust_remote_code", "code_revision")
 # What stays as it is where a backbone is quantised: all that is trained beside it, and the pooler, which a head takes.
@@ -121,30 +120,13 @@ def _files(source: str | os.PathLike, hub: Mapping[str, Any]) -> list[Path]:
     """The files at hand of a folder or of a hub repository that was downloaded."""
     folder = Path(source)
     if not folder.is_dir():
-        local = {**_hub(hub), "local_files_only": True, "force_download": False}
-        found = _cached(source, "config.json", local) or _cached(source, "tokenizer_config.json", local)
+        found = on_this_machine(source, OF_MODELS, hub)
         if found is None:
             return []
         folder = found.parent
     elif subfolder := hub.get("subfolder"):
         folder = folder / subfolder
     return sorted(path for path in folder.iterdir() if OF_TRANSFORMERS.fullmatch(path.name))
-
-
-def _cached(source: str | os.PathLike, name: str, hub: Mapping[str, Any]) -> Path | None:
-    found = cached_file(
-        source,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-        **hub,
-    )
-    return None if found is None else Path(found)
-
-
-def _hub(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in HUB_ARGUMENTS if options.get(name) is not None}
 
 
 def _check_readable(path: Path) -> None:
@@ -173,9 +155,8 @@ def read_config(source: str | os.PathLike, **options: Any) -> PreTrainedConfig:
         OSError, ValueError: not there, or damaged; named, which transformers' own error may not be.
     """
     check_link(source)
-    if os.path.isabs(source) and not os.path.exists(source):
-        raise FileNotFoundError(f"the model {source} is not there; give a folder, or a name on the hub.")
     check_link(Path(source) / (options.get("subfolder") or "") / "config.json")
+    options = reach(source, options)
     with _named(source, options):
         try:
             return AutoConfig.from_pretrained(source, **options)
@@ -213,6 +194,7 @@ def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedToken
         OSError, ValueError: not there, damaged, or without a vocabulary, where transformers would make an empty one.
     """
     _check_links(source, options, TOKENIZER)
+    options = reach(source, options)
     with _named(source, options):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
@@ -274,7 +256,7 @@ def load_backbone(source: str | os.PathLike, **options: Any) -> tuple[PreTrained
     """
     config = options.get("config")
     _check_links(source, options, WEIGHTS)
-    options = _of_backbone_alone(options)
+    options = _of_backbone_alone(reach(source, options))
     with _named(source, options), without_transformers_warnings():
         if config is not None and type(config) in MODEL_MAPPING:
             _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
@@ -304,7 +286,7 @@ def load_saved(
             finite. The head of a task model is not asked for by an encoder alone.
     """
     _check_links(source, options, WEIGHTS)
-    options = _of_backbone_alone(options, lambda: cls(copy.deepcopy(config)))  # type: ignore[arg-type]
+    options = _of_backbone_alone(reach(source, options), lambda: cls(copy.deepcopy(config)))  # type: ignore[arg-type]
     with _named(source, {**options, "config": config}):
         _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
         with without_transformers_warnings():
@@ -345,7 +327,7 @@ def _check_sizes(
 
     First what a configuration could ask for in any number (layers), then each tensor, on the meta device.
     """
-    shapes = _shapes(source, _hub(options))
+    shapes = _shapes(source, hub_options(options))
     if getattr(config, "quantization_config", None) is not None:
         return  # numbers of few bits are packed, into shapes that are the quantiser's own matter
     if not shapes or options.get("ignore_mismatched_sizes"):
@@ -376,9 +358,9 @@ def _check_sizes(
 def _shapes(source: str | os.PathLike, hub: Mapping[str, Any]) -> Shapes:
     """Shapes of all tensors in a repository's weights; {} where it has none under transformers' own names."""
     for whole, parts in ((SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME), (WEIGHTS_NAME, WEIGHTS_INDEX_NAME)):
-        if (path := _cached(source, whole, hub)) is not None:
+        if (path := cached(source, whole, hub)) is not None:
             return _header(path)
-        if (index := _cached(source, parts, hub)) is not None:
+        if (index := cached(source, parts, hub)) is not None:
             _check_readable(index) if Path(source).is_dir() else None
             paths, _ = get_checkpoint_shard_files(source, str(index), **hub)
             return {name: shape for path in paths for name, shape in _header(Path(path)).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,17 +14,22 @@ from typing import Any, NoReturn, Self
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # SIGINT is Ctrl-C
+# Seconds within which a further SIGTERM is the same one: Slurm sends it to every process of a job, torchrun passes its
+# own on to them, and one of these may take it for a second request to stop.
+SAME = 10.0
 
 
 class Interruption:
     """While it is entered, SIGTERM and Ctrl-C end the program with a line that says how to go on.
 
-    Where the loop holds a signal back, it is only noted: the loop writes a checkpoint first. A second signal ends the
-    program at once. Off the main thread, where Python hands out no signals, all stays as it was.
+    Where the loop holds a signal back, it is only noted: the loop writes a checkpoint first. A second Ctrl-C, or a
+    SIGTERM that comes more than ten seconds later, ends the program at once. Off the main thread, where Python hands
+    out no signals, all stays as it was.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._first: float | None = None  # when this process got its first signal; `received` may be another's
         self._held = 0  # loops that hold signals back
         self._before: dict[signal.Signals, Any] = {}
 
@@ -37,10 +43,16 @@ class Interruption:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if not self._held or self.received is not None:
+        now, first = time.monotonic(), self._first
+        if first is None:
+            self._first = now
+        elif number == signal.SIGTERM and now - first < SAME:
+            return
+        if not self._held or first is not None:
             self.stop(number, "the same command goes on from the last checkpoint")
-        self.received = number
-        logger.warning("%s: the run stops after this step, with a checkpoint", _name(number))
+        if self.received is None:
+            self.received = number
+            logger.warning("%s: the run stops soon, with a checkpoint", _name(number))
 
     @contextmanager
     def postponed(self) -> Iterator[None]:
