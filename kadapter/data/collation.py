@@ -14,6 +14,8 @@ from kadapter.shapes import IGNORE
 
 Augment = Callable[[Feature, int], Feature]
 Batch = dict[str, torch.Tensor]
+# The columns of features that a collator reads, and behind them those of an `Augment`; no others are loaded.
+COLLATED = ("input_ids", "token_type_ids", "context_mask", "positions", "labels", "record", "block", "spans")
 
 
 class Collator:

@@ -285,8 +285,9 @@ class Masking:
         ids = np.array(feature["input_ids"])
         usable = self._usable(feature["input_ids"])
         count = self.count(feature["input_ids"])
-        if spans := feature.get("spans"):
-            pairs = list(zip(spans[::2], spans[1::2], strict=True))
+        spans: Sequence[int] = feature.get("spans", ())
+        if len(spans):
+            pairs = [(int(start), int(end)) for start, end in zip(spans[::2], spans[1::2], strict=True)]
             positions, groups = choose(usable, pairs, count, rng)
             fate = rng.random(len(positions))[groups]
         else:

@@ -20,14 +20,12 @@ from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch.utils.data import DataLoader
 
-from kadapter.data.collation import Batch, Collator
+from kadapter.data.collation import COLLATED, Batch, Collator
 from kadapter.data.columns import Column, feature_column, feature_rows
 from kadapter.models.joint import JointModel
 from kadapter.models.task_model import TaskModel
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.states import States
-
-COLLATED = ("input_ids", "token_type_ids", "positions", "labels", "record", "block")  # the collator needs no other
 
 
 @dataclass(frozen=True)
