@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,10 +28,31 @@ from kadapter.pictures import (
     title,
 )
 
-if TYPE_CHECKING:
-    from results_table import Row
-
 Aside = Callable[[Path], Path]
+
+
+@dataclass
+class Row:
+    """Runs of one setting, or a published result."""
+
+    label: str
+    task: str = ""
+    comment: str = ""
+    main: str = ""  # the metric that the task is judged by
+    published: bool = False
+    seeds: list[int] = field(default_factory=list)
+    scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
+    curves: list[list[tuple[int, float]]] = field(default_factory=list)  # (step, dev score) a seed
+    resources: list[dict[str, float]] = field(default_factory=list)  # RESOURCES of each seed, {} of older runs
+    majority: float | None = None  # accuracy of the most frequent label, where accuracy is the metric
+
+    def mean(self, metric: str) -> float:
+        return float(np.mean([score[metric] for score in self.scores]))
+
+    def deviation(self, metric: str) -> float:
+        """Sample standard deviation; 0 for one seed."""
+        values = [score[metric] for score in self.scores]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def plot_scores(

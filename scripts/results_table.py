@@ -17,12 +17,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from paired_tests import GOLD
-from results_plots import plot_curves, plot_parameters, plot_scores
+from results_plots import Row, plot_curves, plot_parameters, plot_scores
 
 from kadapter.console import Parser, absolute, run
 from kadapter.data.jsonio import read_json, write_json
@@ -45,30 +44,6 @@ IGNORED = {
 MAIN = "main"
 RESOURCES = {"trained_parameters": "trained", "seconds": "seconds", "peak_memory_mib": "MiB"}
 PUBLISHED = Path(__file__).with_name("published.json")
-
-
-@dataclass
-class Row:
-    """Runs of one setting, or a published result."""
-
-    label: str
-    task: str = ""
-    comment: str = ""
-    main: str = ""  # the metric that the task is judged by
-    published: bool = False
-    seeds: list[int] = field(default_factory=list)
-    scores: list[dict[str, float]] = field(default_factory=list)  # a dictionary a seed
-    curves: list[list[tuple[int, float]]] = field(default_factory=list)  # (step, dev score) a seed
-    resources: list[dict[str, float]] = field(default_factory=list)  # RESOURCES of each seed, {} of older runs
-    majority: float | None = None  # accuracy of the most frequent label, where accuracy is the metric
-
-    def mean(self, metric: str) -> float:
-        return float(np.mean([score[metric] for score in self.scores]))
-
-    def deviation(self, metric: str) -> float:
-        """Sample standard deviation; 0 for one seed."""
-        values = [score[metric] for score in self.scores]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def collect(folders: Sequence[str | Path], split: str, metrics: Sequence[str]) -> list[Row]:

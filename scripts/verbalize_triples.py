@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from kadapter.console import COUNT, SEED, SHARE, Parser, absolute, run
 from kadapter.data.cleaned import fraction
-from kadapter.data.graph import read_graph
+from kadapter.data.graph_files import read_graph
 from kadapter.data.jsonio import to_json
 from kadapter.data.verbalize import read_templates, verbalize
 from kadapter.storage.files import atomic_files

@@ -18,7 +18,8 @@ from kadapter.data import texts
 from kadapter.data.aliases import AliasRules, CompiledGraph, Sample, compile_graph, function_words
 from kadapter.data.cleaned import read_cleaned
 from kadapter.data.distant import AlignOptions, align
-from kadapter.data.graph import Graph, read_graph, readable, readable_relation
+from kadapter.data.graph import Graph, readable, readable_relation
+from kadapter.data.graph_files import read_graph
 from kadapter.data.mentions import MatchStatistics
 from kadapter.data.texts import TextOptions, documents, find_texts, sentences_of, text_pieces, words_of
 

@@ -18,7 +18,7 @@ from kadapter.data.aliases import AliasRules, CompiledGraph, Sample, compile_gra
 from kadapter.data.distant import AlignOptions, align_piece, read_sentences
 from kadapter.data.distant_report import gather, markdown, plot
 from kadapter.data.executors import as_finished, executor
-from kadapter.data.graph import read_graph
+from kadapter.data.graph_files import read_graph
 from kadapter.data.jsonio import shorten, write_json
 from kadapter.data.pieces import Piece
 from kadapter.data.splits import files_of

@@ -2,7 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kadapter.data.encoding import Feature, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Tokens(NamedTuple):
+    """The tokens of a text, and where they begin and end in it, in characters."""
+
+    ids: list[int]
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+class PairWindow(NamedTuple):
+    """A part of a text behind a question, as one sequence.
+
+    own: which of the text's tokens it has. begin: where these begin in the sequence. summary: the token that stands for
+    the sequence.
+    """
+
+    own: slice
+    feature: Feature
+    begin: int
+    summary: int
+
+
+def tokens_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterator[Tokens]:
+    """The tokens of each text, without special ones; one call of the tokenizer for all of them."""
+    found = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    for ids, offsets in zip(found["input_ids"], found["offset_mapping"], strict=True):
+        yield Tokens(ids, *np.array(offsets, dtype=np.int64).reshape(-1, 2).T)
+
+
+def pair_windows(
+    question: list[int], ids: list[int], template: Template, room: int, overlap: int, causal: bool
+) -> Iterator[PairWindow]:
+    """A question with each part of a text of those tokens, `<question, part>` in the tokenizer's own template.
+
+    Args:
+        room: tokens of the text in a window.
+        overlap: tokens of it that two windows share.
+    """
+    begin = len(template.fixed[0]) + len(question) + len(template.fixed[1])
+    for first in window_begins(len(ids), room, overlap):
+        own = slice(first, min(first + room, len(ids)))
+        feature = template.join(question, ids[own])
+        yield PairWindow(own, feature, begin, template.summary(len(feature["input_ids"]), causal))
 
 
 def window_begins(length: int, size: int, overlap: int) -> list[int]:

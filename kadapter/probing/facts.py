@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kadapter.data.graph import read_graph
+from kadapter.data.graph_files import read_graph
 from kadapter.data.jsonio import check_keys, shorten
 from kadapter.data.splits import form_of
 from kadapter.data.tables import read_rows

@@ -13,7 +13,7 @@ import numpy as np
 
 from kadapter.data.encoding import Encoding, Feature, Template
 from kadapter.data.spans import Span
-from kadapter.data.windows import window_begins
+from kadapter.data.windows import Tokens, pair_windows, tokens_of
 
 CUT_QUESTION = "the question was cut to max_query_length"
 NO_TOKENS = "the tokenizer makes nothing of the context"
@@ -59,8 +59,8 @@ def question_windows(
     questions = _tokens(encoding, [question for question, _ in pairs])
     contexts = _tokens(encoding, [context for _, context in pairs])
     for question, context in pairs:
-        asked, _ = questions[question]
-        windows = _cut(asked[:max_query_length], *contexts[context], template, encoding, stride)
+        asked = questions[question].ids
+        windows = _cut(asked[:max_query_length], contexts[context], template, encoding, stride)
         windows[0]["note"] = CUT_QUESTION if len(asked) > max_query_length else ""
         yield windows
 
@@ -74,56 +74,38 @@ def _template(encoding: Encoding) -> Template:
     return template
 
 
-def _tokens(encoding: Encoding, texts: Sequence[str]) -> dict[str, tuple[list[int], list[Span]]]:
-    """Ids of each text and what they stand for, each tokenized once: a context has several questions."""
+def _tokens(encoding: Encoding, texts: Sequence[str]) -> dict[str, Tokens]:
+    """The tokens of each text, which is tokenized once: a context has several questions."""
     unique = list(dict.fromkeys(texts))
-    found = encoding.tokenizer(
-        unique,
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
     return {
-        text: (ids, [_trimmed(text, *span) for span in offsets])
-        for text, ids, offsets in zip(unique, found["input_ids"], found["offset_mapping"], strict=True)
+        text: _trimmed(text, tokens) for text, tokens in zip(unique, tokens_of(encoding.tokenizer, unique), strict=True)
     }
 
 
-def _cut(
-    question: list[int],
-    ids: list[int],
-    places: Sequence[Span],
-    template: Template,
-    encoding: Encoding,
-    stride: int,
-) -> list[Feature]:
+def _trimmed(text: str, tokens: Tokens) -> Tokens:
+    """Tokens without blanks around them, which some tokenizers count to the word behind them."""
+    starts, ends = tokens.starts.tolist(), tokens.ends.tolist()
+    for i in range(len(starts)):
+        while starts[i] < ends[i] and text[starts[i]].isspace():
+            starts[i] += 1
+        while starts[i] < ends[i] and text[ends[i] - 1].isspace():
+            ends[i] -= 1
+    return Tokens(tokens.ids, np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64))
+
+
+def _cut(question: list[int], context: Tokens, template: Template, encoding: Encoding, stride: int) -> list[Feature]:
     room = encoding.max_seq_length - template.size - len(question)
-    begin = len(template.fixed[0]) + len(question) + len(template.fixed[1])  # of the context
+    shown = context.starts < context.ends
     windows = []
-    for block, first in enumerate(window_begins(len(ids), room, stride)):
-        own = slice(first, first + room)
-        feature: dict[str, Any] = {**template.join(question, ids[own])}
-        length = len(feature["input_ids"])
-        nothing = template.summary(length, encoding.causal)
-        mask = np.zeros(length, dtype=np.int64)
-        mask[begin : begin + len(ids[own])] = [start < end for start, end in places[own]]
-        feature["dropped"] = "" if any(start < end for start, end in places) else NO_TOKENS
+    for own, pair, begin, nothing in pair_windows(question, context.ids, template, room, stride, encoding.causal):
+        mask = np.zeros(len(pair["input_ids"]), dtype=np.int64)
+        mask[begin : begin + len(shown[own])] = shown[own]
         mask[nothing] = 1
-        feature |= {"context_mask": mask.tolist(), "positions": [nothing, begin], "block": block, "note": ""}
-        feature |= {name: [position[i] for position in places[own]] for i, name in enumerate(("starts", "ends"))}
+        feature: dict[str, Any] = {**pair, "dropped": "" if shown.any() else NO_TOKENS, "note": ""}
+        feature |= {"context_mask": mask.tolist(), "positions": [nothing, begin], "block": len(windows)}
+        feature |= {"starts": context.starts[own].tolist(), "ends": context.ends[own].tolist()}
         windows.append(cast(Feature, feature))
     return windows
-
-
-def _trimmed(text: str, start: int, end: int) -> Span:
-    """A span without blanks around it, which some tokenizers count to the word behind them."""
-    while start < end and text[start].isspace():
-        start += 1
-    while start < end and text[end - 1].isspace():
-        end -= 1
-    return start, end
 
 
 # -- characters and tokens ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from kadapter.data.encoding import Encoding, Feature, Template, dropped_feature
-from kadapter.data.windows import best_windows, window_begins
+from kadapter.data.windows import Tokens, best_windows, tokens_of, window_begins
 
 Window = tuple[Feature, list[int]]  # a feature, and the numbers of the words that are read in it
 UNREADABLE = "the tokenizer makes nothing of some words, which count as O"
@@ -21,21 +21,14 @@ def windows_of(examples: Sequence[Mapping[str, Any]], encoding: Encoding, stride
     Raises:
         ValueError: the windows would share all that they hold.
     """
-    tokenizer, template = encoding.tokenizer, Template.of(encoding.tokenizer)
+    template = Template.of(encoding.tokenizer)
     room = encoding.max_seq_length - template.size
     if not 0 <= stride < room:
         raise ValueError(f"--stride is {stride}; it must be 0 or more and below {room}, what a window holds.")
-    found = tokenizer(
-        [example["text"] for example in examples],
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    for example, ids, offsets in zip(examples, found["input_ids"], found["offset_mapping"], strict=True):
-        places = _places(example, offsets, encoding.causal)
-        yield _cut(example, ids, places, template, room, stride)
+    found = tokens_of(encoding.tokenizer, [example["text"] for example in examples])
+    for example, tokens in zip(examples, found, strict=True):
+        places = _places(example, tokens, encoding.causal)
+        yield _cut(example, tokens.ids, places, template, room, stride)
 
 
 def _cut(
@@ -62,15 +55,15 @@ def _cut(
     return windows
 
 
-def _places(example: Mapping[str, Any], offsets: Sequence[tuple[int, int]], causal: bool) -> list[int | None]:
+def _places(example: Mapping[str, Any], tokens: Tokens, causal: bool) -> list[int | None]:
     """For each word the first token (causal: the last) that has a character of it; None where there is none."""
     found: list[int | None] = []
-    first = 0
+    starts, ends, first = tokens.starts.tolist(), tokens.ends.tolist(), 0
     for start, end in zip(example["starts"], example["ends"], strict=True):
-        while first < len(offsets) and offsets[first][1] <= start:
+        while first < len(ends) and ends[first] <= start:
             first += 1
         last = first
-        while last < len(offsets) and offsets[last][0] < end:
+        while last < len(starts) and starts[last] < end:
             last += 1
         found.append(None if last == first else last - 1 if causal else first)
     return found
