@@ -18,8 +18,9 @@ from pathlib import Path
 from kadapter.console import hub_or_path, run
 from kadapter.data.splits import files_of, missing
 from kadapter.tasks.glue import glue_task
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 DEFAULTS = {

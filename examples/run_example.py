@@ -14,8 +14,8 @@ import torch
 from kadapter import RobertawithAdapter
 from kadapter.console import local_path, run
 from kadapter.storage.pretrained import read_tokenizer
-from kadapter.training.arguments import TaskArguments
 from kadapter.training.flags import flag, parse
+from kadapter.training.model_arguments import TaskArguments
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass
 from kadapter.console import local_path, run
 from kadapter.tasks.classification import BALANCED, Classification
 from kadapter.tasks.own_columns import PROBLEM_TYPES
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.devices import start_logging
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from kadapter.console import run
 from kadapter.data.splits import files_of, missing
 from kadapter.tasks.multiple_choice import CosmosQA
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 READERS = ("read_examples_origin", "read_examples_add_evidence")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from kadapter.console import local_path, run
 from kadapter.data.spans import SPANS
 from kadapter.tasks.entity_typing import OpenEntity
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 

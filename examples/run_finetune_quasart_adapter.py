@@ -12,7 +12,8 @@ stages, memory: docs/open_domain.md. Measured here, on the demo world alone: doc
 from kadapter.console import run
 from kadapter.tasks.openqa import QuasarT
 from kadapter.tasks.openqa_flags import QuestionArguments, question_task
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 
 from kadapter.console import run
 from kadapter.tasks.semeval import Semeval
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 

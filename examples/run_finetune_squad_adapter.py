@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 
 from kadapter.console import run
 from kadapter.tasks.squad import Squad
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.devices import start_logging
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 

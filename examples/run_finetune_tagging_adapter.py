@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 
 from kadapter.console import local_path, run
 from kadapter.tasks.tagging import Tagging
-from kadapter.training.arguments import TaskArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.devices import start_logging
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import TaskArguments
 from kadapter.training.recipe import finetune
 
 

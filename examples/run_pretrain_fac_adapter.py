@@ -15,8 +15,9 @@ from kadapter.console import local_path, run
 from kadapter.data.spans import SPANS
 from kadapter.tasks.entity_typing import TrexTyping
 from kadapter.tasks.relations import TrexRelations
-from kadapter.training.arguments import PretrainingArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import PretrainingArguments
 from kadapter.training.recipe import pretrain
 from kadapter.training.task import Task
 

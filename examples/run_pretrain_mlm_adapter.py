@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 
 from kadapter.console import run
 from kadapter.tasks.masked_lm import MaskedLM
-from kadapter.training.arguments import PretrainingArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import PretrainingArguments
 from kadapter.training.recipe import pretrain
 
 

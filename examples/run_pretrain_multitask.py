@@ -19,8 +19,9 @@ from kadapter.console import local_path, run
 from kadapter.data.spans import SPANS
 from kadapter.tasks.dependencies import DependencyHeads
 from kadapter.tasks.relations import TrexRelations
-from kadapter.training.arguments import ModelArguments, parse_recipe
+from kadapter.training.arguments import parse_recipe
 from kadapter.training.flags import flag
+from kadapter.training.model_arguments import ModelArguments
 from kadapter.training.recipe import pretrain_backbone
 
 

@@ -42,7 +42,12 @@ API = {
     "training": (
         "tasks and training",
         "what a task is made of, and the calls that train and evaluate it",
-        ["kadapter.training.task.Task", "kadapter.training.recipe", "kadapter.training.flags"],
+        [
+            "kadapter.training.task.Task",
+            "kadapter.training.recipe",
+            "kadapter.training.encoders",
+            "kadapter.training.flags",
+        ],
     ),
 }
 # A page as wide as our commands; words of code in tables stay whole where there is room.

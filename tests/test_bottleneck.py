@@ -536,7 +536,7 @@ def test_a_family_whose_layers_share_their_weights_has_bottlenecks_in_all_of_the
 
 @pytest.mark.parametrize("text", ["x", "3-1", "1-2-3", "-1", "1,,2"])
 def test_a_recipe_takes_numbers_and_ranges_of_layers(text):
-    from kadapter.training.arguments import TaskArguments
+    from kadapter.training.model_arguments import TaskArguments
 
     given = TaskArguments(bottleneck_size=4, bottleneck_layers="0,2-4")
     assert given.bottlenecks()["default"].layers == (0, 2, 3, 4)

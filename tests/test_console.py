@@ -13,8 +13,9 @@ from conftest import EXAMPLES, ROOT, SCRIPTS, load_script, parser_of
 
 from kadapter import console
 from kadapter.console import Number, Parser, absolute, hub_or_path, local_path, named_source, outside
-from kadapter.training.arguments import DataArguments, ModelArguments, TaskArguments, TrainingArguments
+from kadapter.training.arguments import DataArguments, TrainingArguments
 from kadapter.training.flags import parse
+from kadapter.training.model_arguments import ModelArguments, TaskArguments
 
 
 @pytest.fixture

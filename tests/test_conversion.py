@@ -13,8 +13,8 @@ from transformers import BertConfig, RobertaModel
 from kadapter import AdapterConfig, HeadConfig, KAdapterConfig, KAdapterModel, RobertawithAdapter, TaskModel
 from kadapter.storage import checkpoint as ck
 from kadapter.storage import original
-from kadapter.training.arguments import TaskArguments
 from kadapter.training.flags import parse
+from kadapter.training.model_arguments import TaskArguments
 
 SCRIPT = load_script("scripts/convert_checkpoint.py")
 EXAMPLE = load_script("examples/run_example.py")

@@ -18,7 +18,7 @@ from kadapter.tasks.dependencies import encode_dependencies
 from kadapter.tasks.entity_typing import encode_entity_typing
 from kadapter.tasks.multiple_choice import encode_choices
 from kadapter.tasks.relations import encode_relations
-from kadapter.training.recipe import check_length
+from kadapter.training.encoders import check_length
 
 RECIPES = {
     name: load_script(f"examples/run_{name}.py")

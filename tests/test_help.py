@@ -9,7 +9,8 @@ import pytest
 from conftest import EXAMPLES, ROOT, SCRIPTS, parser_of
 
 from kadapter.console import Number, Parser, absolute
-from kadapter.training.arguments import DataArguments, PretrainingArguments, TaskArguments, TrainingArguments
+from kadapter.training.arguments import DataArguments, TrainingArguments
+from kadapter.training.model_arguments import PretrainingArguments, TaskArguments
 from kadapter.training.sections import SECTIONS
 
 RECIPES = [path for path in EXAMPLES if "parse_recipe(" in (ROOT / path).read_text(encoding="utf-8")]

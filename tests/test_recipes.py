@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from kadapter import RobertawithAdapter, TaskModel
 from kadapter.data.jsonio import write_json_list
 from kadapter.training import loop as training
-from kadapter.training.arguments import PretrainingArguments
-from kadapter.training.recipe import load_pretraining_encoder
+from kadapter.training.encoders import load_pretraining_encoder
+from kadapter.training.model_arguments import PretrainingArguments
 
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 LIN = load_script("examples/run_pretrain_lin_adapter.py")

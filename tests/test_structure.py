@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 
 import pytest
 from conftest import ROOT
@@ -54,6 +55,18 @@ def test_imports_only_run_down(path):
 def test_every_part_of_the_library_has_its_floor():
     assert {path.relative_to(LIBRARY).with_suffix("").parts[0] for path in MODULES} <= HEIGHT.keys()
     assert not [name for path in MODULES for name in imports(path) if name.split(".")[0] in ("examples", "scripts")]
+
+
+@pytest.mark.parametrize("folder", ["kadapter", "scripts"])
+def test_no_file_imports_what_imports_it(folder):
+    begin = ROOT if folder == "kadapter" else ROOT / folder
+    files = {".".join(path.relative_to(begin).with_suffix("").parts): path for path in (ROOT / folder).rglob("*.py")}
+    below = {
+        name: {module for found in imports(path) for module in (found, found.rpartition(".")[0]) if module in files}
+        for name, path in files.items()
+    }
+    assert sum(map(len, below.values())) > len(files)
+    TopologicalSorter(below).prepare()  # raises CycleError
 
 
 def test_no_recipe_imports_another():

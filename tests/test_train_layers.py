@@ -7,7 +7,7 @@ from families import config
 from safetensors.torch import load_file
 
 from kadapter import KAdapterConfig, KAdapterModel
-from kadapter.training.arguments import TaskArguments
+from kadapter.training.model_arguments import TaskArguments
 
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")
 

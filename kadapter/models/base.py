@@ -24,7 +24,8 @@ from kadapter.models.heads import MaskedLMHead
 from kadapter.storage.card import CARD, MODEL_FILES, MODEL_WEIGHTS, push, write_card
 from kadapter.storage.checkpoint import weights_names
 from kadapter.storage.files import atomic_folder
-from kadapter.storage.pretrained import is_quantised, load_saved
+from kadapter.storage.pretrained import load_saved
+from kadapter.storage.quantised import is_quantised
 
 PUSH_ARGUMENTS = ("commit_message", "private", "token", "create_pr", "revision")
 

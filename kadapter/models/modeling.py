@@ -25,7 +25,8 @@ from kadapter.models.routing import routed, select_rows, side_by_side
 from kadapter.models.switching import BASE
 from kadapter.models.tapping import LAST, TappedBackbone
 from kadapter.shapes import AdapterConfig, BottleneckConfig
-from kadapter.storage.pretrained import HUB_ARGUMENTS, load_backbone, read_overridden
+from kadapter.storage.hub import HUB_ARGUMENTS
+from kadapter.storage.pretrained import load_backbone, read_overridden
 
 
 class KAdapterModel(TappedBackbone, KAdapterPreTrainedModel):  # type: ignore[misc]  # transformers' add_adapter is PEFT's

@@ -26,7 +26,8 @@ from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file
 from kadapter.models.switching import OfEncoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
 from kadapter.storage import checkpoint
-from kadapter.storage.pretrained import HUB_ARGUMENTS, read_overridden
+from kadapter.storage.hub import HUB_ARGUMENTS
+from kadapter.storage.pretrained import read_overridden
 
 TASK_PARTS = ("bottlenecks", "LayerNorm", "fusion", "head")
 _TAKEN_OVER: WeakSet[nn.Module] = WeakSet()  # poolers that were to be trained when a head first stood for them

@@ -7,11 +7,8 @@ errors of one sentence that name the file.
 from __future__ import annotations
 
 import copy
-import difflib
-import inspect
 import os
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +26,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.quantizers import AutoQuantizationConfig
 from transformers.utils import (
     SAFE_WEIGHTS_INDEX_NAME,
     SAFE_WEIGHTS_NAME,
@@ -41,25 +37,16 @@ from transformers.utils.hub import get_checkpoint_shard_files
 
 from kadapter.configuration import KAdapterConfig
 from kadapter.storage.checkpoint import check_finite, check_shape, module_key, read_state_dict
-from kadapter.storage.hub import HUB_ARGUMENTS, OF_MODELS, cached, hub_options, on_this_machine, reach
-from kadapter.storage.reading import check_link, read_object
+from kadapter.storage.hub import HUB_ARGUMENTS, cached, hub_options, reach
+from kadapter.storage.model_files import AGAIN, check_links, check_readable, naming_files
+from kadapter.storage.quantised import of_backbone_alone, say_of_backbone
+from kadapter.storage.reading import check_link
 
 # Of the arguments of `from_pretrained`, those that a configuration may have a value of too, or hides from the model.
 NOT_OF_CONFIGURATIONS = ("dtype", "torch_dtype", "quantization_config", "proxies", "trust_remote_code", "code_revision")
-# What stays as it is where a backbone is quantised: all that is trained beside it, and the pooler, which a head takes.
-NOT_QUANTISED = r"(.*\.)?(adapters|fusion|head|bottlenecks|norms|pooler)"
-# What transformers notes on a model that it quantised.
-QUANTISED_MARKS = {"is_quantized", "hf_quantizer", "quantization_method", "is_loaded_in_8bit", "is_loaded_in_4bit"}
-AGAIN = "save or fetch the model again."
-# What transformers reads of a folder; a run's folder holds other files too.
-OF_TRANSFORMERS = re.compile(
-    r"config\.json|(special_tokens_map|added_tokens|tokenizer|tokenizer_config|vocab)\.json"
-    r"|model.*\.safetensors|pytorch_model.*\.bin|.*\.index\.json"
-)
-TOKENIZER = re.compile(r"config\.json|(special_tokens_map|added_tokens|tokenizer|tokenizer_config|vocab)\.json")
 # Files of weights, of which transformers takes the first kind that is there.
 WEIGHTS = re.compile(r"config\.json|model.*\.safetensors|pytorch_model.*\.bin|.*\.index\.json")
-UNKNOWN_ARGUMENT = re.compile(r"__init__\(\) got an unexpected keyword argument '(\w+)'")
+TOKENIZER = re.compile(r"config\.json|(special_tokens_map|added_tokens|tokenizer|tokenizer_config|vocab)\.json")
 Shapes = dict[str, list[int]]  # of tensors, by name
 
 
@@ -74,77 +61,6 @@ def without_transformers_warnings() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
 
 
-@contextmanager
-def _named(source: str | os.PathLike, hub: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what a damaged file raises inside transformers into one sentence that names the file."""
-    try:
-        yield
-    except (ImportError, MemoryError, torch.OutOfMemoryError):
-        raise  # no fault of the files
-    except Exception as error:  # KeyError, TypeError, AttributeError, whatever a wrong value leads to
-        if torch.empty(0).device.type == "meta":
-            raise  # transformers refuses to load into no memory, and says so
-        unknown = UNKNOWN_ARGUMENT.search(str(error)) if isinstance(error, TypeError) else None
-        if unknown and unknown[1] in hub:
-            raise TypeError(_no_argument(unknown[1], hub.get("config"))) from None
-        for path in _files(source, hub):
-            _check_readable(path)
-        if isinstance(error, OSError) or (isinstance(error, ValueError) and str(source) in str(error)):
-            raise  # names what is wrong
-        said = textwrap.shorten(str(error), 300, placeholder=" ...")
-        said = said if isinstance(error, ValueError) else f"cannot be loaded ({type(error).__name__}: {said}); {AGAIN}"
-        raise ValueError(f"{source}: {said}") from error
-
-
-def _no_argument(name: str, config: PreTrainedConfig | None) -> str:
-    """What to say of a keyword that neither `from_pretrained` nor a configuration knows."""
-    known = {*inspect.signature(PreTrainedModel.from_pretrained).parameters, "dtype", "device_map", "head", "adapters"}
-    known |= {"adapter_config", "fusion_mode", "bottleneck", "output_loading_info", "attn_implementation"}
-    for part in (config, getattr(config, "backbone_config", None)):
-        known |= set() if part is None else part.to_dict().keys()
-    near = difflib.get_close_matches(name, [*known, *HUB_ARGUMENTS], n=3)
-    mend = f"did you mean {', '.join(near)}?" if near else "leave it out."
-    return f"{name!r} is no argument of from_pretrained and no setting of the model's configuration; {mend}"
-
-
-def _check_links(source: str | os.PathLike, options: Mapping[str, Any], names: re.Pattern[str]) -> None:
-    """Raise FileNotFoundError for a symbolic link to nothing, which transformers takes for no file and passes by."""
-    check_link(source)
-    folder = Path(source) / (options.get("subfolder") or "")
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if names.fullmatch(path.name):
-            check_link(path)
-
-
-def _files(source: str | os.PathLike, hub: Mapping[str, Any]) -> list[Path]:
-    """The files at hand of a folder or of a hub repository that was downloaded."""
-    folder = Path(source)
-    if not folder.is_dir():
-        found = on_this_machine(source, OF_MODELS, hub)
-        if found is None:
-            return []
-        folder = found.parent
-    elif subfolder := hub.get("subfolder"):
-        folder = folder / subfolder
-    return sorted(path for path in folder.iterdir() if OF_TRANSFORMERS.fullmatch(path.name))
-
-
-def _check_readable(path: Path) -> None:
-    """Raise ValueError or OSError where a file cannot be read."""
-    check_link(path)
-    if path.name.endswith(".index.json"):
-        shards = read_object(path, AGAIN, ["weight_map"])["weight_map"]
-        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-            raise ValueError(f"{path}: weight_map does not say which file holds which tensor; {AGAIN}")
-        if missing := sorted({shard for shard in shards.values() if not path.with_name(shard).is_file()}):
-            check_link(path.with_name(missing[0]))
-            raise FileNotFoundError(f"{path.with_name(missing[0])} is missing, which {path.name} names; {AGAIN}")
-    elif path.suffix == ".json":
-        read_object(path, AGAIN)
-    else:
-        read_state_dict(path)
-
-
 # -- configurations and tokenizers ------------------------------------------------------------------------------
 
 
@@ -157,7 +73,7 @@ def read_config(source: str | os.PathLike, **options: Any) -> PreTrainedConfig:
     check_link(source)
     check_link(Path(source) / (options.get("subfolder") or "") / "config.json")
     options = reach(source, options)
-    with _named(source, options):
+    with naming_files(source, options):
         try:
             return AutoConfig.from_pretrained(source, **options)
         except OSError as error:
@@ -193,54 +109,13 @@ def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedToken
     Raises:
         OSError, ValueError: not there, damaged, or without a vocabulary, where transformers would make an empty one.
     """
-    _check_links(source, options, TOKENIZER)
+    check_links(source, options, TOKENIZER)
     options = reach(source, options)
-    with _named(source, options):
+    with naming_files(source, options):
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if not tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens):
             raise ValueError(f"{source} has no vocabulary; put tokenizer.json there, or name another tokenizer.")
         return tokenizer
-
-
-# -- quantised backbones ----------------------------------------------------------------------------------------
-
-
-def is_quantised(model: nn.Module) -> bool:
-    """Whether transformers quantised the model, or one within it, while loading."""
-    return any(getattr(module, "hf_quantizer", None) is not None for module in model.modules())
-
-
-def _of_backbone_alone(options: Mapping[str, Any], build: Callable[[], nn.Module] = nn.Identity) -> dict[str, Any]:
-    """The options with a `quantization_config` that leaves out what is ours; the one given is not changed.
-
-    Args:
-        build: the model to be loaded, where it has bottlenecks already. A quantiser puts layers of its own in the place
-            of linear ones, and would lose bottlenecks that hang on one (DistilBERT's, Llama's).
-    """
-    given = options.get("quantization_config")
-    if given is None:
-        return dict(options)
-    config: Any = AutoQuantizationConfig.from_dict(dict(given)) if isinstance(given, Mapping) else copy.deepcopy(given)
-    # bitsandbytes' has a name of its own for what torchao's and Quanto's call modules_to_not_convert.
-    names = [name for name in ("llm_int8_skip_modules", "modules_to_not_convert") if hasattr(config, name)]
-    if not names:
-        raise ValueError(
-            f"quantization_config is a {type(config).__name__}, which cannot leave modules out; take a "
-            "BitsAndBytesConfig, TorchAoConfig or QuantoConfig, so that adapters and heads stay as they are."
-        )
-    with torch.device("meta"):
-        modules = build().named_modules()
-    sites = [name for name, module in modules if isinstance(module, nn.Linear) and any(module.children())]
-    for name in names:
-        setattr(config, name, [*(getattr(config, name) or []), NOT_QUANTISED, *map(re.escape, sites)])
-    return {**options, "quantization_config": config}
-
-
-def _say_of_backbone(model: PreTrainedModel) -> None:
-    """Let the backbone be what is quantised, as where it was loaded alone; a Trainer would refuse the whole model."""
-    backbone = getattr(model, "encoder", model).backbone
-    for name in QUANTISED_MARKS & model.__dict__.keys():
-        setattr(backbone, name, model.__dict__.pop(name))
 
 
 # -- models -----------------------------------------------------------------------------------------------------
@@ -255,9 +130,9 @@ def load_backbone(source: str | os.PathLike, **options: Any) -> tuple[PreTrained
         ValueError: weights are missing, misshapen or not finite, of which transformers would only warn.
     """
     config = options.get("config")
-    _check_links(source, options, WEIGHTS)
-    options = _of_backbone_alone(reach(source, options))
-    with _named(source, options), without_transformers_warnings():
+    check_links(source, options, WEIGHTS)
+    options = of_backbone_alone(reach(source, options))
+    with naming_files(source, options), without_transformers_warnings():
         if config is not None and type(config) in MODEL_MAPPING:
             _check_sizes(lambda: AutoModel.from_config(copy.deepcopy(config)), config, source, options)
         backbone, info = AutoModel.from_pretrained(source, output_loading_info=True, **options)
@@ -285,13 +160,13 @@ def load_saved(
         ValueError: the configuration is not that of these weights, or they are missing, unexpected, misshapen or not
             finite. The head of a task model is not asked for by an encoder alone.
     """
-    _check_links(source, options, WEIGHTS)
-    options = _of_backbone_alone(reach(source, options), lambda: cls(copy.deepcopy(config)))  # type: ignore[arg-type]
-    with _named(source, {**options, "config": config}):
+    check_links(source, options, WEIGHTS)
+    options = of_backbone_alone(reach(source, options), lambda: cls(copy.deepcopy(config)))  # type: ignore[arg-type]
+    with naming_files(source, {**options, "config": config}):
         _check_sizes(lambda: cls(copy.deepcopy(config)), config, source, options)  # type: ignore[arg-type]
         with without_transformers_warnings():
             model, info = load(source, config=config, output_loading_info=True, **options)
-        _say_of_backbone(model)
+        say_of_backbone(model)
         unexpected = [key for key in info["unexpected_keys"] if not key.startswith("head.")]
         _check_loaded(model, info, source, unexpected)
         return model, info
@@ -361,7 +236,7 @@ def _shapes(source: str | os.PathLike, hub: Mapping[str, Any]) -> Shapes:
         if (path := cached(source, whole, hub)) is not None:
             return _header(path)
         if (index := cached(source, parts, hub)) is not None:
-            _check_readable(index) if Path(source).is_dir() else None
+            check_readable(index) if Path(source).is_dir() else None
             paths, _ = get_checkpoint_shard_files(source, str(index), **hub)
             return {name: shape for path in paths for name, shape in _header(Path(path)).items()}
     return {}

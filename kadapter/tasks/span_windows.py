@@ -96,7 +96,7 @@ def _trimmed(text: str, tokens: Tokens) -> Tokens:
 def _cut(question: list[int], context: Tokens, template: Template, encoding: Encoding, stride: int) -> list[Feature]:
     room = encoding.max_seq_length - template.size - len(question)
     shown = context.starts < context.ends
-    windows = []
+    windows: list[Feature] = []
     for own, pair, begin, nothing in pair_windows(question, context.ids, template, room, stride, encoding.causal):
         mask = np.zeros(len(pair["input_ids"]), dtype=np.int64)
         mask[begin : begin + len(shown[own])] = shown[own]
