@@ -65,7 +65,7 @@ def test_no_file_imports_what_imports_it(folder):
         name: {module for found in imports(path) for module in (found, found.rpartition(".")[0]) if module in files}
         for name, path in files.items()
     }
-    assert sum(map(len, below.values())) > len(files)
+    assert any(below.values())
     TopologicalSorter(below).prepare()  # raises CycleError
 
 
