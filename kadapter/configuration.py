@@ -83,20 +83,22 @@ class KAdapterConfig(PreTrainedConfig):
     """A backbone, any number of named adapters, and how their features are fused.
 
     Args:
-        backbone_config: configuration of any encoder of text in transformers, or of a decoder.
-        adapters: name -> `AdapterConfig` (or its dictionary); the order is the order of fusion.
-        adapter_names: that order, where `adapters` comes from a file that lost it.
-        fusion_mode: "concat" (linear layers over concatenated features), "add" (a sum, no parameters), either of
-            these "nested_", "gate" (a learned softmax over adapters) or "attention" (see `Fusion`).
-        bottlenecks: name -> `BottleneckConfig` (or its dictionary), sets of adapters inside the backbone.
-        active_bottlenecks: the set that a call goes through, None for none; "" for the last one.
-        head: a `HeadConfig` (or its dictionary) for a task model, else None. Its labels are `id2label` too.
-        task: what a task model was trained for: {"name", "options", "max_seq_length"}, where that is known; the labels
-            are the head's.
+        backbone_config: configuration of any encoder or decoder of text in transformers.
+        adapters: name -> `AdapterConfig` (or its dictionary); their order is the order of fusion.
+        adapter_names: that order, where `adapters` comes from a file, which does not keep it.
+        fusion_mode: how the backbone's and the adapters' features become one: "concat" (linear layers over their
+            concatenation), "add" (a sum, without parameters), "nested_concat" or "nested_add" (the same after each
+            adapter is joined with the backbone alone, as in CosmosQA), "gate" (a learned softmax over adapters) or
+            "attention" (see `Fusion`).
+        bottlenecks: name -> `BottleneckConfig` (or its dictionary), sets of bottlenecks inside the backbone.
+        active_bottlenecks: the set that is computed; None for none, "" for the last one of `bottlenecks`.
+        head: a `HeadConfig` (or its dictionary) for a task model, else None. Its labels are also `id2label`.
+        task: what a task model was trained for, if known: {"name", "options", "max_seq_length"}; the labels are the
+            head's.
 
     Raises:
-        ValueError: an unknown fusion mode, a name unfit for a parameter, a tap outside the backbone, a backbone that
-            is no stack of layers over tokens.
+        ValueError: an unknown fusion mode, a name that cannot name a parameter, a tap that the backbone does not have,
+            a backbone that is not a stack of layers over tokens.
     """
 
     model_type = "kadapter"
@@ -225,12 +227,15 @@ class KAdapterConfig(PreTrainedConfig):
     vocab_size = _of_backbone("vocab_size")
 
     def adapter_config(self, name: str) -> AdapterConfig:
+        """The shape of adapter `name`."""
         return AdapterConfig.from_dict(self.adapters[name])
 
     def bottleneck_config(self, name: str) -> BottleneckConfig:
+        """The shape of the set of bottlenecks `name`."""
         return BottleneckConfig.from_dict(self.bottlenecks[name])
 
     def head_config(self) -> HeadConfig:
+        """The head; raises ValueError where there is none."""
         if self.head is None:
             raise ValueError("this configuration has no head; give head=HeadConfig(...) for a task model.")
         return HeadConfig.from_dict(self.head)

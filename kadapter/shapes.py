@@ -41,24 +41,28 @@ ADDED_TO_BOTTLENECKS: dict[str, Any] = {"layers": None}
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Shape of one knowledge adapter (K-Adapter, section 3.1).
+    """Shape of one knowledge adapter (K-Adapter, section 3.1). The defaults are the original's, beside RoBERTa-large.
 
     Args:
-        adapter_list: the backbone's hidden states that are tapped, 0 = embeddings, i = output of layer i.
-            None: chosen from the backbone's depth by `default_taps`.
-        adapter_size: width of the adapter's transformer layers.
+        adapter_list: taps, the backbone's hidden states that the adapter reads, one for each adapter layer: 0 is the
+            output of the embeddings, i that of layer i. None: the first, the middle and the last but one.
+        adapter_size: width of the adapter's transformer layers, in units.
         adapter_transformer_layers: number of transformer layers in each adapter layer.
         num_attention_heads: None means one head for every 64 units of width, as in BERT (12 at width 768).
-        intermediate_size: width of the feed-forward part; None means four times the width.
-        adapter_skip_layers: k >= 2 adds, after every k-th adapter layer, an earlier layer's output; 0 is off.
+        intermediate_size: width of the feed-forward part; None means four times `adapter_size`.
+        adapter_skip_layers: k >= 2 adds, after every k-th adapter layer, the output of an earlier one; 0 is off.
         attend_padding: let adapters attend to padding, as the original does (docs/deviations.md, 1).
-        causal: let adapters attend only to what stands before a token. Off for decoders too: their states know only
-            the past, and it is the adapters that can tell them what follows.
-        initializer_range: standard deviation of the projections' initial weights; so small that a fresh
-            adapter starts as (nearly) the identity.
+        causal: let a token attend only to those before it. Off for decoders too: their states know only the text
+            before a token, and adapters that see both sides add what follows.
+        hidden_act: activation of the feed-forward part, by its name in transformers.
+        hidden_dropout_prob, attention_probs_dropout_prob: dropout of the adapter's layers and of its attention.
+        layer_norm_eps: epsilon of the layer norms.
+        initializer_range: standard deviation of the projections' first weights; so small that a fresh adapter nearly
+            passes on the sum of the states that it reads. Short pretraining needs more, such as 0.02.
 
     Raises:
-        ValueError: a size that is not positive, a width that the heads do not divide, skip 1, no tap.
+        ValueError: a size that is not positive, a width that the number of heads does not divide, a skip of 1, an empty
+            list of taps, a probability outside of [0, 1), an unknown activation.
     """
 
     adapter_list: tuple[int, ...] | None = None
@@ -109,11 +113,12 @@ class AdapterConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AdapterConfig:
+        """With these fields, and defaults for those that are left out; unknown ones raise ValueError."""
         return cls(**known(cls, values, "the adapter configuration"))
 
     @classmethod
     def from_saved(cls, values: Any) -> AdapterConfig:
-        """As `from_dict`, of a file: nothing that shapes the adapter may be missing or left open but the taps.
+        """As `from_dict`, for the content of a file: only the taps may be left open, all other fields must be there.
 
         Raises:
             ValueError: missing or unknown keys, impossible values.
@@ -125,6 +130,7 @@ class AdapterConfig:
         return cls(**{**ADDED_TO_ADAPTERS, **given})
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields, as values of JSON."""
         values = asdict(self)
         if self.adapter_list is not None:
             values["adapter_list"] = list(self.adapter_list)
@@ -151,15 +157,16 @@ class BottleneckConfig:
     """Shape of the bottleneck adapters inside a backbone (Houlsby et al., 2019).
 
     Args:
-        size: width of the bottleneck.
+        size: width of the bottleneck, in units; 64 is what the paper's tables report for one size.
         initializer_range: standard deviation of the first weights; 1e-3 in the original's code, 1e-2 in the paper.
-        hidden_act: "gelu_pytorch_tanh" is the original's, "gelu" the exact one.
-        layers: the backbone's layers, from 0, that have bottlenecks and norms of their own; None means all, and the
-            embeddings' norm too. Without the lowest ones, training needs no gradient there (AdapterDrop, Rücklé et al.,
+        hidden_act: "gelu_pytorch_tanh" is the original's GELU, "gelu" the exact one.
+        layers: the backbone's layers, counted from 0, that have bottlenecks and norms of their own; None means all, and
+            the embeddings' norm too. Below the lowest of them, training needs no gradient (AdapterDrop, Rücklé et al.,
             EMNLP 2021).
 
     Raises:
-        ValueError: a size that is not positive, an unknown activation, layers that are none, repeated or negative.
+        ValueError: a size or an initializer range that is not positive, an unknown activation, no layer at all, a
+            repeated or a negative one.
     """
 
     size: int = 64
@@ -182,6 +189,7 @@ class BottleneckConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BottleneckConfig:
+        """With these fields, and defaults for those that are left out; unknown ones raise ValueError."""
         return cls(**known(cls, values, "the bottleneck's configuration"))
 
     @classmethod
@@ -190,6 +198,7 @@ class BottleneckConfig:
         return cls(**known(cls, values, "the bottleneck's configuration", optional=ADDED_TO_BOTTLENECKS))
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields, as values of JSON."""
         return {**asdict(self), "layers": None if self.layers is None else list(self.layers)}
 
 
@@ -199,11 +208,15 @@ class HeadConfig:
 
     Args:
         kind: one of `HEAD_KINDS`.
-        num_labels: width of `out_proj`; for "dependency" the number of positions (max_seq_length), for
-            "masked_lm" the vocabulary, for "multiple_choice" 1, a score for each choice, for "span" and "openqa" 2, its
-            start and its end; 1 makes "classification" a regression.
-        labels: names of the labels in order, where they have names.
-        dropout: probability before `out_proj`; None takes the backbone's.
+        num_labels: number of the head's outputs. "dependency" has one for each position (max_seq_length), "masked_lm"
+            one for each token of the vocabulary, "multiple_choice" 1, the score of a choice, "span" and "openqa" 2,
+            start and end. 1 makes "classification" a regression.
+        labels: the names of the labels in the order of their numbers, if they have names.
+        dropout: probability of dropout before the last layer; None takes the backbone's.
+
+    Raises:
+        ValueError: an unknown kind, a number of labels that is not positive or not that of the kind, another number of
+            names than of labels, a probability outside of [0, 1).
     """
 
     kind: str
@@ -226,6 +239,7 @@ class HeadConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> HeadConfig:
+        """With these fields, and defaults for those that are left out; unknown ones raise ValueError."""
         return cls(**known(cls, values, "the head's configuration"))
 
     @classmethod
@@ -234,4 +248,5 @@ class HeadConfig:
         return cls(**known(cls, values, "the head's configuration", optional=()))
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields, as values of JSON."""
         return {**asdict(self), "labels": list(self.labels) if self.labels is not None else None}

@@ -73,12 +73,12 @@ class Manifest:
 
 
 class ExportedModel:
-    """A model of an exported folder: `model(**batch)` gives what the model that was exported gives, without a loss.
+    """An exported model: `model(**batch)` gives the outputs of the model that was exported, without a loss.
 
     Args:
-        folder: what `scripts/export_model.py` wrote.
-        threads: how many to compute with; None leaves it to the runtime, which takes all cores. torch has one number
-            for the whole process, which this does not touch where it is None.
+        folder: the folder that `scripts/export_model.py` wrote.
+        threads: number of threads to compute with; None leaves it to the runtime, which uses all cores. torch has one
+            number for the whole process, which None leaves as it is.
 
     Raises:
         OSError, ValueError: a file is missing, or is not the one that was exported.
@@ -140,7 +140,7 @@ class ExportedModel:
         return {name: value for name, value in found.items() if value is not None}
 
     def digest(self) -> str:
-        """Tells exported models apart, whatever their folders are called."""
+        """A digest that identifies the exported model wherever it is stored."""
         return hashlib.sha256(json.dumps(self.manifest.files, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""One question over many passages: those that share its words are found by BM25, and a reader answers on them."""
+"""One question over many passages: BM25 finds those that share its words, and a reader looks for answers in them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FoundAnswer(NamedTuple):
 
 
 def read_passages(place: Path, text_field: str = "text") -> list[Passage]:
-    """The passages of a file or of all files in a folder: paragraphs of .txt, parted by blank lines, or records.
+    """The passages of a file or of all files in a folder: records, or paragraphs of .txt, separated by blank lines.
 
     Raises:
         FileNotFoundError, ValueError: name file, record, value and mend.
@@ -55,7 +55,7 @@ def read_passages(place: Path, text_field: str = "text") -> list[Passage]:
 def retrieve(question: str, passages: Sequence[Passage], count: int) -> list[Passage]:
     """The passages that fit the question best by BM25 (Lucene's form), the best first; none without a shared word.
 
-    Words are runs of letters or digits, in small letters; of scripts without blanks, single characters.
+    Words are runs of letters or digits, in lower case; in scripts without blanks, single characters.
 
     Raises:
         ImportError: bm25s is missing; the sentence tells how to install it.
@@ -80,10 +80,10 @@ def _words(text: str) -> list[str]:
 
 
 def answer_question(predict: Predictor, question: str, passages: Sequence[Passage]) -> list[FoundAnswer]:
-    """The answers that a reader finds in passages, the best first; none where it takes no answer for the best.
+    """The answers that a reader finds in passages, the best first; none if "no answer" scores best.
 
-    Spans are compared by their logits, without a softmax over each passage (Yang et al., 2019, BERTserini), less that
-    of no answer where the reader knows it. Equal answers, normalised as SQuAD does, count once, with the best of them.
+    Spans are compared by their logits, without a softmax over each passage (Yang et al., 2019, BERTserini), minus that
+    of no answer if the reader knows it. Answers that are equal in SQuAD's normalised form count once, with the best.
 
     Raises:
         ValueError: the model does not find spans, or the question is blank.

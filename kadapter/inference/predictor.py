@@ -22,21 +22,22 @@ WINDOW = 64  # batches that are read ahead and sorted by length, so that little 
 
 
 class Predictor:
-    """Answers for texts, pairs, marked mentions, words, choices: whatever the model's task is about.
+    """Answers for texts, pairs of texts, marked mentions, words or choices, by the model's task.
 
     ```python
     predict = Predictor("RUN/best")
     predict("A fine film.")  # {"label": "1", "score": 0.93, "scores": {"0": 0.07, "1": 0.93}}
     predict([{"sent": "Ann lives in Oslo.", "start": 13, "end": 17}])  # [{"labels": ["location"], "scores": {...}}]
     ```
-    What each task takes is told by its `example`, what it answers by its `answer` (docs/prediction.md has a table). A
-    `note` says what was done to an input that was too long.
+    A table in docs/prediction.md shows the inputs and answers of each task. The `note` of an answer says if its input
+    was too long and what was done to it.
 
     Args:
-        model: folder of a saved task model, of an exported one, or of `save_task` with `backbone`; or a `TaskModel`.
-        batch_size: inputs that are computed at once; batches are made of inputs of like length.
-        device: where it is computed; by default on a GPU where there is one. A given model stays where it is.
-        dtype: of the backbone, such as torch.bfloat16; adapters and head stay float32.
+        model: folder of a saved task model or of an exported one; folder of `save_task`, with `backbone`; or a
+            `TaskModel`.
+        batch_size: inputs that are computed at once; inputs of similar length make a batch.
+        device: where to compute, by default on a GPU if there is one. A `TaskModel` stays where it is.
+        dtype: type of the backbone, such as torch.bfloat16; adapters and head stay float32.
         tokenizer, task, backbone, threads, encoder: see `kadapter.inference.loading.load`.
 
     Raises:
@@ -86,7 +87,7 @@ class Predictor:
         return list(self.stream(inputs))
 
     def stream(self, inputs: Iterable[Any]) -> Iterator[dict[str, Any]]:
-        """Answers in the order of the inputs, which are read as they are needed, in constant memory."""
+        """Answers in the order of the inputs, which are read as needed, so that memory does not grow with them."""
         rest, number = iter(inputs), 0
         while given := list(islice(rest, WINDOW * self.batch_size)):
             wheres = [f"input {number + i}" for i in range(len(given))]
@@ -94,7 +95,7 @@ class Predictor:
             number += len(given)
 
     def digest(self) -> str:
-        """SHA-256 of the weights, which tells models apart whatever their folders are called."""
+        """SHA-256 of the weights, which identifies a model wherever it is stored."""
         if isinstance(self.model, ExportedModel):
             return self.model.digest()
         return digest(self.model.state_dict()) if isinstance(self.model, torch.nn.Module) else ""

@@ -99,8 +99,7 @@ class KAdapterPreTrainedModel(PreTrainedModel):
     ) -> None:
         """As in transformers, but whole or not at all: a crash never leaves a half-written model that loads.
 
-        Weights of an earlier save in that folder, in whatever number and kind of files, are removed.
-        A card is written where there is none.
+        Weight files of an earlier save in that folder are removed, and a model card is written if there is none.
 
         Raises:
             ValueError: the backbone is quantised.

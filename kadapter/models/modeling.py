@@ -89,25 +89,27 @@ class KAdapterModel(TappedBackbone, KAdapterPreTrainedModel):  # type: ignore[mi
         adapter_names: Sequence[str] | None = None,
         states: Mapping[str, torch.Tensor] | None = None,
     ) -> KAdapterOutput | tuple:
-        """Backbone, adapters over its tapped states, fusion.
+        """Run the backbone, the adapters over its tapped hidden states, and the fusion.
 
         Args:
-            input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds: as the backbone takes them; token
-                types that it has no use for are left out.
-            positions: [B, N]; compute and return only the states there, which is exact: fusion works position by
-                position, and so does the last layer behind its keys and values. The backbone's pooler, which may read
-                another place, has no output then.
+            input_ids, attention_mask, token_type_ids, position_ids: [B, S], as the backbone takes them; token types
+                are ignored by a backbone that has none.
+            inputs_embeds: [B, S, E] in place of `input_ids`.
+            positions: [B, N], token numbers; compute and return only the states there. They are the same as without
+                `positions`, since fusion works on each position alone, and so does the last layer after its keys and
+                values. The backbone's pooler, which may read another position, has no output then.
             output_hidden_states, output_attentions, return_dict: as in transformers.
-            adapter_names: [B], for each row the one adapter or set of bottlenecks that it goes through, `__base__` for
-                none, whatever is active (as in PEFT); then only `last_hidden_state` is returned.
-            states: what `frozen_states` gave for these inputs and positions; the backbone does not run then, and
-                nothing of its own is returned.
+            adapter_names: [B], for each row the one adapter or set of bottlenecks to use, or `__base__` for none,
+                whatever is active (as in PEFT); then only `last_hidden_state` is returned.
+            states: the result of `frozen_states` for these inputs and positions; the backbone does not run then, and
+                its own outputs are not returned.
 
         Returns:
-            `KAdapterOutput`, or a tuple with return_dict=False.
+            `KAdapterOutput`, whose `last_hidden_state` is [B, S, H], or [B, N, H] with `positions`; a tuple with
+            return_dict=False.
 
         Raises:
-            ValueError: positions outside of the sequence, unknown names.
+            ValueError: a position outside of the sequence, an unknown name.
         """
         config = self.config
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
@@ -195,19 +197,19 @@ class KAdapterModel(TappedBackbone, KAdapterPreTrainedModel):  # type: ignore[mi
         Args:
             pretrained_model_name_or_path: folder or hub name; None for a model from `state_dict`.
             adapters: name -> where to load it from (see `load_adapter`), or an `AdapterConfig` for a fresh one.
-            adapter_config: for adapter files that carry no configuration, such as the original's.
-            fusion_mode: one of FUSION_MODES, default "concat"; a saved model brings its own.
-            bottlenecks: name -> bottleneck adapters to put into the backbone; a saved model may have them already.
-            adapter_dtype: of adapters, fusion and bottlenecks, whatever the backbone's (`add_adapter`).
-            config: in place of the saved one; no setting is changed then.
-            output_loading_info: give (model, info), as in transformers; the missing keys are those of fresh weights.
+            adapter_config: shape for adapter files without a configuration, such as the original's.
+            fusion_mode: one of FUSION_MODES, by default "concat", the paper's; a saved model has its own.
+            bottlenecks: name -> bottlenecks to put into the backbone; a saved model may have some already.
+            adapter_dtype: type of adapters, fusion and bottlenecks, whatever the backbone's is (see `add_adapter`).
+            config: a configuration in place of the saved one; settings cannot be given as arguments then.
+            output_loading_info: return (model, info), as in transformers; the missing keys are those of fresh weights.
             kwargs: as in transformers: revision, cache_dir, local_files_only, dtype, attn_implementation, ...; and
                 settings in place of the saved ones: output_hidden_states, output_attentions and return_dict of the
-                model, and any of the backbone, such as hidden_dropout_prob.
+                model, and any setting of the backbone, such as hidden_dropout_prob.
 
         Raises:
-            OSError, ValueError: something is not there, damaged, or not exactly what the configuration tells of; the
-                file is named and the weights are listed.
+            OSError, ValueError: something is missing, damaged, or not exactly what the configuration describes; the
+                error names the file and the weights.
             TypeError: an argument that neither transformers nor the configuration knows.
         """
         source = pretrained_model_name_or_path

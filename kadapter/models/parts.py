@@ -47,13 +47,16 @@ class NamedParts(Switching):
     def add_adapter(
         self, name: str, config: AdapterConfig | None = None, adapter_dtype: torch.dtype = torch.float32
     ) -> KnowledgeAdapter:
-        """Add a fresh adapter beside the present ones, which stay the objects that they are, and let it be active.
+        """Add a fresh adapter and make it active; the other adapters keep their parameter objects.
 
-        With "concat", `task_dense_<name>` is fresh, and so are the columns of `task_dense` for it; with "gate",
-        `gate_<name>`. `task_dense` is a new parameter then, since its width grows: an optimizer must be told of it.
+        With "concat", the fusion gets a fresh `task_dense_<name>`, and fresh columns in `task_dense`, which becomes a
+        new parameter because its width grows: give it to an optimizer anew. With "gate" it gets a fresh `gate_<name>`.
 
         Args:
-            adapter_dtype: of its weights; float32 whatever the backbone's, as in PEFT, since 16 bits lose updates.
+            name: any Python identifier.
+            config: its shape; None for the defaults.
+            adapter_dtype: type of its weights; float32 by default, whatever the backbone's is, as in PEFT, since small
+                updates are lost in 16 bits.
 
         Raises:
             ValueError: the name is taken, or the configuration does not fit the backbone. Then nothing changes.
@@ -67,9 +70,9 @@ class NamedParts(Switching):
         return adapter
 
     def delete_adapter(self, names: str | list[str]) -> None:
-        """Remove an adapter, or several, with their parts of the fusion; the others stay the objects that they are.
+        """Delete an adapter, or several, with their parts of the fusion; the others keep their parameter objects.
 
-        If the same weights are loaded again under that name, they find their parts of the fusion as these were.
+        If the same weights are loaded again under that name, they get their parts of the fusion back.
 
         Raises:
             ValueError: there is no such adapter. Then nothing changes.
@@ -96,9 +99,9 @@ class NamedParts(Switching):
         """Add adapter `name` from a file or folder, ours or the original's, or from a hub repository.
 
         Args:
-            source: a folder of `save_adapter`, the original's `pytorch_model.bin` or its folder, or "user/name", with
-                "@revision" behind it if wanted.
-            config: what the original's files do not tell (taps, skip, heads); ours carry their own.
+            source: a folder of `save_adapter`, the original's `pytorch_model.bin` or its folder, or "user/name" or
+                "user/name@revision" on the hub.
+            config: what the original's files do not tell (taps, skip, heads); adapters of kadapter bring their own.
             adapter_dtype: as in `add_adapter`.
             hub: revision, cache_dir, token, local_files_only.
 
@@ -129,7 +132,8 @@ class NamedParts(Switching):
         """Write one adapter alone: `adapter_config.json`, `adapter_model.safetensors`, and a card where there is none.
 
         Args:
-            push_to_hub: upload these files to `repo_id`, default the folder's name, which is made if need be.
+            push_to_hub: upload these files to `repo_id`, by default the folder's name; the repository is created if it
+                does not exist.
             hub: private, token; commit_message, revision, create_pr.
         """
         self._require(name)
@@ -203,9 +207,9 @@ class NamedParts(Switching):
     # -- bottlenecks ----------------------------------------------------------------------------------------------
 
     def add_bottlenecks(self, name: str, config: BottleneckConfig) -> None:
-        """Put a fresh set of bottleneck adapters into every layer of the backbone, with norms of its own; it is active.
+        """Put a fresh set of bottlenecks, with copies of the norms, into the backbone's layers, and make it active.
 
-        Where such a set is there already under that name, it only becomes the active one.
+        If there is an equal set of that name already, it only becomes the active one.
 
         Raises:
             ValueError: there are others of that name, or the layers of this family are not known.
@@ -220,7 +224,7 @@ class NamedParts(Switching):
         self.train(self.training)
 
     def delete_bottlenecks(self, name: str) -> None:
-        """Remove a set of bottlenecks and its norms; if it was active, none is.
+        """Delete a set of bottlenecks and its norms; if it was active, none is afterwards.
 
         Raises:
             ValueError: there is no such set.
@@ -234,7 +238,7 @@ class NamedParts(Switching):
         self.config.bottlenecks = {key: value for key, value in self.config.bottlenecks.items() if key != name}
 
     def activate_bottlenecks(self, name: str | None) -> None:
-        """Let every call go through that set of bottlenecks and its norms, or, with None, through the bare backbone.
+        """Compute with this set of bottlenecks and its norms from now on; None: with the bare backbone.
 
         Raises:
             ValueError: there is no such set.
@@ -251,7 +255,7 @@ class NamedParts(Switching):
 
     @property
     def active_bottlenecks(self) -> str | None:
-        """The set that a call goes through; it is saved with the model."""
+        """The set that is computed; it is saved with the model."""
         return self.config.active_bottlenecks
 
     def _require_bottlenecks(self, name: str) -> None:
@@ -259,7 +263,7 @@ class NamedParts(Switching):
             raise ValueError(f"there are no bottlenecks {name!r}; the model has {self.bottlenecks()}.")
 
     def bottleneck_parts(self) -> dict[str, list[str]]:
-        """Part -> names of its parameters, of the active set: all that Adapter-BERT trains of a backbone."""
+        """Part -> names of its parameters, for the active set: all that Adapter-BERT trains of a backbone."""
         name = self.active_bottlenecks
         kinds = {"bottlenecks": Bottlenecks, "LayerNorm": Norms}
         if name is None:
@@ -271,11 +275,17 @@ class NamedParts(Switching):
     # -- freezing -------------------------------------------------------------------------------------------------
 
     def freeze(self, part: str) -> None:
-        """Freeze the "backbone", the "adapters" or one by its name (what is frozen stays so); "none" frees everything.
+        """Freeze a part of the model; what is frozen already stays frozen.
 
-        A frozen backbone runs without a graph and in eval mode, as in the original's pretraining; frozen
-        adapters follow `train()`, as in its fine-tuning. "backbone_but_bottlenecks" is Adapter-BERT's way: of the
-        backbone only the active bottlenecks are trained, and their norms, one for every LayerNorm.
+        A frozen backbone runs without gradients and without dropout, as in the original's pretraining. Frozen adapters
+        keep their dropout while the model is in training mode, as in its fine-tuning.
+
+        Args:
+            part: "backbone", "adapters", or the name of one adapter. "backbone_but_bottlenecks" is Adapter-BERT's way:
+                of the backbone, only the active bottlenecks and their norms are trained. "none" unfreezes everything.
+
+        Raises:
+            ValueError: there is no such part.
         """
         if part not in (*FROZEN_PARTS, *self.adapters):
             raise ValueError(f"freeze({part!r}): choose one of {[*FROZEN_PARTS, *self.adapters]}.")
@@ -303,13 +313,16 @@ class NamedParts(Switching):
         self.train(self.training)
 
     def train_layers(self, layers: Sequence[int] | None) -> None:
-        """Of the backbone train only these layers, from 0, and what stands behind all of them; None: LayerNorms alone.
+        """Of the backbone, train only these layers and what follows the last layer; None: only its LayerNorms.
 
-        The two baselines of Adapter-BERT's trade-off curve. What is frozen stays so. Below the lowest trained layer
-        no gradient is computed.
+        These are two baselines of Adapter-BERT's trade-off curve. What is frozen already stays frozen. Below the lowest
+        trained layer no gradient is computed.
+
+        Args:
+            layers: numbers, counted from 0.
 
         Raises:
-            ValueError: the backbone has not these layers.
+            ValueError: the backbone does not have these layers.
         """
         trained = set(norm_names(self.backbone) if layers is None else names_of_layers(self.backbone, layers))
         for name, parameter in self.backbone.named_parameters():
@@ -318,9 +331,11 @@ class NamedParts(Switching):
 
     @property
     def backbone_is_frozen(self) -> bool:
+        """Whether no parameter of the backbone is trained."""
         return not any(parameter.requires_grad for parameter in self.backbone.parameters())
 
     def train(self, mode: bool = True) -> Self:
+        """As in PyTorch, but a frozen backbone stays in eval mode."""
         super().train(mode)
         if self.backbone_is_frozen:
             self.backbone.eval()

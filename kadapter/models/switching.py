@@ -46,7 +46,7 @@ class Switching(nn.Module):
         return [] if self._switched_off else [name for name in self.adapters if name not in self._inactive]
 
     def set_adapter(self, adapter_name: str | Sequence[str]) -> None:
-        """Let these adapters be active and no others: any number of knowledge adapters, one set of bottlenecks.
+        """Make these adapters active and no others: any number of knowledge adapters, at most one set of bottlenecks.
 
         Raises:
             ValueError: an unknown name, or two sets of bottlenecks. Then nothing changes.
@@ -90,13 +90,13 @@ class Switching(nn.Module):
                 self.enable_adapters()
 
     def set_adapter_weights(self, weights: Mapping[str, float] | None) -> None:
-        """Weigh the knowledge adapters by hand; None gives the weighing back to the model.
+        """Weigh the knowledge adapters by hand; None ends this.
 
-        The numbers take the place of "gate"'s and "attention"'s learned weights; with the other kinds of fusion, each
-        is a factor of its adapter's output before this is fused. An adapter that is added later has the weight 1.
+        In the fusions "gate" and "attention", these numbers replace the weights that the model computes. In the others,
+        each is a factor of its adapter's output before the fusion. An adapter that is added later has the weight 1.
 
         Raises:
-            ValueError: an unknown name, one that is left out, or something that is no finite number.
+            ValueError: an unknown name, a missing one, or a weight that is not a finite number.
         """
         given = dict(weights or {})
         if weights is not None and set(given) != set(self.adapters):
@@ -121,7 +121,7 @@ class Switching(nn.Module):
         return dict(self.adapters[adapter_name].state_dict())
 
     def check_routable(self) -> None:
-        """Raise ValueError where a call that names adapters for each row would train something else."""
+        """Raise ValueError where a call with `adapter_names` cannot be trained (gradient checkpointing)."""
         if self.training and torch.is_grad_enabled() and self.is_activation_checkpointing:
             raise ValueError(
                 "with gradient checkpointing layers run a second time, outside of the call that names tasks or "
@@ -129,6 +129,7 @@ class Switching(nn.Module):
             )
 
     def enable_peft_hotswap(self, *unused: Any, **also_unused: Any) -> NoReturn:
+        """Not for kadapter's adapters: raises NotImplementedError."""
         raise NotImplementedError("these are adapters of kadapter: delete_adapter and load_adapter exchange them.")
 
 

@@ -87,10 +87,10 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
 
     @classmethod
     def from_encoder(cls, encoder: KAdapterModel, head: HeadConfig) -> TaskModel:
-        """Put a fresh head on a loaded encoder, which may be under several heads.
+        """Put a fresh head on a loaded encoder, which several heads may share.
 
-        A pretrained pooler becomes the dense layer of a classification head. It counts as the backbone's: frozen
-        there, it stays so, as in Adapter-BERT (optimization.py trains the last layer alone).
+        A pretrained pooler becomes the dense layer of a classification head. If it is frozen in the backbone, it stays
+        frozen, as in Adapter-BERT (whose optimization.py trains only the last layer of a head).
         """
         pooler = _pretrained_pooler(encoder)
         if pooler is not None and pooler.weight.requires_grad:
@@ -125,13 +125,14 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
 
         Args:
             pretrained_model_name_or_path: folder or hub name, of a `TaskModel`, a `KAdapterModel` or a plain encoder.
-            head: the head to put on an encoder, as in `from_encoder`. A saved task model brings its own, and no other.
-            adapter_dtype: also of the head.
+            head: the head to put on an encoder, as in `from_encoder`. A saved task model has its own, and no other.
+            adapter_dtype: type of adapters, fusion, bottlenecks and head.
             adapters, adapter_config, fusion_mode, bottlenecks, config, output_loading_info, kwargs: as in
                 `KAdapterModel.from_pretrained`.
 
         Raises:
-            OSError, ValueError, TypeError: as there; or no head is saved or given, or another one is saved.
+            OSError, ValueError, TypeError: as there. ValueError also if no head is saved or given, or another one is
+                saved.
         """
         source, asked = pretrained_model_name_or_path, _as_head(head)
         if source is None:
@@ -167,9 +168,9 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
     # -- the task's part alone ----------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, list[str]]:
-        """Part -> names of its parameters. What a task brings along (`TASK_PARTS`) is declared here alone.
+        """Part -> names of its parameters; each parameter of the model is in one part.
 
-        The bottlenecks and every LayerNorm of the backbone, the head, and the fusion where there is one.
+        `TASK_PARTS` names those that a task adds to a backbone: active bottlenecks, their norms, fusion and head.
         """
         parts = {part: [f"encoder.{name}" for name in names] for part, names in self.encoder.bottleneck_parts().items()}
         of_bottlenecks = {name for names in parts.values() for name in names}
@@ -187,7 +188,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         """Write what a task adds to a backbone: `task_config.json` and `task_model.safetensors`.
 
         Args:
-            state_dict: the weights, where they are not this model's own (sharded ones are collected first).
+            state_dict: weights to write in place of this model's own, such as those collected from shards.
         """
         state = self.state_dict() if state_dict is None else state_dict
         config, active = self.config, self.encoder.active_bottlenecks
@@ -199,11 +200,11 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
 
     @classmethod
     def load_task(cls, folder: str | os.PathLike, encoder: KAdapterModel) -> TaskModel:
-        """Put what `save_task` wrote on the encoder that it was trained on; that encoder becomes part of the model.
+        """Put what `save_task` wrote on the encoder that it was trained on; the encoder becomes part of the model.
 
         Raises:
-            FileNotFoundError, ValueError: nothing there, not exactly what this encoder needs, or the encoder carries a
-                task already, whose answers would change.
+            FileNotFoundError, ValueError: the files are missing, do not fit this encoder exactly, or the encoder
+                carries a task already, whose answers would change.
         """
         if encoder.carries_task:
             raise ValueError(
@@ -232,9 +233,9 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
-        """As in transformers. The bias of a masked-language-model head follows, as its weights are the embeddings.
+        """As in transformers. A masked-language-model head, whose weights are the embeddings, gets as many biases.
 
-        New tokens get the mean bias, with `mean_resizing=False` zero.
+        The bias of a new token is the mean of the others, or zero with `mean_resizing=False`.
         """
         embeddings = self.encoder.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         if isinstance(self.head, MaskedLMHead):
@@ -262,7 +263,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         adapter_names: Sequence[str] | None = None,
         states: Mapping[str, torch.Tensor] | None = None,
     ) -> HeadOutput | tuple:
-        """Features where the head reads them, then the head.
+        """Compute the features that the head reads, then the head.
 
         Args:
             input_ids, attention_mask, token_type_ids, position_ids: [R, S], R sequences of B examples; or
@@ -271,15 +272,15 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
             positions: [R, N] positions that the head reads (of [B, choices, S] also [B, choices] or [B, 1]). Without
                 them, heads of whole texts read their first token (of a causal backbone the last), a masked-language-
                 model head all tokens.
-            labels: as the head takes them; None gives no loss.
-            num_items: what to divide the summed loss by, where the caller knows the count of a whole step
-                over micro-batches and processes; None means this batch's own count.
-            group_sizes: [B], how many sequences each example has, where it is not one.
-            largest_group: the largest of these, where the caller knows it; else a GPU is waited for, to read it.
-            context_mask: [R, S], of a head for spans: 1 where a span may start and end; None for all but padding.
+            labels: in the form of the head (see the head's own docstring); None computes no loss.
+            num_items: the number to divide the summed loss by, if the caller knows the items of a whole step over
+                micro-batches and processes; None means those of this batch.
+            group_sizes: [B], how many sequences each example has, if not one.
+            largest_group: the largest of these, if the caller knows it; otherwise reading it waits for the GPU.
+            context_mask: [R, S], for a head for spans: 1 where a span may start and end; None: anywhere but in padding.
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: as in `KAdapterModel`.
-            states: what `frozen_states` gave for these inputs, in place of the backbone.
+            states: the result of `frozen_states` for these inputs; the backbone does not run then.
 
         Raises:
             ValueError: not exactly one of input_ids and inputs_embeds, or no positions for a head of marked places.

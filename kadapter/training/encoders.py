@@ -25,7 +25,7 @@ def backbone_config(args: ModelArguments) -> PreTrainedConfig:
 
 
 def check_length(backbone: PreTrainedConfig, max_seq_length: int) -> None:
-    """Refuse sequences that the backbone has no positions for, before anything is tokenized."""
+    """Raise ValueError where sequences are longer than the backbone's positions, before anything is tokenized."""
     positions = longest_sequence(backbone)
     if positions is not None and positions < max_seq_length:
         raise ValueError(
@@ -44,7 +44,7 @@ def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
 
 
 def load_task_encoder(args: TaskArguments) -> KAdapterModel:
-    """Backbone and pretrained adapters, frozen as the flags say, and the task's own adapter, which is trained."""
+    """The backbone with pretrained adapters, frozen as the flags say, and the task's own adapter, which is trained."""
     encoder = KAdapterModel.from_pretrained(
         args.model_name_or_path,
         adapters=args.sources(),
@@ -84,7 +84,7 @@ def _add_untrained(encoder: KAdapterModel, name: str, source: str, args: TaskArg
 
 
 def load_pretraining_encoder(args: PretrainingArguments, name: str) -> KAdapterModel:
-    """Backbone with one adapter to train, fresh or from --meta_adapter_model; for a baseline untrained, or none.
+    """The backbone with one adapter to train, fresh or from --meta_adapter_model; for a baseline untrained, or none.
 
     A saved model's own adapters stay as they are (continual infusion).
 

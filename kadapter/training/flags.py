@@ -54,9 +54,12 @@ def flag(
     """A field that is a flag.
 
     Args:
-        within: where a number may lie, such as "[0, inf)" (`kadapter.console.outside`).
-        type: what makes the value of its text, where the field's own type does not: `local_path`, `hub_or_path`.
-        metavar: what the value is called in help; None: after its type (`kadapter.console.Help`).
+        help: what the flag does, with its unit, as --help shows it.
+        default, factory, choices: as in `dataclasses.field` and argparse.
+        aliases: other names of the flag, such as the original's.
+        within: the range of a number, such as "[0, inf)" (`kadapter.console.outside`).
+        type: converts the text, where the field's own type does not: `local_path`, `hub_or_path`.
+        metavar: name of the value in help; None: chosen by its type (`kadapter.console.Help`).
     """
     metadata = {
         "help": help,
@@ -72,7 +75,10 @@ def flag(
 
 
 def boolean(text: str) -> bool:
-    """ "" / False / false / 0 / no and True / true / 1 / yes; the original takes any text but "" as true."""
+    """False for "", false, 0, no and none; true for true, 1 and yes; in any case of letters.
+
+    The original takes any text but "" as true.
+    """
     lowered = text.strip().lower()
     if lowered in ("", "false", "0", "no", "none"):
         return False
@@ -82,7 +88,7 @@ def boolean(text: str) -> bool:
 
 
 def check_ranges(group: Any) -> None:
-    """Refuse numbers outside of their flags' ranges, however the group was made; raises ValueError."""
+    """Raise ValueError where a number is outside of its flag's range, also in a group that was made in Python."""
     for f in fields(group):
         value, within = getattr(group, f.name), f.metadata["within"]
         if within and value is not None and (wrong := outside(value, within)):
@@ -90,9 +96,10 @@ def check_ranges(group: Any) -> None:
 
 
 def add_arguments(parser: Parser, groups: list[type]) -> None:
-    """Flags of dataclasses of `flag`s as argparse groups.
+    """Add the flags of dataclasses, made of `flag`s, as argparse groups.
 
-    What is no flag of `SECTIONS` is a program's own: it comes first, under the first line of its dataclass' docstring.
+    Flags that `SECTIONS` does not list are the program's own: they come first, under the first line of their
+    dataclass' docstring.
     """
     shared = {name for section in SECTIONS for name in section.names}
     for group in groups:
@@ -128,7 +135,7 @@ def parse(
 ) -> list[Any]:
     """Parse a command line into one instance of each group; a recipe's own defaults go into `defaults`.
 
-    A mistake ends the program with argparse's message before any work starts; `where` stands before it.
+    A mistake ends the program with argparse's message before any work starts; the message begins with `where`.
     """
     parser = Parser(description, where=where)
     add_arguments(parser, groups)

@@ -66,11 +66,11 @@ class Part:
 def pretrain(
     task: Task, args: Arguments[PretrainingArguments, Any], name: str, fusion_alone: bool = False
 ) -> dict[str, Any]:
-    """Train adapter `name` and the task's head on a frozen backbone; as `finetune` otherwise.
+    """Train adapter `name` and the task's head on a frozen backbone; otherwise as `finetune`.
 
     Args:
-        fusion_alone: train neither of them, but the fusion that joins the loaded adapter's states with the last one,
-            so that the backbone's own head can read what the adapter knows.
+        fusion_alone: train neither of them, but only the fusion that joins the loaded adapter's states with the
+            backbone's last one, so that the backbone's own head can read what the adapter knows.
     """
     if fusion_alone:
         for one in args.settings or (args,):
@@ -84,7 +84,7 @@ def pretrain(
 
 
 def pretrain_backbone(tasks: Mapping[str, tuple[Task, str]], args: Arguments[ModelArguments, Any]) -> dict[str, Any]:
-    """Train the backbone itself on several tasks in turn, each under a head of its own; as `finetune` otherwise.
+    """Train the backbone itself on several tasks in turn, each with a head of its own; otherwise as `finetune`.
 
     Its folder, and `best/` in it, hold the backbone as transformers saves it, which every recipe takes as
     --model_name_or_path.
@@ -119,14 +119,19 @@ def _check_fusion_alone(args: PretrainingArguments) -> None:
 
 
 def finetune(task: Task, args: Arguments[TaskArguments, Any], splits: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train the task's head on the encoder and its adapters, frozen as the flags say.
+    """Train the task's head on the encoder and its adapters; the flags say which of these are frozen.
 
     Args:
-        splits: those that are used, by default all of the task's; others than train and dev are only read where
-            their files are there.
+        args: the flags of a recipe.
+        splits: the splits to use, by default all of the task's; one that is neither train nor dev is used only if its
+            file is there.
 
     Returns:
-        What metrics.json holds, with --together that of each run by its folder; nothing with --prepare_only.
+        The content of metrics.json; with --together that of each run, by its folder; {} with --prepare_only.
+
+    Raises:
+        OSError, ValueError: data, model or adapters are missing or do not fit, told before training starts.
+        FloatingPointError: a loss, score or weight is not finite; what was saved before is kept.
     """
 
     def load(flags: TaskArguments) -> Loaded:
@@ -247,8 +252,8 @@ def prepare_data(
 ) -> dict[str, Dataset]:
     """Features of those splits in `folder` that the run needs.
 
-    This comes before processes join: one of them reads and tokenizes, however long that takes, and the others wait for
-    its store, without a limit that the network sets.
+    This comes before the processes form a group: one of them reads and tokenizes, however long that takes, and the
+    others wait for its store, without a time-out of the network.
     """
     flags = args.training
     wanted = {split: flags.do_eval and bool(files_of(task.path(folder, split))) for split in splits}

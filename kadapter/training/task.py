@@ -45,13 +45,13 @@ class Task(ABC):
     """A family of tasks is a module in `kadapter/tasks`, a task a class there, found by its name in `TASKS`.
 
     Attributes:
-        name: in the registry, in saved models, and for scripts/check_data.py.
-        head: kind of its head (`configuration.HEAD_KINDS`).
+        name: its name in the registry, in saved models, and for scripts/check_data.py.
+        head: kind of its head (`kadapter.shapes.HEAD_KINDS`).
         metric: the score that chooses the best checkpoint on dev; higher is better.
-        max_seq_length: tokens, as in its recipe.
-        schema: columns of the examples that `read` yields.
-        splits: all there may be; `required`: those that a run cannot do without.
-        sizes: release of the data -> split -> number of its examples.
+        max_seq_length: tokens of the longest sequence, as in its recipe.
+        schema: columns of the examples that `read` yields, and their types.
+        splits: the splits that there may be; `required`: those that a run cannot do without.
+        sizes: published version of the data -> split -> number of its examples.
         in_windows: whether a text that is too long is read in several windows.
         labels_may_differ: whether a file with other labels may be given (`--labels`).
         sample: an input for a `Predictor`, named `predict`, in Python; model cards show it.
@@ -123,11 +123,11 @@ class Task(ABC):
 
     @abstractmethod
     def example(self, given: Any, where: str) -> dict[str, Any]:
-        """What a user asks about, in the form that `encode` takes; a label is neither needed nor looked at.
+        """A user's input as an example that `encode` takes; a label is neither needed nor looked at.
 
         Args:
-            given: a text, a pair, or a dictionary such as the data's own records are.
-            where: begins the message where something is wrong with it.
+            given: a text, a pair, or a dictionary like a record of the data.
+            where: what messages call this input, such as "input 3".
 
         Raises:
             ValueError: says what is wrong, and what to give.
@@ -138,36 +138,37 @@ class Task(ABC):
         return self.encode(examples, encoding)
 
     def merge_windows(self, outputs: Sequence[Outputs], features: Sequence[Feature]) -> tuple[Outputs, Feature]:
-        """What was found in the windows of one example, and these, as of one; by default there is one."""
+        """The outputs and features of an example's windows as those of one feature; by default there is one window."""
         (only,), (feature,) = outputs, features
         return only, feature
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
-        """What `answer` needs of a head's output."""
+        """What `answer` and `score` need of a head's output for a batch, by name."""
         from kadapter.models.heads import HEADS
 
         return HEADS[self.head].kept(output, batch)
 
     @abstractmethod
     def answer(self, outputs: Outputs, feature: Feature, example: Example, encoding: Encoding) -> Answer:
-        """The answer for people: labels, and scores as probabilities.
+        """What the user gets: labels, and scores as probabilities.
 
         Args:
-            found: what was kept of the output for this example, by name.
+            outputs: what was `kept` of the head's output for this example, by name.
+            feature, example: what was computed on, and what it was made from.
         """
 
     # -- stores and batches -------------------------------------------------------------------------------------
 
     def key(self, path: Path, split: str) -> Mapping[str, Any]:
-        """What reading and encoding depend on beside the file itself, tokenizer and length."""
+        """What features depend on besides the file itself, the tokenizer and the length; it names their store."""
         return {"labels": self.labels, **self.options()}
 
     def content(self, folder: str | Path) -> dict[str, str]:
-        """What else a run is made of, beside files of splits, labels and models: what it is -> digest."""
+        """What else identifies a run, besides the files of its splits, labels and models: what it is -> digest."""
         return {}
 
     def signs(self) -> Signs | None:
-        """What counts signs of a misread file over its examples; None where there are none to look for."""
+        """A counter of signs that a file is misread, over its examples; None where no such signs are known."""
         return None
 
     def marked(self, example: dict[str, Any]) -> str:
@@ -175,11 +176,14 @@ class Task(ABC):
         return ""
 
     def pad_token_id(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """What fills up sequences; it is masked."""
+        """The token that fills up sequences; it is masked."""
         return tokenizer.pad_token_id  # type: ignore[return-value]
 
     def augmentation(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> Augment | None:
-        """`augment(feature, epoch)`, what an epoch of training sees of a feature, which depends on these alone."""
+        """A function `augment(feature, epoch)` that gives what an epoch of training sees of a feature; None: the same.
+
+        Its result depends only on feature, epoch, tokenizer and seed.
+        """
         return None
 
     # -- model --------------------------------------------------------------------------------------------------
@@ -189,36 +193,37 @@ class Task(ABC):
         return HeadConfig(self.head, len(self.labels), self.labels)
 
     def initialize(self, model: Any, source: str, **hub: Any) -> None:  # noqa: B027 - most tasks need nothing
-        """Prepare a fresh task model: other first weights than its head's and fusion's own, what its head has to know.
+        """Prepare a fresh task model, where head and fusion start from other weights than their own initial ones.
 
         Args:
-            source: where the backbone came from; `hub` as in transformers.
+            source: folder or hub name of the backbone.
+            hub: revision, cache_dir, ..., as in transformers.
         """
 
     # -- results ------------------------------------------------------------------------------------------------
 
     def is_labelled(self, features: Dataset) -> bool:
-        """Whether the labels of a split are known, or kept back, as those of some test files."""
+        """Whether the labels of a split are known; those of some test files are kept back."""
         return features[0]["labels"] != IGNORE
 
     def tuned_on_dev(self, predictions: Predictions, features: Dataset) -> Self:
-        """The task with what its predictions on dev decide, such as a threshold; other splits are judged with it."""
+        """The task with what is decided on dev, such as a threshold; other splits are scored with it."""
         return self
 
     @abstractmethod
     def score(self, predictions: Predictions, features: Dataset) -> Scores:
-        """The scores of a split, fractions of 1, `metric` among them."""
+        """The scores of a split, `metric` among them; shares are fractions of 1."""
 
     @abstractmethod
     def rows(
         self, predictions: Predictions, features: Dataset, tokenizer: PreTrainedTokenizerBase
     ) -> Iterable[Mapping[str, Any]]:
-        """One JSON object an example, for people."""
+        """One JSON object for each example, for people to read."""
 
     def report(  # noqa: B027 - most tasks need nothing
         self, folder: Path, split: str, predictions: Predictions, features: Dataset
     ) -> None:
-        """Write what else the task's users expect of a split's final predictions."""
+        """Write further files that users of this task expect of a split's final predictions."""
 
 
 def saved_task(task: Task, max_seq_length: int) -> dict[str, Any]:
