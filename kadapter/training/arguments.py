@@ -133,6 +133,9 @@ class TrainingArguments:
     together: str = flag("train the settings of this JSON file at once (docs/formats.md)", "", type=local_path)
     fp16: bool = flag("compute in float16 where that is safe, for GPUs without bf16", False)
     bf16: bool = flag("compute in bfloat16 where that is safe: faster on a GPU", False)
+    torch_compile: bool = flag(
+        "compile layers in the first steps, which takes minutes: for long runs; needs g++, on a GPU Triton", False
+    )
     no_cuda: bool = flag("use the CPU even where there is a GPU", False)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from kadapter.models.task_model import TaskModel
 from kadapter.storage.runs import AGAIN, METRICS, RESULTS, read_results
 from kadapter.training.arguments import AUTO, Arguments
 from kadapter.training.batches import Feed
+from kadapter.training.compiling import compile_layers
 from kadapter.training.evaluation import predict
 from kadapter.training.interruption import Interruption
 from kadapter.training.keeping import ModelFiles
@@ -127,6 +128,8 @@ def fit(
     splits = list(next(iter(data.values())))
     if args.training.do_train:
         selection = evaluation if args.training.evaluate_during_training else None
+        if args.training.torch_compile:
+            compile_layers(run.accelerator, model.encoder)
         exclusive_after_waiting = [own["train"] for own in feeds.values()]
         module, progress = train(run, model, exclusive_after_waiting, args.training, interruption, selection)
         files.save(module, run.folder)

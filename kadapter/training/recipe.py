@@ -25,6 +25,7 @@ from kadapter.models.language_model import pretrained_head
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.training.arguments import AUTO, Arguments
+from kadapter.training.compiling import check_compiler
 from kadapter.training.content import run_content
 from kadapter.training.devices import is_main_process, start_accelerator, start_logging
 from kadapter.training.encoders import (
@@ -153,6 +154,7 @@ def _run(
     if args.data.cache_states != AUTO:
         check_cacheable(args)
     check_together(args)
+    check_compiler(args)
     start_logging()
     backbone = backbone_config(args.model)
     check_length(backbone, args.data.max_seq_length)

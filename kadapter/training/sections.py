@@ -90,6 +90,7 @@ SECTIONS = (
             "max_tokens_per_batch",
             "together",
             "fp16",
+            "torch_compile",
             "cache_dtype",
             "cache_max_gb",
             "group_by_length",
