@@ -13,6 +13,7 @@ from conftest import load_script
 from safetensors.torch import load_file
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
+from test_cached_states import assert_same
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 from kadapter import KAdapterModel, TaskModel
@@ -518,3 +519,13 @@ def test_whole_floats_are_labels_and_indices_as_pandas_writes_them(tmp_path):
         (tmp_path / "train.tsv").write_text(f"index\tsentence\tlabel\n7\ta\t{label}\n")
         with pytest.raises(ValueError, match=r"line 2: the label '.*' is not 0, 1"):
             list(read_glue(tmp_path / "train.tsv", SST2))
+
+
+def test_with_the_frozen_bottom_kept_losses_and_weights_are_those_without(classify, tmp_path):
+    flags = ("--bottleneck_layers=1", "--bottleneck_initializer_range=0.3", "--frozen_dropout=False", "--train_pooler")
+    _, plain = classify("RTE", *flags, "--comment", "plain", steps=6)
+    cache = f"--cache_states={tmp_path / 'states'}"
+    kept, again = (classify("RTE", *flags, cache, "--comment", name, steps=6)[1] for name in ("kept", "again"))
+    assert_same(kept, plain)
+    assert_same(again, plain)
+    assert {path.name for path in (tmp_path / "states").rglob("*.bin")} == {"state-1.bin"}

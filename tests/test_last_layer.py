@@ -9,7 +9,7 @@ from families import FAMILIES, config
 from tiny import enlarge
 
 from kadapter import AdapterConfig, BottleneckConfig, HeadConfig, KAdapterConfig, KAdapterModel, TaskModel
-from kadapter.models import adapter, last_layer, modeling
+from kadapter.models import adapter, last_layer, tapping
 
 SHAPE = {"adapter_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 SHAPE |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -39,7 +39,7 @@ def whole_layers(monkeypatch):
 
     def call(function, *args):
         with monkeypatch.context() as patch:
-            for module in (adapter, modeling):
+            for module in (adapter, tapping):
                 patch.setattr(module, "is_readable_at", lambda *_: False)
             return function(*args)
 

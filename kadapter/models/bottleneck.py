@@ -115,7 +115,7 @@ def insert_bottlenecks(backbone: PreTrainedModel, name: str, config: BottleneckC
     """
     sites = _sites(backbone)
     for place, site in sites.items():
-        if config.layers is not None and _layer(place) not in config.layers:
+        if config.layers is not None and layer_number(place) not in config.layers:
             continue
         if not hasattr(site, "bottlenecks"):
             site.bottlenecks = Bottlenecks()
@@ -138,8 +138,8 @@ def _norms_of(backbone: PreTrainedModel, config: BottleneckConfig) -> list[str]:
             f"the bottleneck's layers are {list(config.layers)}, but this {backbone.config.model_type} has "
             f"{backbone.config.num_hidden_layers} layers, numbered from 0, and each needs weights of its own."
         )
-    last = max(i for i, place in enumerate(places) if _layer(place) is not None)
-    return [place for i, place in enumerate(places) if _layer(place) in config.layers or i > last]
+    last = max(i for i, place in enumerate(places) if layer_number(place) is not None)
+    return [place for i, place in enumerate(places) if layer_number(place) in config.layers or i > last]
 
 
 def names_of_layers(backbone: PreTrainedModel, layers: Sequence[int]) -> list[str]:
@@ -149,17 +149,17 @@ def names_of_layers(backbone: PreTrainedModel, layers: Sequence[int]) -> list[st
         ValueError: the backbone has not these layers, or passes several times through the weights of one.
     """
     names = [name for name, _ in backbone.named_parameters()]
-    there = {_layer(name) for name in names} - {None}
+    there = {layer_number(name) for name in names} - {None}
     if missing := [layer for layer in layers if layer not in there]:
         raise ValueError(
             f"layer {missing[0]} cannot be trained: this {backbone.config.model_type} has the layers "
             f"{sorted(there)} with weights of their own; choose of them."  # type: ignore[type-var]
         )
-    last = max(i for i, name in enumerate(names) if _layer(name) is not None)
-    return [name for i, name in enumerate(names) if _layer(name) in layers or i > last]
+    last = max(i for i, name in enumerate(names) if layer_number(name) is not None)
+    return [name for i, name in enumerate(names) if layer_number(name) in layers or i > last]
 
 
-def _layer(place: str) -> int | None:
+def layer_number(place: str) -> int | None:
     """The number of the layer where a module stands, None outside of all layers."""
     found = re.search(r"(?:^|\.)(\d+)\.", place)
     return int(found[1]) if found else None

@@ -101,8 +101,8 @@ class KAdapterModel(TappedBackbone, KAdapterPreTrainedModel):  # type: ignore[mi
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: [B], for each row the one adapter or set of bottlenecks to use, or `__base__` for none,
                 whatever is active (as in PEFT); then only `last_hidden_state` is returned.
-            states: the result of `frozen_states` for these inputs and positions; the backbone does not run then, and
-                its own outputs are not returned.
+            states: the result of `frozen_states` for these inputs and positions; the backbone, or its lowest layers, do
+                not run then, and the backbone's own outputs are not returned.
 
         Returns:
             `KAdapterOutput`, whose `last_hidden_state` is [B, S, H], or [B, N, H] with `positions`; a tuple with
@@ -112,8 +112,9 @@ class KAdapterModel(TappedBackbone, KAdapterPreTrainedModel):  # type: ignore[mi
             ValueError: a position outside of the sequence, an unknown name.
         """
         config = self.config
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        inputs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "positions": positions}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs |= {"token_type_ids": token_type_ids, "position_ids": position_ids}
+        inputs |= {"inputs_embeds": inputs_embeds, "positions": positions}
         use_dict = config.return_dict if return_dict is None else return_dict
         if adapter_names is not None:
             by_row = KAdapterOutput(last_hidden_state=self._fused_by_row(adapter_names, inputs))
@@ -129,6 +130,9 @@ class KAdapterModel(TappedBackbone, KAdapterPreTrainedModel):  # type: ignore[mi
             attentions = config.output_attentions if output_attentions is None else output_attentions
             own, tapped = self.tapped_states(adapters, all_states or False, output_attentions=attentions, **inputs)
             last = own.last_hidden_state
+        elif LAST not in states:
+            found, tapped = self.tapped_states(adapters, below=states, **inputs)
+            last = found.last_hidden_state
         else:
             if positions is not None:
                 check_positions(positions, cast(torch.Tensor, input_ids if inputs_embeds is None else inputs_embeds))

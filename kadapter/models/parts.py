@@ -23,6 +23,7 @@ from kadapter.models.bottleneck import (
     norm_names,
     set_names,
 )
+from kadapter.models.bottom import bottom_modules, frozen_layers
 from kadapter.models.fusion import Fusion
 from kadapter.models.named import NamedModules
 from kadapter.models.switching import Switching
@@ -41,6 +42,7 @@ class NamedParts(Switching):
     backbone: PreTrainedModel
     adapters: NamedModules
     fusion: Fusion
+    frozen_dropout: bool = True  # whether frozen layers below trained ones drop out in training, as those do
 
     # -- adapters -------------------------------------------------------------------------------------------------
 
@@ -339,4 +341,7 @@ class NamedParts(Switching):
         super().train(mode)
         if self.backbone_is_frozen:
             self.backbone.eval()
+        elif not self.frozen_dropout:
+            for module in bottom_modules(self.backbone, frozen_layers(self.backbone)):
+                module.eval()
         return self

@@ -280,7 +280,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
             context_mask: [R, S], for a head for spans: 1 where a span may start and end; None: anywhere but in padding.
             output_hidden_states, output_attentions, return_dict: as in transformers.
             adapter_names: as in `KAdapterModel`.
-            states: the result of `frozen_states` for these inputs; the backbone does not run then.
+            states: the result of `frozen_states` for these inputs; the backbone, or its lowest layers, do not run then.
 
         Raises:
             ValueError: not exactly one of input_ids and inputs_embeds, or no positions for a head of marked places.
@@ -320,11 +320,12 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         token_type_ids: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         taps: Sequence[int] | None = None,
+        layers: int | None = None,
     ) -> dict[str, torch.Tensor]:
         """As `KAdapterModel.frozen_states`, for inputs [R, S], at the positions that the head reads."""
         read = positions_of(cast(Head, self.head), self.config, positions, attention_mask, input_ids)
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        return self.encoder.frozen_states(read, taps, **inputs)
+        return self.encoder.frozen_states(read, taps, layers, **inputs)
 
 
 def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:

@@ -65,6 +65,7 @@ def load_task_encoder(args: TaskArguments) -> KAdapterModel:
         encoder.add_adapter(args.task_adapter, args.adapter_config())
         _warn_of_width(encoder, args.task_adapter)
     encoder = _prepared(encoder, args)
+    encoder.frozen_dropout = args.frozen_dropout
     if args.train_pooler and (pooler := getattr(encoder.backbone, "pooler", None)) is not None:
         pooler.requires_grad_(True)  # which the head takes over, if it reads one (`TaskModel.from_encoder`)
     return encoder

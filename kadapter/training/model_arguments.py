@@ -124,6 +124,10 @@ class TaskArguments(ModelArguments):
         "",
         metavar="LAYERS",
     )
+    frozen_dropout: bool = flag(
+        "with dropout in the frozen layers below the first that is trained; False: without, as --cache_states needs",
+        True,
+    )
     train_pooler: bool = flag("train a pretrained pooler although the rest of the backbone stays as it is", False)
 
     def __post_init__(self) -> None:
@@ -142,8 +146,11 @@ class TaskArguments(ModelArguments):
             raise ValueError(
                 f"--train_layers trains a part of the backbone, which {other} freezes; give one of the two."
             )
-        self.bottlenecks()
-        self.trained_layers()
+        if not self.lowest_trained_layer() and not self.frozen_dropout:
+            raise ValueError(
+                "--frozen_dropout False is for frozen layers below trained ones, but there are none; give "
+                "--bottleneck_layers or --train_layers without the lowest layers, or leave it out."
+            )
 
     def bottlenecks(self) -> dict[str, BottleneckConfig]:
         """The bottlenecks that these flags describe, by name; raises ValueError where they are none."""
@@ -152,6 +159,11 @@ class TaskArguments(ModelArguments):
         layers = _layers(self.bottleneck_layers, "--bottleneck_layers") if self.bottleneck_layers else None
         config = BottleneckConfig(self.bottleneck_size, self.bottleneck_initializer_range, layers=layers)
         return {DEFAULT_BOTTLENECKS: config}
+
+    def lowest_trained_layer(self) -> int:
+        """The first layer that is trained where --bottleneck_layers or --train_layers leave out lower ones, else 0."""
+        layers = [config.layers for config in self.bottlenecks().values()] or [self.trained_layers()]
+        return min(layers[0] or (0,))
 
     def trained_layers(self) -> tuple[int, ...] | None:
         """The layers that --train_layers names, None for LayerNorms alone; raises ValueError where it names none."""

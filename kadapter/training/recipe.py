@@ -20,6 +20,7 @@ from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
 from kadapter.data.overlap import count_shared
 from kadapter.data.splits import files_of
+from kadapter.models.bottom import check_family
 from kadapter.models.joint import JointModel
 from kadapter.models.language_model import pretrained_head
 from kadapter.models.modeling import KAdapterModel
@@ -158,6 +159,8 @@ def _run(
     start_logging()
     backbone = backbone_config(args.model)
     check_length(backbone, args.data.max_seq_length)
+    if not getattr(args.model, "frozen_dropout", True):
+        check_family(backbone)
     encoding = Encoding(load_tokenizer(args.model), args.data.max_seq_length, is_causal(backbone))
     data = {name: prepare_data(part.task, part.splits, encoding, args, part.folder) for name, part in parts.items()}
     if args.data.prepare_only:

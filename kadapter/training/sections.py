@@ -98,7 +98,11 @@ SECTIONS = (
             "attn_implementation",
         ),
     ),
-    Section("Bottlenecks (Adapter-BERT)", ("bottleneck_size",), ("bottleneck_layers", "bottleneck_initializer_range")),
+    Section(
+        "Bottlenecks (Adapter-BERT)",
+        ("bottleneck_size",),
+        ("bottleneck_layers", "bottleneck_initializer_range", "frozen_dropout"),
+    ),
     Section(
         "The shape of fresh adapters",
         ("adapter_size",),

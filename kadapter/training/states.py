@@ -1,7 +1,8 @@
 """What a frozen backbone makes of a split's sequences, kept on disk: each is computed once and read from then on.
 
 Kept are the hidden states that adapters read, of all tokens, and of the last state what the head reads; but state 0 is
-made anew where the embeddings alone give it. A store is named by what its states depend on: the backbone, the tokens,
+made anew where the embeddings alone give it. Where only the lowest layers are frozen, the state that enters the first
+of the others is kept in place of the last. A store is named by what its states depend on: the backbone, the tokens,
 the arithmetic. So runs with other seeds, rates or sizes of adapters share it, also at the same time.
 
 Shapes: R = sequences of a batch, S = tokens, N = positions that the head reads, H = the backbone's width.
@@ -27,6 +28,8 @@ from kadapter.data.collation import Batch
 from kadapter.data.columns import Column, feature_column
 from kadapter.data.jsonio import write_json
 from kadapter.models.adapter import KnowledgeAdapter
+from kadapter.models.bottleneck import layer_number
+from kadapter.models.bottom import check_family
 from kadapter.models.head import Head
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import WHOLE_TEXT
@@ -36,6 +39,7 @@ from kadapter.storage.blocks import Blocks
 from kadapter.storage.errors import free_bytes, shown_bytes
 from kadapter.training.arguments import Arguments, DataArguments
 from kadapter.training.content import state_digest
+from kadapter.training.model_arguments import ModelArguments, TaskArguments
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +74,28 @@ class SplitStates:
         model: tells where its head reads.
         taps: numbers of the hidden states.
         dtype: a name in `DTYPES`.
+        layers: how many of the lowest layers are frozen, None for the whole backbone.
     """
 
-    def __init__(self, folder: Path, features: Dataset, model: TaskModel, taps: Sequence[int], dtype: str):
+    def __init__(
+        self,
+        folder: Path,
+        features: Dataset,
+        model: TaskModel,
+        taps: Sequence[int],
+        dtype: str,
+        layers: int | None = None,
+    ):
         ids, positions = feature_column(features, "input_ids"), feature_column(features, "positions")
         grouped = isinstance(ids.values, Column)
         self.lengths = ids.values.sizes if grouped else ids.sizes
         # Of each example its first sequence.
         self.begins = np.asarray(ids.offsets) if grouped else np.arange(len(ids) + 1)
         self.reads, self.counts = _read_places(model, self.lengths, positions, grouped)
+        self.layers = layers
+        if layers is not None:  # what enters a layer is read whole
+            taps = sorted({layers, *(tap for tap in taps if tap < layers)})
+            self.reads, self.counts = ALL, np.zeros_like(self.lengths)
         self.dtype, self.numpy_dtype = DTYPES[dtype]
         self.width = model.config.hidden_size
         self.embedded = 0 in taps and model.encoder.begins_with_embeddings
@@ -86,7 +103,8 @@ class SplitStates:
         places = hashlib.sha256(self.reads.encode() + np.ascontiguousarray(self.counts, np.int64).tobytes())
         if self.reads == MARKED:
             places.update(np.ascontiguousarray(positions.values, np.int64).tobytes())
-        names = {**{str(tap): f"state-{tap}.bin" for tap in taps}, LAST: f"last-{places.hexdigest()[:16]}.bin"}
+        names = {str(tap): f"state-{tap}.bin" for tap in taps}
+        names |= {LAST: f"last-{places.hexdigest()[:16]}.bin"} if layers is None else {}
         self.files = {key: Blocks(folder / name, self._bytes(self._tokens(key))) for key, name in names.items()}
         self.sizes = self._bytes(len(taps) * self.lengths + self.counts)
         self.stored = len(self.lengths)  # sequences that are written; those behind are computed each time
@@ -164,7 +182,7 @@ class SplitStates:
         if known.any():
             inputs = {name: value[unknown] for name, value in inputs.items()}
         with accelerator.autocast():
-            found = model.frozen_states(**inputs, taps=self.taps)
+            found = model.frozen_states(**inputs, taps=self.taps, layers=self.layers)
         found = {name: state.to(self.dtype) for name, state in found.items()}
         if self.dtype == torch.float16 and not all(state.isfinite().all() for state in found.values()):
             raise FloatingPointError("this backbone's states are beyond --cache_dtype fp16; give bf16 or float32.")
@@ -203,14 +221,26 @@ def check_cacheable(args: Arguments) -> None:
     if not args.data.cache_states:
         return
     if not args.model.freeze_bert:
-        raise ValueError(
-            "--cache_states keeps what a frozen backbone computes, but this one is trained; give --freeze_bert, or "
-            "leave it out."
-        )
+        _check_bottom(args.model)
     if args.model.attend_padding:
         raise ValueError(
             "--cache_states keeps no states of padding, to which adapters would attend by --attend_padding; give one "
             "of the two."
+        )
+
+
+def _check_bottom(args: ModelArguments) -> None:
+    """Raise ValueError where no lower layers are frozen, or where they drop out."""
+    if not isinstance(args, TaskArguments) or not args.lowest_trained_layer():
+        also = " or --bottleneck_layers without the lowest layers" if isinstance(args, TaskArguments) else ""
+        raise ValueError(
+            f"--cache_states keeps what a frozen backbone computes, but this one is trained; give --freeze_bert{also}, "
+            "or leave it out."
+        )
+    if args.frozen_dropout:
+        raise ValueError(
+            "--cache_states keeps what the frozen layers compute, but these drop out differently each time; give "
+            "--frozen_dropout False, or leave it out."
         )
 
 
@@ -227,7 +257,8 @@ def open_states(
         taps: numbers of the hidden states, by default those that the model reads.
 
     Raises:
-        ValueError: the disk cannot hold them, parameters are sharded, or an adapter attends to padding.
+        ValueError: the disk cannot hold them, parameters are sharded, an adapter attends to padding, or the lowest
+            layers are trained or cannot run apart from the others.
     """
     adapters = cast(Mapping[str, KnowledgeAdapter], model.encoder.adapters)
     if padded := [name for name, adapter in adapters.items() if adapter.config.attend_padding]:
@@ -240,14 +271,15 @@ def open_states(
             "--cache_states is not for FSDP and DeepSpeed, where all processes must run the backbone at once; leave it "
             "out, or start plain processes (torchrun)."
         )
-    backbone, found = backbone_digest(model.encoder), {}
+    layers = None if model.encoder.backbone_is_frozen else _frozen_layers(model.encoder)
+    backbone, found = backbone_digest(model.encoder, layers), {}
     taps = model.encoder.read_taps() if taps is None else taps
     for split, store in features.items():
         key = {"backbone": backbone, "tokens": _tokens_digest(store), "dtype": args.cache_dtype}
         key["precision"] = accelerator.mixed_precision
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         place = Path(args.cache_states) / name
-        found[split] = SplitStates(place, store, model, taps, args.cache_dtype)
+        found[split] = SplitStates(place, store, model, taps, args.cache_dtype, layers)
         if accelerator.is_main_process and not (place / ABOUT).exists():
             write_json(
                 place / ABOUT, {**key, "family": model.config.backbone_config.model_type, "examples": len(store)}
@@ -280,17 +312,38 @@ def _fit_in(folder: Path, found: Mapping[str, SplitStates], dtype: str, max_gb: 
         )
 
 
-def backbone_digest(encoder: KAdapterModel) -> str:
-    """Of all that a backbone's hidden states depend on beside its input; the pooler is no part of that."""
+def _frozen_layers(encoder: KAdapterModel) -> int:
+    """How many of the lowest layers stay as they are; raises ValueError where none do, or where they drop out."""
+    check_family(encoder.config.backbone_config)
+    if not encoder.frozen_layers or encoder.frozen_dropout:
+        raise ValueError(
+            "--cache_states keeps what frozen layers compute, but the lowest ones are trained or drop out; leave it "
+            "out."
+        )
+    return encoder.frozen_layers
+
+
+def backbone_digest(encoder: KAdapterModel, layers: int | None = None) -> str:
+    """Of all that a backbone's hidden states depend on beside its input; the pooler is no part of that.
+
+    Args:
+        layers: how many of the lowest layers the states come from, None for all.
+    """
     weights = {k: v for k, v in encoder.backbone.state_dict().items() if not k.startswith("pooler.")}
+    bottlenecks: list[Any] = [encoder.active_bottlenecks, encoder.config.bottlenecks]
+    if layers is not None:
+        weights = {k: v for k, v in weights.items() if (layer_number(k) or 0) < layers}
+        if not any(".bottlenecks." in name or ".norms." in name for name in weights):
+            bottlenecks = []  # those above do not matter
     config = {k: v for k, v in encoder.config.backbone_config.to_dict().items() if k not in _OF_NO_MATTER}
     key = {
         "weights": state_digest(weights),
         "config": config,
-        "bottlenecks": [encoder.active_bottlenecks, encoder.config.bottlenecks],
+        "bottlenecks": bottlenecks,
         "attention": encoder.config._attn_implementation,
         "transformers": version("transformers"),
     }
+    key |= {} if layers is None else {"layers": layers}
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -122,7 +122,7 @@ def measured(run: Run, model: TaskModel, feed: Feed, states: SplitStates, args: 
         inputs = {name: ready[name] for name in INPUTS if name in ready}
         times = [time.perf_counter()]
         with run.accelerator.autocast():
-            computed = model.frozen_states(**inputs, taps=states.taps)
+            computed = model.frozen_states(**inputs, taps=states.taps, layers=states.layers)
         if run.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter())
