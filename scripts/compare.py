@@ -10,8 +10,8 @@ adapter alone; all together; with --also_frozen the same on a frozen backbone (-
 settings). --control names one of the adapters that holds no knowledge, such as one pretrained on shuffled labels: it is
 not among all together, and the others are compared with it too. Where test examples come from the same documents,
 --group_by docid draws whole documents in the tests. Writes comparison.md, comparison.json and comparison.png into the
-output folder. Started again, finished runs are only checked and killed ones go on; where several machines share the
-folder, a run is locked by the machine that is at it.
+output folder. SIGTERM and Ctrl-C end it and its runs, with a checkpoint each. Started again, finished runs are only
+checked and killed ones go on; where several machines share the folder, a run is locked by the machine that is at it.
 """
 
 from __future__ import annotations
