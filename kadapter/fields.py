@@ -26,7 +26,7 @@ def to_annotated_types(config: Any, what: str) -> None:
         ValueError: a value of another type ("768" and 12.5 are no whole numbers, nor is true), or not finite.
     """
     kinds: Any = type(config)
-    for name, kind in _types(kinds).items():
+    for name, kind in types_of(kinds).items():
         try:
             value = _as(kind, getattr(config, name))
         except (TypeError, OverflowError):
@@ -60,7 +60,8 @@ def known(cls: type, values: Any, what: str, optional: Collection[str] | None = 
 
 
 @cache  # reading annotations takes longer than checking them
-def _types(cls: Any) -> dict[str, Any]:
+def types_of(cls: Any) -> dict[str, Any]:
+    """The annotated type of each field of a dataclass."""
     hints = get_type_hints(cls)
     return {f.name: hints[f.name] for f in fields(cls)}
 

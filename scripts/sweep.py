@@ -20,7 +20,7 @@ import json
 import os
 import shlex
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from queue import Queue
@@ -174,7 +174,7 @@ def summarize(study: optuna.Study, recipe: Sequence[str], output: Path) -> None:
     print(shlex.join(command_of(recipe, {name: str(value) for name, value in study.best_params.items()})))
 
 
-def main(argv: list[str] | None = None) -> optuna.Study:
+def _parser() -> Parser:
     parser = Parser(__doc__)
     group = parser.add_argument_group("what to search")
     group.add_argument(
@@ -200,17 +200,11 @@ def main(argv: list[str] | None = None) -> optuna.Study:
     group.add_argument("--storage", help="URL of a database; default: a journal in the output folder")
     group.add_argument("--study", default="sweep", help="name of the search in the database")
     parser.add_argument("recipe", nargs=argparse.REMAINDER, help="-- and the command of the recipe")
-    args = parser.parse_args(argv)
-    recipe = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe
-    try:
-        space = parse_space(args.space or README_SPACE)
-    except ValueError as error:
-        parser.error(str(error))
-    if not recipe:
-        parser.error("give the command of the recipe after --.")
-    if args.sampler == "grid" and any(isinstance(values, tuple) for values in space.values()):
-        parser.error("a grid has no ranges; list the values, or choose --sampler tpe.")
-    args.output.mkdir(parents=True, exist_ok=True)
+    return parser
+
+
+def _study(args: argparse.Namespace, space: Mapping[str, Any]) -> optuna.Study:
+    """The search as it was left, or a new one, with what is to be tried next."""
     # Not sqlite, where two workers may take the same queued trial.
     storage = args.storage or JournalStorage(JournalFileBackend(storage_name(args)))
     try:
@@ -226,6 +220,23 @@ def main(argv: list[str] | None = None) -> optuna.Study:
         samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         # Workers and later starts must not draw the same values again.
         study.sampler = samplers[args.sampler](seed=args.seed + len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def main(argv: list[str] | None = None) -> optuna.Study:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    recipe = args.recipe[1:] if args.recipe[:1] == ["--"] else args.recipe
+    try:
+        space = parse_space(args.space or README_SPACE)
+    except ValueError as error:
+        parser.error(str(error))
+    if not recipe:
+        parser.error("give the command of the recipe after --.")
+    if args.sampler == "grid" and any(isinstance(values, tuple) for values in space.values()):
+        parser.error("a grid has no ranges; list the values, or choose --sampler tpe.")
+    args.output.mkdir(parents=True, exist_ok=True)
+    study = _study(args, space)
     gpus: Queue = Queue()
     devices = args.gpus.split(",") if args.gpus else [""] * args.workers
     for device in devices:

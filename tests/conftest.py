@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import sys
 import zlib
 from functools import cache
@@ -26,6 +27,11 @@ torch.set_num_threads(1)  # threads that wait for each other make tiny models 20
 def slow(*values):
     """A parameter of the slow suite."""
     return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def fast(chosen, values):
+    """Parameters of which the chosen ones are of the fast suite, where they stand for all others of the same kind."""
+    return [value if value in chosen else slow(*value) if isinstance(value, tuple) else slow(value) for value in values]
 
 
 # Every program.
@@ -136,7 +142,10 @@ def tiny_backbone_config() -> RobertaConfig:
     )
 
 
-TINY_ADAPTER = AdapterConfig(adapter_list=(0, 1, 2), adapter_size=16, num_attention_heads=2, intermediate_size=24)
+# With one transformer layer in each adapter layer: tests of other things spend most of their time on building layers.
+TINY_ADAPTER = AdapterConfig(
+    adapter_list=(0, 1, 2), adapter_size=16, adapter_transformer_layers=1, num_attention_heads=2, intermediate_size=24
+)
 
 
 @pytest.fixture
@@ -244,6 +253,14 @@ def _features_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("features")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks():
+    """`fsync` is for power cuts, which no test makes: what a killed process wrote is there without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 # The demo world's folder for each recipe, by the recipe's module name.
 DATA = {
     "run_pretrain_fac_adapter": "trex-rc",
@@ -262,7 +279,8 @@ DATA = {
     "run_finetune_squad_adapter": "squad",
 }
 SMALL = """--do_train --do_eval --learning_rate 1e-3 --per_gpu_train_batch_size 4 --per_gpu_eval_batch_size 16
-    --adapter_size 16 --adapter_attention_heads 2 --save_steps 2 --eval_steps 3 --max_seq_length 64 --no_cuda"""
+    --adapter_size 16 --adapter_attention_heads 2 --adapter_transformer_layers 1
+    --save_steps 2 --eval_steps 3 --max_seq_length 64 --no_cuda"""
 
 
 @pytest.fixture

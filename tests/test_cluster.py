@@ -135,7 +135,9 @@ def test_pieces_hold_whole_lines_and_together_the_whole_file(cleaned):
     assert len(pieces(cleaned, 10**9)) == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"count": "pairs"}, {"max_per_relation": 40}, {"split_by": "pair"}])
+@pytest.mark.parametrize(
+    "options", [{}, *map(slow, ({"count": "pairs"}, {"max_per_relation": 40}, {"split_by": "pair"}))]
+)
 def test_choosing_in_pieces_gives_the_same_bytes_as_in_one(cleaned, tmp_path, monkeypatch, options):
     chosen = SubsetOptions(min_examples=5, dev_fraction=0.3, **options)
     whole = make_subset(cleaned, tmp_path / "whole", chosen)

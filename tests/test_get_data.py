@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY_ADAPTER, load_script
+from conftest import TINY_ADAPTER, fast, load_script
 from served import a_server  # noqa: F401
 
 from kadapter.models.adapter import KnowledgeAdapter
@@ -212,7 +212,7 @@ def served(server, monkeypatch):
     return call
 
 
-@pytest.mark.parametrize("name", RELEASES)
+@pytest.mark.parametrize("name", fast(("openentity", "semeval", "squad", "redocred"), RELEASES))
 def test_a_release_becomes_a_folder_that_its_recipe_reads(name, served, server, tmp_path, capsys):
     served(name)
     command = [name, "--output", str(tmp_path)]

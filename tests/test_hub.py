@@ -171,7 +171,7 @@ def test_a_recipe_describes_its_adapter(run, tiny_backbone):
         assert card.data.base_model is None  # a folder of this machine is no name on the hub
         assert str(tiny_backbone.parent) not in card.content
         assert f"Knowledge adapter `fac` for `{tiny_backbone.name}`" in card.text
-        assert "| fac | 0, 1, 2 | 16 | 2 | 2 |" in card.text
+        assert "| fac | 0, 1, 2 | 16 | 1 | 2 |" in card.text
         assert "`trex-rc`: train" in card.text
     card = ModelCard.load(folder / "best" / "README.md")
     results = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}

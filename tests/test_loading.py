@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import TINY_ADAPTER, load_script
+from conftest import TINY_ADAPTER, fast, load_script, slow
 from safetensors.torch import load_file, save_file
 from tiny import MASK, SIZES, TEXT, assert_same, build, features, weights
 from transformers import (
@@ -91,7 +91,8 @@ def save_as(state, folder, form):
 @pytest.mark.parametrize(
     ("loader", "form"),
     [*((loader, "whole") for loader in (*ENCODERS, *HEADED))]
-    + [(loader, form) for loader in (AutoModel, TaskModel) for form in ("shards", "bin", "bin shards")],
+    + [(TaskModel, form) for form in ("shards", "bin", "bin shards")]
+    + [slow(AutoModel, form) for form in ("shards", "bin", "bin shards")],
 )
 def test_each_way_of_loading_is_strict_whatever_the_files(saved, loader, form):
     folder = saved / ("task" if loader in HEADED else "encoder")
@@ -248,7 +249,7 @@ def test_a_converted_checkpoint_leaves_no_weights_of_an_earlier_one(tmp_path):
 # -- heads ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", fast(("relation", "classification", "masked_lm"), HEADS))
 def test_a_saved_encoder_gets_a_fresh_head_and_is_saved_with_it(saved, kind):
     encoder = KAdapterModel.from_pretrained(saved / "encoder")
     for head in (HEADS[kind], HEADS[kind].to_dict()):
@@ -482,7 +483,7 @@ def test_the_loading_tells_which_weights_are_fresh(saved, kind, options, missing
 @pytest.mark.parametrize(
     ("kind", "count", "multiple", "size"),
     [("masked_lm", 64, None, 64), ("masked_lm", 50, None, 50), (None, 50, None, 50), (None, None, 16, 64)]
-    + [(kind, 61, 8, 64) for kind in (None, *HEADS)],
+    + fast([(kind, 61, 8, 64) for kind in (None, "masked_lm")], [(kind, 61, 8, 64) for kind in (None, *HEADS)]),
 )
 def test_a_vocabulary_of_another_size_is_saved_and_loaded(saved, kind, count, multiple, size):
     model = build(RobertaConfig(**SIZES), head=HEADS.get(kind))

@@ -9,7 +9,6 @@ import pytest
 from conftest import load_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchmetrics.text import SQuAD
 
 from kadapter.data import answers, openqa_parts, searchqa
 from kadapter.data.answers import exact_match, f1_score, find_answers, normalize_answer
@@ -45,6 +44,8 @@ PHRASES = st.lists(WORDS, max_size=5).map(" ".join)
 @settings(max_examples=80, deadline=None)
 @given(prediction=PHRASES, gold=st.lists(PHRASES, min_size=1, max_size=3))
 def test_exact_match_and_f1_are_torchmetrics(prediction, gold):
+    from torchmetrics.text import SQuAD  # takes seconds
+
     metric = SQuAD()
     metric.update(
         [{"prediction_text": prediction, "id": "1"}],

@@ -4,6 +4,7 @@ import ast
 import json
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 
 import pytest
@@ -15,7 +16,7 @@ from packaging.utils import canonicalize_name
 LOWEST = load_script("scripts/lowest_versions.py")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CODE = ("kadapter", "examples", "scripts")
-DISTRIBUTIONS = packages_distributions()  # name to import -> what to install
+distributions_of = cache(packages_distributions)  # name to import -> what to install
 NOT_IMPORTED = {  # why it is declared all the same
     "sentence-transformers": "a test imports it by name",
     "mypy": "make check",
@@ -59,6 +60,7 @@ def source(path):
     return "\n".join(line.rstrip("\n") for cell in cells for line in cell if not line.startswith(("%", "!")))
 
 
+@cache
 def imported(code):
     """(top-level package, whether it is imported only in a function) of each import."""
 
@@ -79,7 +81,9 @@ def distributions(code, own):
     own: names of modules of the project's own.
     """
     foreign = {pair for pair in imported(code) if pair[0] not in sys.stdlib_module_names and pair[0] not in own}
-    return {(canonicalize_name(name), lazy) for module, lazy in foreign for name in DISTRIBUTIONS.get(module, [module])}
+    return {
+        (canonicalize_name(name), lazy) for module, lazy in foreign for name in distributions_of().get(module, [module])
+    }
 
 
 def undeclared(code, script, own=frozenset({"kadapter"})):

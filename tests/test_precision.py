@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import TINY_ADAPTER
+from conftest import TINY_ADAPTER, fast
 from test_bottleneck import backbone
 from tiny import MASK, TEXT, features
 
@@ -54,7 +54,10 @@ def moved(model, kind):
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
-    [*((kind, "concat") for kind in KINDS), *(("entity_typing", mode) for mode in ("add", "gate", "attention"))],
+    fast(
+        [("relation", "concat"), ("entity_typing", "attention")],
+        [*((kind, "concat") for kind in KINDS), *(("entity_typing", mode) for mode in ("add", "gate", "attention"))],
+    ),
 )
 def test_training_beside_a_backbone_of_16_bits_changes_weights_as_in_float32(folder, kind, mode):
     place, dtype = folder

@@ -75,7 +75,7 @@ def test_the_baseline_without_adapter_trains_the_head_alone(run):
 
 
 @pytest.mark.parametrize("fusion_mode", ["concat", slow("add")])
-@pytest.mark.parametrize("names", [(), ("fac",), ("fac", "lin", "bio")])
+@pytest.mark.parametrize("names", [(), ("fac", "lin", "bio"), slow(("fac",))])
 def test_typing_takes_none_one_or_many_adapters(run, world, fusion_mode, names):
     sources = {}
     for name, recipe in zip(names, (FAC, LIN, FAC), strict=False):

@@ -11,7 +11,7 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, load_script
+from conftest import ROOT, load_script, slow
 from test_predictor import lines, task_model
 
 from kadapter import KAdapterModel, Predictor, TaskModel
@@ -184,7 +184,7 @@ def test_a_killed_process_is_gone_on_with(folder, tmp_path):
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["run_finetune_classification_adapter", "run_pretrain_fac_adapter"])
+@pytest.mark.parametrize("name", ["run_finetune_classification_adapter", slow("run_pretrain_fac_adapter")])
 def test_a_run_ends_with_the_next_command(run, name, tmp_path, caplog):
     """It is followed here to its end: a prediction, or a fine-tuning that takes the adapter."""
     caplog.set_level("INFO")

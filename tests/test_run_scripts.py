@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import DATA, ROOT, load_script
+from conftest import DATA, ROOT, fast, load_script
 
 from kadapter.shapes import default_taps
 
@@ -55,7 +55,7 @@ def started(tmp_path):
     return call
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", fast(("run_pretrain_fac-adapter", "run_finetune_openentity_adapter"), SCRIPTS))
 def test_a_run_script_trains_with_the_demo_model_and_data_when_told_to(started, script, tiny_backbone, world, tmp_path):
     recipe = load_script(f"examples/{SCRIPTS[script]}.py")
     flags = [f"--model_name_or_path={tiny_backbone}", f"--data_dir={world / DATA[SCRIPTS[script]]}"]

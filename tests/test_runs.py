@@ -10,7 +10,7 @@ import threading
 
 import pytest
 import torch
-from conftest import load_script
+from conftest import load_script, slow
 from safetensors.torch import load_file, save_file
 
 from kadapter import TaskModel
@@ -123,7 +123,7 @@ def test_data_are_read_before_processes_join(run, monkeypatch):
     assert events == ["read", "read", "join"]
 
 
-@pytest.mark.parametrize("recipe", [FAC, TYPING])
+@pytest.mark.parametrize("recipe", [FAC, slow(TYPING)])
 def test_workers_that_tokenize_and_load_change_nothing(run, recipe, tmp_path):
     _, alone = run(recipe, "--comment", "alone", steps=3)
     workers = ("--preprocessing_num_workers", "2", "--dataloader_num_workers", "2")

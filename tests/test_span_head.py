@@ -133,6 +133,7 @@ def test_a_reader_of_an_auto_class_predicts_like_any_other(tokenizer, tmp_path):
     assert Predictor(loaded, tokenizer=tokenizer)(given) == Predictor(model, tokenizer=tokenizer)(given)
 
 
+@pytest.mark.slow
 def test_an_exported_reader_gives_the_same_logits_for_any_batch():
     model = model_with("span")
     program = exported_program(model).module()

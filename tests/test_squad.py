@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import load_script
 from families import DECODERS, FAMILIES, texts
-from torchmetrics.text import SQuAD
 
 from kadapter import Predictor
 from kadapter.data.encoding import Encoding
@@ -296,6 +295,8 @@ def test_the_best_spans_are_those_of_a_search_through_all_of_them():
 
 
 def test_scores_are_those_of_torchmetrics():
+    from torchmetrics.text import SQuAD  # takes seconds
+
     rng = np.random.default_rng(1)
     words = ["the", "Beatles", "a", "1,000", "Oslo.", "“x”", "of"]
 

@@ -111,8 +111,8 @@ def test_settings_that_go_together_end_as_separate_runs_do_and_cost_one_pass_of_
     ("recipe", "flags", "other"),
     [
         (LIN, ("--gradient_accumulation_steps", 2), {"fusion_mode": "gate"}),
-        (MLM, ("--max_tokens_per_batch", 512), {"no_adapter": True}),
-        (OPENENTITY, ("--freeze_bert", "--task_adapter", "own", "--attend_padding"), {"adapter_size": 24}),
+        slow(MLM, ("--max_tokens_per_batch", 512), {"no_adapter": True}),
+        slow(OPENENTITY, ("--freeze_bert", "--task_adapter", "own", "--attend_padding"), {"adapter_size": 24}),
         slow(SEARCHQA, ("--freeze_bert", "--task_adapter", "own", "--stride", 8), {"adapter_list": "1"}),
     ],
 )

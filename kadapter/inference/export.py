@@ -19,6 +19,7 @@ from kadapter.models.heads import HEADS
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.task_model import TaskModel
 from kadapter.storage.files import atomic_folder
+from kadapter.storage.pretrained import padded
 
 TOLERANCE = 1e-3  # of float32 against PyTorch; relative where values are above 1
 REPLACED = r"model.*\.(onnx|data|xml|bin|pt2)"
@@ -199,8 +200,7 @@ def text_batches(model: Model, tokenizer: Any, texts: Sequence[str], longest: in
     Args:
         longest: in tokens; what is longer is cut.
     """
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+    tokenizer = padded(tokenizer)
     like, size = example_inputs(model), 4
     longest = min(longest, tokenizer.model_max_length, longest_sequence(model.config.backbone_config) or longest)
     batches = []

@@ -17,7 +17,7 @@ from kadapter.models.head import HeadOutput
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.saved_task import TASK_CONFIG
 from kadapter.models.task_model import TaskModel
-from kadapter.storage.pretrained import read_tokenizer
+from kadapter.storage.pretrained import padded, read_tokenizer
 from kadapter.tasks import TASKS
 from kadapter.training.task import Task
 
@@ -55,38 +55,10 @@ def load(
     Raises:
         OSError, ValueError: something is missing or damaged, or does not belong together.
     """
-    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    found: TaskModel | ExportedModel
-    exported = not isinstance(model, TaskModel) and is_exported(model)
-    if threads is not None and not exported:
-        raise ValueError("threads is for exported models; torch's number is set by torch.set_num_threads.")
-    if isinstance(model, TaskModel):
-        if dtype is not None or backbone is not None:
-            raise ValueError("dtype and backbone are for a folder; a model has its own already.")
-        found, place = model, getattr(model.config.backbone_config, "_name_or_path", "")
-    elif exported:
-        if dtype is not None or backbone is not None or encoder:
-            raise ValueError(
-                f"{model} is an exported model; leave {', '.join(['dtype', 'backbone', *encoder])} out, which are for "
-                "models of torch."
-            )
-        found, place = ExportedModel(model, threads), str(model)
-        if found.config.head is None:
-            raise ValueError(f"{model} is an exported encoder without a head; ExportedModel({str(model)!r}) runs it.")
-    elif (Path(model) / TASK_CONFIG).is_file():
-        if backbone is None:
-            raise ValueError(f"{model} holds only what a task adds; give its backbone, backbone='roberta-large' or so.")
-        place = str(backbone)
-        found = TaskModel.load_task(model, KAdapterModel.from_pretrained(backbone, **options, **encoder))
-    else:
-        if backbone is not None or encoder:
-            raise ValueError(f"{model} is a whole model; leave {', '.join(['backbone', *encoder])} out.")
-        found, place = TaskModel.from_pretrained(model, **options), str(model)
+    found, place = _model(model, backbone, dtype, threads, encoder)
     chosen = task or task_of(found.config, place)
     source = place if tokenizer is None else tokenizer
-    own = read_tokenizer(source) if isinstance(source, str | os.PathLike) else source
-    if own.pad_token is None:  # decoders' have none; what is padded with is masked anyway
-        own.pad_token = own.eos_token or own.bos_token
+    own = padded(read_tokenizer(source) if isinstance(source, str | os.PathLike) else source)
     if len(own) > (known := _vocabulary(found)):
         raise ValueError(
             f"the tokenizer has {len(own)} tokens, but the model {known}; give the one that belongs to it."
@@ -95,6 +67,41 @@ def load(
     if isinstance(found, TaskModel):
         found.eval()
     return Loaded(found, chosen, Encoding(own, size, is_causal(found.config.backbone_config)))
+
+
+def _model(
+    model: str | os.PathLike | TaskModel,
+    backbone: str | os.PathLike | None,
+    dtype: torch.dtype | None,
+    threads: int | None,
+    encoder: Mapping[str, Any],
+) -> tuple[TaskModel | ExportedModel, str]:
+    """The model, and where its tokenizer is; arguments as `load`'s."""
+    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    exported = not isinstance(model, TaskModel) and is_exported(model)
+    if threads is not None and not exported:
+        raise ValueError("threads is for exported models; torch's number is set by torch.set_num_threads.")
+    if isinstance(model, TaskModel):
+        if dtype is not None or backbone is not None:
+            raise ValueError("dtype and backbone are for a folder; a model has its own already.")
+        return model, getattr(model.config.backbone_config, "_name_or_path", "")
+    if exported:
+        if dtype is not None or backbone is not None or encoder:
+            raise ValueError(
+                f"{model} is an exported model; leave {', '.join(['dtype', 'backbone', *encoder])} out, which are for "
+                "models of torch."
+            )
+        found = ExportedModel(model, threads)
+        if found.config.head is None:
+            raise ValueError(f"{model} is an exported encoder without a head; ExportedModel({str(model)!r}) runs it.")
+        return found, str(model)
+    if (Path(model) / TASK_CONFIG).is_file():
+        if backbone is None:
+            raise ValueError(f"{model} holds only what a task adds; give its backbone, backbone='roberta-large' or so.")
+        return TaskModel.load_task(model, KAdapterModel.from_pretrained(backbone, **options, **encoder)), str(backbone)
+    if backbone is not None or encoder:
+        raise ValueError(f"{model} is a whole model; leave {', '.join(['backbone', *encoder])} out.")
+    return TaskModel.from_pretrained(model, **options), str(model)
 
 
 def _vocabulary(model: TaskModel | ExportedModel) -> int:

@@ -118,6 +118,13 @@ def read_tokenizer(source: str | os.PathLike, **options: Any) -> PreTrainedToken
         return tokenizer
 
 
+def padded(tokenizer: Any) -> Any:
+    """The tokenizer with a token to pad with, which decoders' have none of; what is padded with is masked anyway."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+    return tokenizer
+
+
 # -- models -----------------------------------------------------------------------------------------------------
 
 

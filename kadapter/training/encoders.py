@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from kadapter.configuration import KAdapterConfig, longest_sequence
 from kadapter.models.modeling import KAdapterModel
 from kadapter.shapes import AdapterConfig
-from kadapter.storage.pretrained import read_config, read_tokenizer
+from kadapter.storage.pretrained import padded, read_config, read_tokenizer
 from kadapter.training.model_arguments import ModelArguments, PretrainingArguments, TaskArguments
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,8 @@ def check_length(backbone: PreTrainedConfig, max_seq_length: int) -> None:
 
 def load_tokenizer(args: ModelArguments) -> PreTrainedTokenizerBase:
     """The backbone's tokenizer, or the one of --tokenizer_name."""
-    tokenizer = read_tokenizer(
-        args.tokenizer_name or args.model_name_or_path, revision=args.revision, cache_dir=args.cache_dir
-    )
-    if tokenizer.pad_token is None:  # decoders' have none; what is padded with is masked anyway
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
-    return tokenizer
+    source = args.tokenizer_name or args.model_name_or_path
+    return padded(read_tokenizer(source, **hub_names(args)))
 
 
 def load_task_encoder(args: TaskArguments) -> KAdapterModel:

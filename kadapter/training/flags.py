@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Number, Parser, outside
+from kadapter.fields import types_of
 from kadapter.training.sections import SECTIONS
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _add_section(parser: argparse.ArgumentParser, title: str, flags: list[tuple[
     """One argparse group; a field's type is found in the dataclass that it is of."""
     target = parser.add_argument_group(title)
     for group, f in flags:
-        kind, options = typing.get_type_hints(group)[f.name], {"help": f.metadata["help"]}
+        kind, options = types_of(group)[f.name], {"help": f.metadata["help"]}
         if isinstance(kind, types.UnionType):
             kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
         if typing.get_origin(kind) is list:
