@@ -39,7 +39,8 @@ from kadapter.data.cleaned import fraction
 from kadapter.data.conllu import TAGS, Sentence, SentenceError, read_conllu, shuffle_tree, to_find_head, to_tagged
 from kadapter.data.executors import add_worker_flags, executor
 from kadapter.data.jsonio import write_json, write_json_list, write_jsonl
-from kadapter.data.parsing import DEFAULT_MODELS, parse_text, parser_of_workers
+from kadapter.data.parsers import DEFAULT_MODELS, parser_of_workers
+from kadapter.data.parsing import parse_text
 from kadapter.storage.files import atomic_files
 from kadapter.storage.locks import exclusive
 

@@ -4,8 +4,10 @@ import csv
 import importlib.util
 import json
 import os
+import signal
 import sys
 import zlib
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -259,6 +261,43 @@ def _no_waiting_for_disks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture
+def terminated(monkeypatch):
+    """A block whose training is told to end, by SIGTERM, in an optimizer step."""
+    from kadapter.training import loop
+
+    @contextmanager
+    def call(step=3):
+        real, calls = loop._accumulate, []
+
+        def accumulate(*args):
+            calls.append(1)
+            if len(calls) == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "_accumulate", accumulate)
+            with pytest.raises(SystemExit) as stopped:
+                yield
+        assert stopped.value.code == 143
+
+    return call
+
+
+@pytest.fixture
+def backbone_rows(monkeypatch):
+    """How many sequences went through the backbone in each of its calls."""
+    rows, real = [], RobertaModel.forward
+
+    def forward(self, input_ids, *args, **kwargs):
+        rows.append(len(input_ids))
+        return real(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(RobertaModel, "forward", forward)
+    return rows
 
 
 # The demo world's folder for each recipe, by the recipe's module name.

@@ -13,7 +13,8 @@ from spacy.tokens import Doc
 from test_converters import convert_one, row, slices
 
 from kadapter.data.conllu import read_conllu, to_find_head
-from kadapter.data.parsing import parse_text, spacy_parser
+from kadapter.data.parsers import spacy_parser
+from kadapter.data.parsing import parse_text
 
 
 def outside(record: dict[str, Any]) -> str:

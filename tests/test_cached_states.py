@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, load_script, slow
 from safetensors.torch import load_file
-from transformers import AutoConfig, RobertaModel
+from transformers import AutoConfig
 
 from kadapter import KAdapterConfig
 from kadapter.models import tapping
@@ -56,20 +56,6 @@ def assert_same(one, other, even=()):
         for name, tensor in found[file].items():
             within = 1e-4 if name.endswith(("key.bias", *even)) or tensor.numel() == 1 else 1e-6
             torch.testing.assert_close(tensor, expected[file][name], atol=within, rtol=0, msg=name)
-
-
-@pytest.fixture
-def backbone_rows(monkeypatch):
-    """How many sequences went through the backbone in each of its calls."""
-    rows = []
-    real = RobertaModel.forward
-
-    def forward(self, input_ids, *args, **kwargs):
-        rows.append(len(input_ids))
-        return real(self, input_ids, *args, **kwargs)
-
-    monkeypatch.setattr(RobertaModel, "forward", forward)
-    return rows
 
 
 @pytest.fixture

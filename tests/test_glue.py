@@ -22,7 +22,8 @@ from kadapter.data.encoding import encode_texts
 from kadapter.data.jsonio import write_jsonl
 from kadapter.shapes import IGNORE
 from kadapter.tasks.glue import GLUE as ALL
-from kadapter.tasks.glue import RTE, SST2, CoLA, encode_glue, glue_scores, glue_task, read_glue
+from kadapter.tasks.glue import RTE, SST2, CoLA, encode_glue, glue_task, read_glue
+from kadapter.tasks.label_scores import glue_scores
 
 GLUE = load_script("examples/run_classifier.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")

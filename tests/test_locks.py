@@ -14,7 +14,8 @@ import pytest
 from accelerate import Accelerator
 from conftest import ROOT, load_script
 
-from kadapter.data.parsing import Parser, parse_text
+from kadapter.data.parsers import Parser
+from kadapter.data.parsing import parse_text
 from kadapter.storage import files, locks
 from kadapter.storage.locks import exclusive, exclusive_after_waiting
 from kadapter.training import tracking

@@ -3,8 +3,6 @@
 import copy
 import json
 import math
-import os
-import signal
 from collections import Counter
 
 import numpy as np
@@ -22,7 +20,6 @@ from kadapter.data.encoding import Encoding
 from kadapter.data.features import load_features
 from kadapter.models.language_model import pretrained_head, start_from_backbone
 from kadapter.tasks.masked_lm import MaskedLM, Masking, encode_text, masked_lm_scores, read_text
-from kadapter.training import loop as training
 from kadapter.training.arguments import TrainingArguments
 from kadapter.training.batches import Feed, Plan
 
@@ -278,22 +275,11 @@ def test_an_untrained_adapter_is_a_fresh_one(run, flag):
 
 
 @pytest.mark.slow
-def test_a_broken_run_goes_on_with_the_masks_of_an_unbroken_one(run, monkeypatch):
+def test_a_broken_run_goes_on_with_the_masks_of_an_unbroken_one(run, terminated):
     flags = ("--per_gpu_train_batch_size", "16", "--gradient_accumulation_steps", "2")  # several epochs
     _, whole = run(MLM, "--comment", "whole", *flags)
-    module = vars(training)
-    real, calls = module["_accumulate"], []
-
-    def terminate_in_the_third_step(*args):
-        calls.append(1)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*args)
-
-    monkeypatch.setitem(module, "_accumulate", terminate_in_the_third_step)
-    with pytest.raises(SystemExit):
+    with terminated():
         run(MLM, "--comment", "broken", *flags)
-    monkeypatch.setitem(module, "_accumulate", real)
     _, broken = run(MLM, "--comment", "broken", *flags)
     for name in ("adapter_model.safetensors", "pretraining_head.safetensors"):
         one, other = load_file(whole / name), load_file(broken / name)

@@ -5,8 +5,7 @@ import pytest
 from conftest import golden_json
 
 from kadapter.tasks.entity_typing import best_type_accuracy, entity_typing_scores
-from kadapter.tasks.relations import tacred_scores
-from kadapter.tasks.scores import per_class_scores
+from kadapter.tasks.scores import per_class_scores, tacred_scores
 from kadapter.tasks.semeval import LABELS as SEMEVAL_LABELS
 from kadapter.tasks.semeval import semeval_scores
 

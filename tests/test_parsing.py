@@ -20,7 +20,8 @@ from test_converters import slices, write
 from kadapter.data import parsing
 from kadapter.data.conllu import read_conllu, to_find_head
 from kadapter.data.jsonio import read_records
-from kadapter.data.parsing import Parser, load_parser, parse_text, spacy_parser, spacy_sentences, stanza_sentences
+from kadapter.data.parsers import Parser, load_parser, spacy_parser, spacy_sentences, stanza_sentences
+from kadapter.data.parsing import parse_text
 
 SCRIPT = load_script("scripts/create_dependency_dataset.py")
 CHAIN = spacy_parser(NLP)

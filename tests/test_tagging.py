@@ -1,9 +1,7 @@
 """Tagging: files in all their forms, windows, scores as seqeval counts them, and the recipe on tiny models."""
 
 import json
-import os
 import random
-import signal
 
 import pytest
 import torch
@@ -19,7 +17,6 @@ from kadapter.data.windows import best_windows, window_begins
 from kadapter.tasks.entity_scores import entity_scores, entity_table
 from kadapter.tasks.tagged_examples import JUMP
 from kadapter.tasks.tagging import Tagging
-from kadapter.training import loop as training
 
 TAGGING = load_script("examples/run_finetune_tagging_adapter.py")
 PREDICT = load_script("examples/run_predict.py")
@@ -364,22 +361,11 @@ def test_bottlenecks_and_adapters_go_with_it(run, flags):
     assert isinstance(Predictor(folder / "best", device="cpu")("Ann sings.")["entities"], list)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_to_the_same_weights(run, tmp_path, terminated):
     place = folder(tmp_path / "data", SENTENCES * 4)
     _, whole = run(TAGGING, "--data_dir", place, "--comment", "whole")
-    module, calls = vars(training), []
-    real = module["_accumulate"]
-
-    def terminate_in_the_fourth_step(*args):
-        calls.append(1)
-        if len(calls) == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*args)
-
-    monkeypatch.setitem(module, "_accumulate", terminate_in_the_fourth_step)
-    with pytest.raises(SystemExit):
+    with terminated(step=4):
         run(TAGGING, "--data_dir", place, "--comment", "stopped")
-    monkeypatch.setitem(module, "_accumulate", real)
     _, stopped = run(TAGGING, "--data_dir", place, "--comment", "stopped")
     one, other = (load_file(path / "model.safetensors") for path in (whole, stopped))
     assert all(torch.equal(one[name], other[name]) for name in one)

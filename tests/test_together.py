@@ -9,7 +9,6 @@ import torch
 from conftest import load_script, slow
 from safetensors.torch import load_file
 from test_processes import command, finished
-from transformers import RobertaModel
 
 from kadapter.training import loop, settings
 from kadapter.training.interruption import Interruption
@@ -20,19 +19,6 @@ MLM = load_script("examples/run_pretrain_mlm_adapter.py")
 OPENENTITY = load_script("examples/run_finetune_openentity_adapter.py")
 SEARCHQA = load_script("examples/run_finetune_searchqa_adapter.py")
 FLAGS = ("--per_gpu_train_batch_size", 16, "--eval_steps", 3, "--save_steps", 2, "--adapter_dropout", 0.2)
-
-
-@pytest.fixture
-def backbone_rows(monkeypatch):
-    """How many sequences went through the backbone in each of its calls."""
-    rows, real = [], RobertaModel.forward
-
-    def forward(self, input_ids, *args, **kwargs):
-        rows.append(len(input_ids))
-        return real(self, input_ids, *args, **kwargs)
-
-    monkeypatch.setattr(RobertaModel, "forward", forward)
-    return rows
 
 
 @pytest.fixture

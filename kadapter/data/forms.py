@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Any
 
-from kadapter.data.jsonio import OnError, check_keys, shorten, whole
+from kadapter.data.jsonio import OnError, check_keys, converted_rows, shorten, whole
 from kadapter.data.tables import Row
 
 Record = dict[str, Any]
@@ -21,19 +21,8 @@ def converted(
     rows: Iterable[Row], convert: Callable[[Record, str], Iterable[Record]], on_error: OnError | None = None
 ) -> Iterator[Row]:
     """Rows with the records, any number, that `convert(record, where)` makes of each; faults as in `checked`."""
-    for number, where, record in rows:
-        try:
-            try:
-                found = list(convert(record, where))
-            except RecursionError as error:  # while a value is shown
-                raise ValueError(f"{where}: a value is nested too deeply; flatten it.") from error
-        except ValueError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
-        for one in found:
-            yield Row(number, where, one)
+    each = converted_rows(rows, lambda record, where, number: list(convert(record, where)), on_error)
+    return (Row(number, where, one) for number, where, found in each for one in found)
 
 
 # -- relations --------------------------------------------------------------------------------------------------

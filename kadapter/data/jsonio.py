@@ -210,6 +210,13 @@ def checked_rows(
     rows: Iterable[tuple[int, str, Any]], check: Callable[[Any, str, int], Any], on_error: OnError | None = None
 ) -> Iterator[Any]:
     """`check(record, where, number)` of each row (`kadapter.data.tables`); as `checked` otherwise."""
+    return (example for _, _, example in converted_rows(rows, check, on_error))
+
+
+def converted_rows(
+    rows: Iterable[tuple[int, str, Any]], check: Callable[[Any, str, int], Any], on_error: OnError | None = None
+) -> Iterator[tuple[int, str, Any]]:
+    """As `checked_rows`, with number and place of each row."""
     for number, where, record in rows:
         try:
             try:
@@ -221,7 +228,7 @@ def checked_rows(
                 raise
             on_error(error)
             continue
-        yield example
+        yield number, where, example
 
 
 # Keys of a corpus's records -> what they look like, and what turns them into something that is taken.

@@ -27,6 +27,7 @@ from kadapter.data.tables import read_rows
 from kadapter.shapes import IGNORE, HeadConfig
 from kadapter.storage.files import atomic_writer
 from kadapter.tasks.glue_hub import hub_example
+from kadapter.tasks.label_scores import glue_scores
 from kadapter.tasks.scores import best_label, numbers, rounded, text_of
 from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task
 
@@ -352,29 +353,3 @@ def encode_glue(
         if any(map(is_blank, example["texts"])):  # in a test file, of which the server wants every row
             feature["note"] = EMPTY
     return features
-
-
-def glue_scores(predicted: np.ndarray, gold: np.ndarray, names: Sequence[str]) -> dict[str, float]:
-    """GLUE's official scores, those of `names`: accuracy, f1 (of class 1), matthews, pearson, spearman.
-
-    Args:
-        predicted, gold: [examples], classes or numbers.
-    """
-    from sklearn import metrics  # here: slow to import
-
-    predicted, gold = np.asarray(predicted), np.asarray(gold)
-    found = {
-        "accuracy": lambda: (predicted == gold).mean(),
-        "f1": lambda: metrics.f1_score(gold, predicted, zero_division=0),
-        "matthews": lambda: metrics.matthews_corrcoef(gold, predicted),
-        "pearson": lambda: correlation(predicted, gold),
-        "spearman": lambda: correlation(scipy.stats.rankdata(predicted), scipy.stats.rankdata(gold)),
-    }
-    return {name: float(found[name]()) for name in names}
-
-
-def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's; 0 where one of both is constant."""
-    one, other = one - one.mean(), other - other.mean()
-    size = np.sqrt((one**2).sum() * (other**2).sum())
-    return float((one * other).sum() / size) if size else 0.0

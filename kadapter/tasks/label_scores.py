@@ -1,11 +1,12 @@
-"""Scores of classification: of single labels, of several, of numbers; scikit-learn's where it has them."""
+"""Scores of classification: of single labels, of several, of numbers, of GLUE; scikit-learn's where it has them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import scipy
 
-from kadapter.tasks.glue import correlation
 from kadapter.training.task import Scores
 
 
@@ -51,3 +52,29 @@ def number_scores(predicted: np.ndarray, gold: np.ndarray) -> Scores:
     error = float(np.sqrt(np.mean((predicted - gold) ** 2)))
     ranks = correlation(scipy.stats.rankdata(predicted), scipy.stats.rankdata(gold))
     return {"pearson": correlation(predicted, gold), "spearman": ranks, "rmse": error}
+
+
+def glue_scores(predicted: np.ndarray, gold: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """GLUE's official scores, those of `names`: accuracy, f1 (of class 1), matthews, pearson, spearman.
+
+    Args:
+        predicted, gold: [examples], classes or numbers.
+    """
+    from sklearn import metrics  # here: slow to import
+
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    found = {
+        "accuracy": lambda: (predicted == gold).mean(),
+        "f1": lambda: metrics.f1_score(gold, predicted, zero_division=0),
+        "matthews": lambda: metrics.matthews_corrcoef(gold, predicted),
+        "pearson": lambda: correlation(predicted, gold),
+        "spearman": lambda: correlation(scipy.stats.rankdata(predicted), scipy.stats.rankdata(gold)),
+    }
+    return {name: float(found[name]()) for name in names}
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; 0 where one of both is constant."""
+    one, other = one - one.mean(), other - other.mean()
+    size = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / size) if size else 0.0

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from kadapter.data.cleaned import check_spans, mention_spans
 from kadapter.data.encoding import Encoding, Feature, OnError
 from kadapter.data.forms import converted, named_relation, relation_record
@@ -26,7 +24,7 @@ from kadapter.data.spans import CROSSING, Signs, Span, is_blank, spans_cross
 from kadapter.data.splits import TABLES, TEXT, split_path
 from kadapter.data.tables import read_rows
 from kadapter.tasks.marking import MARKERS, RelationSigns, encode_relations, five_pieces, marked_text, original_pieces
-from kadapter.tasks.scores import best_label, f1, numbers, text_of, write_per_class
+from kadapter.tasks.scores import best_label, numbers, relation_scores, tacred_scores, text_of, write_per_class
 from kadapter.training.task import Answer, Example, Outputs, Predictions, Scores, Task, report_option
 
 if TYPE_CHECKING:
@@ -321,35 +319,3 @@ def _from_text(record: Mapping[str, Any], where: str, label: str) -> dict[str, A
     if spans_cross(*spans):
         return {**original_pieces([text], (0, 1), (0, 1)), "relation": label, "fault": CROSSING, "record": 0}
     return {**five_pieces(text, *spans), "relation": label, "fault": "", "record": 0}
-
-
-def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy (which is micro F1 here) and macro F1 over the relations that occur in `labels`.
-
-    Args:
-        logits: [examples, relations].
-        labels: [examples].
-    """
-    from sklearn.metrics import f1_score  # here: slow to import
-
-    predicted, gold = np.asarray(logits).argmax(1), np.asarray(labels)
-    macro = f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0)
-    return {"accuracy": float((predicted == gold).mean()), "macro_f1": float(macro)}
-
-
-def tacred_scores(predicted: np.ndarray, gold: np.ndarray, negative: int | None) -> dict[str, float]:
-    """Micro precision, recall and F1 without the relation `negative`; precision is 1 where nothing is predicted.
-
-    The official scorer's definition, and the original's (run_finetune_TACRED_adapter.py: tacred_f1).
-
-    Args:
-        predicted, gold: [examples], relation numbers.
-        negative: that relation's number; None: every relation counts.
-    """
-    predicted, gold = np.asarray(predicted), np.asarray(gold)
-    negative = -1 if negative is None else negative
-    hits = int(((predicted == gold) & (gold != negative)).sum())
-    n_predicted, n_gold = int((predicted != negative).sum()), int((gold != negative).sum())
-    precision = hits / n_predicted if n_predicted else 1.0
-    recall = hits / n_gold if n_gold else 0.0
-    return {"precision": precision, "recall": recall, "f1": f1(precision, recall)}

@@ -51,6 +51,38 @@ def per_class_scores(predicted: np.ndarray, gold: np.ndarray, labels: Sequence[s
     ]
 
 
+def relation_scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy (which is micro F1 here) and macro F1 over the relations that occur in `labels`.
+
+    Args:
+        logits: [examples, relations].
+        labels: [examples].
+    """
+    from sklearn.metrics import f1_score  # here: slow to import
+
+    predicted, gold = np.asarray(logits).argmax(1), np.asarray(labels)
+    macro = f1_score(gold, predicted, labels=np.unique(gold), average="macro", zero_division=0)
+    return {"accuracy": float((predicted == gold).mean()), "macro_f1": float(macro)}
+
+
+def tacred_scores(predicted: np.ndarray, gold: np.ndarray, negative: int | None) -> dict[str, float]:
+    """Micro precision, recall and F1 without the relation `negative`; precision is 1 where nothing is predicted.
+
+    The official scorer's definition, and the original's (run_finetune_TACRED_adapter.py: tacred_f1).
+
+    Args:
+        predicted, gold: [examples], relation numbers.
+        negative: that relation's number; None: every relation counts.
+    """
+    predicted, gold = np.asarray(predicted), np.asarray(gold)
+    negative = -1 if negative is None else negative
+    hits = int(((predicted == gold) & (gold != negative)).sum())
+    n_predicted, n_gold = int((predicted != negative).sum()), int((gold != negative).sum())
+    precision = hits / n_predicted if n_predicted else 1.0
+    recall = hits / n_gold if n_gold else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1(precision, recall)}
+
+
 def write_per_class(
     folder: Path, split: str, predictions: Predictions, features: Dataset, labels: Sequence[str]
 ) -> None:
