@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
-from kadapter.configuration import DEFAULT_BOTTLENECKS, FUSION_MODES, checked_task
+from kadapter.configuration import DEFAULT_BOTTLENECKS, FUSION_MODES, KAdapterConfig, checked_task
 from kadapter.models.heads import build_head
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.named import NamedModules
@@ -105,6 +106,27 @@ def fresh_head(head: HeadConfig, encoder: KAdapterModel) -> nn.Module:
     dropout = getattr(encoder.config.backbone_config, "hidden_dropout_prob", 0.1)
     embeddings: Any = encoder.get_input_embeddings()
     return build_head(head, encoder.config.hidden_size, dropout, embeddings.weight.shape[1])
+
+
+def saved_head(source: object, found: PreTrainedConfig, asked: HeadConfig | None) -> HeadConfig | None:
+    """The head that a model was saved with; raises ValueError where it has none and none is asked for, or another."""
+    saved = found.head_config() if isinstance(found, KAdapterConfig) and found.head is not None else None
+    if saved is None and asked is None:
+        raise ValueError(f"{source} is a {found.model_type} without a head; give head=HeadConfig(...) for a task.")
+    if None not in (saved, asked) and saved != asked:
+        raise ValueError(
+            f"{source} was saved with {saved}, not with {asked}; leave head out, or put this one on its encoder: "
+            "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
+        )
+    return saved
+
+
+def pretrained_pooler(encoder: KAdapterModel) -> nn.Linear | None:
+    """The dense layer of a pooler that came with the backbone's weights."""
+    pooler = getattr(encoder.backbone, "pooler", None)
+    dense = getattr(pooler, "dense", pooler)
+    fresh = getattr(encoder.backbone.config, "fresh_pooler", True)
+    return dense if isinstance(dense, nn.Linear) and not fresh else None
 
 
 def _configs(

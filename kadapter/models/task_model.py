@@ -22,7 +22,7 @@ from kadapter.models.heads import ClassificationHead, MaskedLMHead
 from kadapter.models.modeling import KAdapterModel
 from kadapter.models.positions import as_sequences, positions_of
 from kadapter.models.question_heads import OpenQAHead
-from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file
+from kadapter.models.saved_task import SavedTask, fresh_head, name_in_file, pretrained_pooler, saved_head
 from kadapter.models.switching import OfEncoder
 from kadapter.shapes import HEAD_KINDS, AdapterConfig, BottleneckConfig, HeadConfig
 from kadapter.storage import checkpoint
@@ -92,7 +92,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         A pretrained pooler becomes the dense layer of a classification head. If it is frozen in the backbone, it stays
         frozen, as in Adapter-BERT (whose optimization.py trains only the last layer of a head).
         """
-        pooler = _pretrained_pooler(encoder)
+        pooler = pretrained_pooler(encoder)
         if pooler is not None and pooler.weight.requires_grad:
             _TAKEN_OVER.add(pooler)
         model = cls(encoder.config.with_head(head), encoder=encoder)
@@ -140,7 +140,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         found: Any
         found, kwargs = read_overridden(source, config, kwargs)
-        saved = _saved_head(source, found, asked)
+        saved = saved_head(source, found, asked)
         cls._check_kind(saved or asked, source)  # type: ignore[arg-type]
         parts: Any = {"adapters": adapters or {}, "adapter_config": adapter_config}
         parts |= {"bottlenecks": bottlenecks or {}, "adapter_dtype": adapter_dtype}
@@ -161,7 +161,7 @@ class TaskModel(OfEncoder, KAdapterPreTrainedModel):  # type: ignore[misc]  # tr
 
     def _fresh_names(self) -> set[str]:
         """The head's weights that `from_encoder` did not take from the backbone."""
-        taken = isinstance(self.head, ClassificationHead) and _pretrained_pooler(self.encoder) is not None
+        taken = isinstance(self.head, ClassificationHead) and pretrained_pooler(self.encoder) is not None
         names = {f"head.{name}" for name in self.head.state_dict()}
         return {name for name in names if not (taken and name.startswith("head.dense."))}
 
@@ -332,27 +332,6 @@ def _as_head(head: HeadConfig | Mapping[str, Any] | None) -> HeadConfig | None:
     return head if head is None or isinstance(head, HeadConfig) else HeadConfig.from_dict(head)
 
 
-def _saved_head(source: object, found: PreTrainedConfig, asked: HeadConfig | None) -> HeadConfig | None:
-    """The head that a model was saved with; raises ValueError where it has none and none is asked for, or another."""
-    saved = found.head_config() if isinstance(found, KAdapterConfig) and found.head is not None else None
-    if saved is None and asked is None:
-        raise ValueError(f"{source} is a {found.model_type} without a head; give head=HeadConfig(...) for a task.")
-    if None not in (saved, asked) and saved != asked:
-        raise ValueError(
-            f"{source} was saved with {saved}, not with {asked}; leave head out, or put this one on its encoder: "
-            "TaskModel.from_encoder(KAdapterModel.from_pretrained(...), head)."
-        )
-    return saved
-
-
 def _under_head(names: Iterable[str]) -> set[str]:
     """Names of an encoder's weights as a task model has them."""
     return {f"encoder.{name}" for name in names}
-
-
-def _pretrained_pooler(encoder: KAdapterModel) -> nn.Linear | None:
-    """The dense layer of a pooler that came with the backbone's weights."""
-    pooler = getattr(encoder.backbone, "pooler", None)
-    dense = getattr(pooler, "dense", pooler)
-    fresh = getattr(encoder.backbone.config, "fresh_pooler", True)
-    return dense if isinstance(dense, nn.Linear) and not fresh else None
