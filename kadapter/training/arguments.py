@@ -164,11 +164,6 @@ OwnT = TypeVar("OwnT", covariant=True)
 
 
 @dataclass(frozen=True)
-class NoFlags:
-    """A recipe without flags of its own."""
-
-
-@dataclass(frozen=True)
 class Arguments(Generic[ModelT, OwnT]):
     """A recipe's parsed command line; `own` are the recipe's own flags, `settings` what --together makes of it."""
 
