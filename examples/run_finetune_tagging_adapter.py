@@ -3,7 +3,7 @@
     bash run_finetune_tagging_adapter.sh --data_dir data/mine --adapter kg=output/kg/best
     bash run_finetune_tagging_adapter.sh --data_dir data/mine --tag_column 2       # of several columns another one
 
-Data: <data_dir>/{train,dev,test}.conll (or .txt, .tsv), a word and its tag a line, BIO, IOB1 or BIOES; or .jsonl with
+Data: <data_dir>/{train,dev,test}.conll (or .txt, .tsv), word and tag on a line, BIO, IOB1 or BIOES; or .jsonl with
 {"text": str, "entities": [{"start", "end", "label"}, ...]}, offsets in characters (docs/own_tasks.md). The best
 checkpoint is that of the highest F1 of entities on dev; of plain tags, accuracy. Measured here: docs/results.md.
 """

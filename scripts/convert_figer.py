@@ -1,4 +1,4 @@
-"""Turn FIGER's gold test set as released (exp.label, one word and tag a line) into the form of the reader.
+"""Turn FIGER's gold test set as released (exp.label, one word and tag on each line) into the form of the reader.
 
     python scripts/convert_figer.py --input exp.label --output data/FIGER/test.json
 
@@ -35,7 +35,7 @@ def read_sentences(path: Path) -> Iterator[Tagged]:
         word, _, tag = line.strip().partition("\t")
         if not (word and (tag == "O" or tag.startswith(("B-/", "I-/")))):
             raise ValueError(
-                f"{path}, line {number}: {line[:60]!r} is not a word and O, B-/type or I-/type, parted by a tab."
+                f"{path}, line {number}: {line[:60]!r} is not a word and O, B-/type or I-/type, separated by a tab."
             )
         sentence.append((number, word, tag))
     if sentence:

@@ -86,7 +86,7 @@ class Conversion:
         if not self.kept:
             raise ValueError(
                 f"no sentence could be used, so nothing is written ({self.summary()}); "
-                "treebanks have 10 columns parted by tabs (CoreNLP's 7, CoNLL-2009 at least 14), raw text needs "
+                "treebanks have 10 columns separated by tabs (CoreNLP's 7, CoNLL-2009 at least 14), raw text needs "
                 "--parser, a small file a larger --dev_fraction."
             )
 

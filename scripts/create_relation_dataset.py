@@ -84,7 +84,7 @@ def _parser() -> Parser:
         default=16,
         help="entities that an alias may name; more ambiguous ones are not used",
     )
-    rules.add_argument("--stop_aliases", type=absolute, help="file of aliases that are not used, one a line")
+    rules.add_argument("--stop_aliases", type=absolute, help="file of aliases that are not used, one on each line")
     rules.add_argument(
         "--negatives",
         type=Number(float, "[0, inf)"),

@@ -71,7 +71,7 @@ def batches(model: Any, folder: Path, tokenizer: Any, texts: Path | None) -> lis
         try:
             given.append(json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{texts}, line {number}, is no JSON: {error}.") from None
+            raise ValueError(f"{texts}, line {number}, is not JSON: {error}.") from None
     predict = Predictor(model, tokenizer=tokenizer, batch_size=8)
     found = predict.batches(given, [f"{texts}, input {number}" for number in range(1, len(given) + 1)])
     return [complete(batch, model) for batch in found]

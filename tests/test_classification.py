@@ -179,8 +179,8 @@ def test_a_hundred_thousand_labels_are_refused(tmp_path):
         ("single", ["It is.", ""], "the label is empty"),
         ("single", ["It is.", "NaN"], 'the label is "NaN"; mend it'),
         ("single", ["It is.", "odd"], '"odd" is not among the 3 labels of train; mend it, or name all'),
-        ("number", ["It is.", "NaN"], "is no finite number"),
-        ("number", ["It is.", "much"], "is no finite number"),
+        ("number", ["It is.", "NaN"], "is not a finite number"),
+        ("number", ["It is.", "much"], "is not a finite number"),
     ],
 )
 def test_a_bad_row_of_dev_is_refused_with_its_line(tmp_path, kind, row, message):
@@ -195,7 +195,7 @@ def test_a_bad_row_of_dev_is_refused_with_its_line(tmp_path, kind, row, message)
 def test_a_nan_in_train_is_a_bad_row_and_not_a_label(tmp_path):
     rows = [["a text", "nan" if i == 5 else str(i / 7)] for i in range(40)]
     table(tmp_path / "train.csv", ("text", "score"), rows)
-    with pytest.raises(ValueError, match=r"train\.csv, line 7: the label \"nan\" is no finite number"):
+    with pytest.raises(ValueError, match=r"train\.csv, line 7: the label \"nan\" is not a finite number"):
         read(tmp_path)
 
 
@@ -346,7 +346,7 @@ def test_single_labels_are_learnt_reported_and_predicted(run, tmp_path, caplog):
     assert answer["label"] == "bad"
     assert sum(answer["scores"].values()) == pytest.approx(1)
     assert predict({"review": "bad bad bad"}) == predict({"text": "bad bad bad"}) == answer
-    with pytest.raises(ValueError, match="input 0: .* is no input of this model; give a text"):
+    with pytest.raises(ValueError, match="input 0: .* is not an input of this model; give a text"):
         predict([("one", "two")])
     assert TaskModel.from_pretrained(best / "best").config.task["options"]["label_column"] == "stars"
     out = tmp_path / "out.jsonl"

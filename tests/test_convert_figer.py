@@ -23,7 +23,7 @@ def test_figers_gold_file_becomes_one_example_a_mention(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Ann B-/person\n", "line 1: 'Ann B-/person' is not a word and O, B-/type or I-/type, parted by a tab"),
+        ("Ann B-/person\n", "line 1: 'Ann B-/person' is not a word and O, B-/type or I-/type, separated by a tab"),
         ("At\tO\nLee\tI-/person\n", "line 2: 'I-/person' follows 'O'"),
         ("Ann\tB-/person\nOslo\tI-/location\n", "line 2: 'I-/location' follows 'B-/person'"),
         ("At\tO\n", "holds no mention"),

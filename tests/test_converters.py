@@ -329,7 +329,7 @@ def test_columns_without_heads_are_refused(tmp_path: Path) -> None:
     ):
         list(read_conllu(path))
     path = write(tmp_path / "ner.conll", "EU\tNNP\tB-NP\tB-ORG\n")
-    with pytest.raises(ValueError, match="no sentence could be used, .*broken line 1.*10 columns parted by tabs"):
+    with pytest.raises(ValueError, match="no sentence could be used, .*broken line 1.*10 columns separated by tabs"):
         dependency_script.main(["--input", str(path), "--output", str(tmp_path / "out.json")])
 
 

@@ -427,7 +427,7 @@ def test_a_damaged_archive_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"a\.json cannot be unpacked .*fetch the archive again"):
         list(read_records(zipfile.Path(path, "a.json")))
     path.write_bytes(whole[:-60] + bytes(38) + whole[-22:])
-    with pytest.raises(ValueError, match=r"it\.zip is no whole zip archive .*fetch it again"):
+    with pytest.raises(ValueError, match=r"it\.zip is not a complete zip archive .*fetch it again"):
         zip_members(path)
 
 

@@ -164,7 +164,7 @@ def test_a_file_that_its_runtime_cannot_read_is_named(copied):
     [
         (lambda folder: (folder / "model.onnx").unlink(), FileNotFoundError, r"model\.onnx is missing"),
         (lambda folder: (folder / MANIFEST).unlink(), FileNotFoundError, r"export\.json is missing"),
-        (lambda folder: (folder / MANIFEST).write_text("{"), ValueError, r"export\.json is no JSON"),
+        (lambda folder: (folder / MANIFEST).write_text("{"), ValueError, r"export\.json is not JSON"),
         (lambda folder: (folder / MANIFEST).write_text("{}"), ValueError, r"export\.json is not the manifest"),
     ],
 )
@@ -218,7 +218,7 @@ def test_inputs_that_are_missing_or_out_of_range_are_refused(onnx):
     positions = torch.zeros(2, 1, dtype=torch.long)
     with pytest.raises(ValueError, match="needs input_ids of shape"):
         exported(positions=positions)
-    with pytest.raises(ValueError, match="positions lie outside of the sequence, which has 5 tokens"):
+    with pytest.raises(ValueError, match="positions lie outside of the sequence; give numbers from 0 to 4"):
         exported(input_ids=ids, positions=positions + 5)
     with pytest.raises(ValueError, match="positions has 1 rows, but there are 2 sequences"):
         exported(input_ids=ids, positions=positions[:1])

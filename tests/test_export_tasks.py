@@ -66,7 +66,7 @@ def numbers(answer):
 
 
 def words(answer):
-    """What of an answer is no number of a score."""
+    """What of an answer is not a number of a score."""
     return {
         name: value
         for name, value in answer.items()

@@ -350,7 +350,7 @@ def test_mentions_in_tokens_make_an_example_each(tmp_path):
         ({"start": 2, "end": 2, "labels": []}, "mention 1: start and end are 2 and 2 in 5 words; .* exclusive"),
         ({"start": 4, "end": 6, "labels": []}, "mention 1: start and end are 4 and 6"),
         ({"start": 2, "labels": []}, r"mention 1: the keys \['end'\] are missing"),
-        ("Ana", 'mention 1: "Ana" is no object'),
+        ("Ana", 'mention 1: "Ana" is not an object'),
         ({"start": 2, "end": 3, "labels": "p"}, 'labels is "p"; give a list of names'),
     ):
         write_jsonl(tmp_path / "bad.json", [{"tokens": words, "mentions": [bad]}])
@@ -519,7 +519,7 @@ def test_a_name_that_promises_another_kind_is_refused(tmp_path):
         ("a.parquet", b'[{"a": 1}]', r"a\.parquet cannot be read .*; fetch or write the file again"),
         ("a.arrow", b'[{"a": 1}]', r"a\.arrow cannot be read"),
         ("a.parquet.gz", gzip.compress(b"PAR1"), "is compressed twice"),
-        ("a.csv", b"a;b\n1;2\n", "line 1: the columns seem to be parted by ';'"),
+        ("a.csv", b"a;b\n1;2\n", "line 1: columns seem to be separated by ';'"),
         ("a.csv", b"a,a\n1,2\n", "line 1: the column 'a' stands there twice"),
         ("a.csv", b"", r"a\.csv is empty; give a header"),
         ("a.csv", b"a,b\n", r"a\.csv holds no rows"),
@@ -562,7 +562,7 @@ def test_a_line_without_end_is_refused_without_holding_it(tmp_path, monkeypatch)
     monkeypatch.setattr(reading, "LONGEST", 1000)
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n' + "x" * 5000 + '\n{"a": 2}\n')
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: longer than 0 MiB; write one record a line"):
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 2: longer than 0 MiB; write one record on each line"):
         list(read_records(path))
     faults = []
     assert list(read_records(path, faults.append)) == [(1, {"a": 1}), (3, {"a": 2})]
@@ -574,7 +574,7 @@ def test_a_value_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "_WHOLE", 100)
     monkeypatch.setattr("kadapter.data.jsonobject._WHOLE", 100)
     write_value(tmp_path / "a.json", columns(RELATIONS))
-    with pytest.raises(ValueError, match=r"a\.json begins with an object of more than 0 MiB; write one object a line"):
+    with pytest.raises(ValueError, match=r"a\.json begins with an object of more than 0 MiB; write one object on"):
         list(read_records(tmp_path / "a.json"))
     with pytest.raises(ValueError, match=r"a\.json holds more than 0 MiB in one JSON value"):
         read_json(tmp_path / "a.json")

@@ -216,7 +216,7 @@ def test_bad_files_are_refused_with_line_value_and_mend(tmp_path, task, text, me
 
 def test_a_test_index_that_is_no_number_is_refused(tmp_path):
     (tmp_path / "test.tsv").write_text("index\tsentence\none\ta\n")
-    with pytest.raises(ValueError, match="line 2: the index 'one' is no number"):
+    with pytest.raises(ValueError, match="line 2: the index 'one' is not a number"):
         list(read_glue(tmp_path / "test.tsv", glue_task("SST-2"), labelled=False))
 
 

@@ -73,7 +73,7 @@ def test_an_empty_file_is_refused_with_its_name(tmp_path: Path, content: bytes) 
         (b'{"a": 1}\n{"a": "\xff"}\n', "line 2: the byte at offset 16 is not UTF-8"),
         (b'\xef\xbb\xbf{"a": "\xff"}\n', "line 1: the byte at offset 10 is not UTF-8"),
         (b'\n[{"a": 1},\n{"b" 2}]', "line 3, column 6: broken JSON"),
-        (b'{\n"a": 1}\n', "line 1: an object over several lines .* one complete object a line: jq -c"),
+        (b'{\n"a": 1}\n', "line 1: an object over several lines .* one object on each line: jq -c"),
         (b'[{"a": 1}, 7]', "record 2: 7 is not a JSON object"),
         (b'{"a": 1}\n["b"]\n', r'line 2: \["b"\] is not a JSON object'),
         (b"sent_id,text\n", "line 1: the file starts with 's'; give a JSON list"),

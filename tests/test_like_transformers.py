@@ -62,7 +62,7 @@ def test_heads_of_marked_mentions_say_that_they_need_positions(tiny_backbone_con
     ):
         model(TEXT, attention_mask=MASK)
     if kind == "relation":
-        with pytest.raises(ValueError, match="a head of the kind 'relation' reads 2 positions, not 1"):
+        with pytest.raises(ValueError, match="a head of the kind 'relation' reads 2 positions of each sequence, but 1"):
             model(TEXT, attention_mask=MASK, positions=FIRST)
 
 

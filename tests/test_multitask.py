@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_refused_and_adds_nothing(folder, model, tmp_path):
     rows = {"input_ids": ROWS, "attention_mask": MASK}
     with pytest.raises(ValueError, match="give either task, for the whole batch, or task_names"):
         model(**rows)
-    with pytest.raises(ValueError, match="3 task_names and 10 sequences"):
+    with pytest.raises(ValueError, match="3 names for 10 examples, whose groups add up to 10"):
         model(**rows, task_names=["rte"] * 3)
     with pytest.raises(ValueError, match="group_sizes gives task 'rte' 2 sequences for an example; it reads one"):
         model(**rows, task_names=["rte"] * 9, group_sizes=torch.tensor(SIZES))

@@ -118,7 +118,7 @@ def test_regular_expressions_are_found_in_any_case_and_match_a_predictions_begin
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(Lee", r"the answer '\(Lee' is no regular expression \(missing \).*; mend it"),
+        ("(Lee", r"the answer '\(Lee' is not a regular expression \(missing \).*; mend it"),
         ("x" * 3000, "regular expression of 3,000 characters; give one of at most 2,000"),
         (r"(a|aa)+$", r"takes more than 0.1 seconds in one text; repeat nothing"),
     ],

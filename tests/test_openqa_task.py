@@ -209,7 +209,7 @@ def test_a_broken_pattern_is_refused_with_its_line(tmp_path):
     (tmp_path / "train.txt").write_text(question)
     (tmp_path / "train.json").write_text(paragraphs)
     task = QuasarT(regex_answers=True)
-    with pytest.raises(ValueError, match=r"train\.txt, line 1: the answer '\(Ben' is no regular expression"):
+    with pytest.raises(ValueError, match=r"train\.txt, line 1: the answer '\(Ben' is not a regular expression"):
         list(task.read(task.path(tmp_path, "train"), "train"))
     faults = []
     assert not list(task.read(task.path(tmp_path, "train"), "train", faults.append))

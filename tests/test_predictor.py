@@ -272,7 +272,7 @@ def test_what_does_not_belong_together_is_refused(tiny_backbone_config, tokenize
     known = Predictor(model, tokenizer=tokenizer, task=SST2(labels=("bad", "good")))
     assert known("a text")["label"] in ("bad", "good")
     model.config.task = {"name": "nothing", "options": {}, "max_seq_length": 8}
-    with pytest.raises(ValueError, match="was trained for 'nothing', which is none of fac, lin"):
+    with pytest.raises(ValueError, match="was trained for 'nothing', which is not among fac, lin"):
         Predictor(model, tokenizer=tokenizer)
     model.config.task = {"name": "SST-2", "options": {"speed": 1}, "max_seq_length": 8}
     with pytest.raises(ValueError, match=r"the task 'SST-2' has no options \['speed'\]"):

@@ -465,7 +465,7 @@ def test_names_are_made_readable():
         ("a.jsonl", '{"head": "a", "tail": "b"}\n', r"a.jsonl, record 1: there is no relation among .*; give it as"),
         ("a.jsonl", "", "a.jsonl is empty"),
         ("a.nt", "<http://x/a> <http://x/b> .\n", r"a.nt, line 1: .* is no triple of N-Triples; write"),
-        ("a.ttl", "x:a x:b x:c", "a.ttl is no Turtle that rdflib can read"),
+        ("a.ttl", "x:a x:b x:c", "a.ttl is not Turtle that rdflib can read"),
         ("b.tsv", None, "b.tsv: there is no such file; check the path"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_folder_has_its_splits_under_official_names_or_others_but_not_both(tmp
         ({"answers": {"text": ["Oslo"], "answer_start": [23, 4]}}, "answers is .*; give .*with as many of both"),
         ({"answers": {"text": ["Oslo"], "answer_start": ["x"]}}, 'answer_start is "x"; give a number of characters'),
         ({"answers": {"text": ["Oslo"], "answer_start": [-1]}}, "answer_start is -1; give a number"),
-        ({"answers": {"text": [" "], "answer_start": [2]}}, 'the answer " " is none; give a text'),
+        ({"answers": {"text": [" "], "answer_start": [2]}}, 'the answer " " is not a text; give one'),
         ({"answers": ["Oslo"]}, r'answers is \["Oslo"\]; give'),
         ({"answers": [{"text": "Oslo"}]}, "answers is .*; give"),
         ({"answers": None}, "there are no answers; give them, an empty list where"),

@@ -175,7 +175,7 @@ BAD_RECORDS = {
     "lies outside of the text, which has 4": {"text": "Oslo", "entities": [[0, 9, "LOC"]]},
     "overlap, but a word has one tag": {"text": "Oslo Bay", "entities": [[0, 8, "LOC"], [5, 8, "SEA"]]},
     "give a text or take the record out": {"text": "  ", "entities": []},
-    "is none; write": {"text": "Oslo", "entities": [{"start": 0, "end": "4"}]},
+    "is not a span; write": {"text": "Oslo", "entities": [{"start": 0, "end": "4"}]},
     "there is no list of spans under": {"text": "Oslo"},
     "are parts of one word": {"text": "Osloer", "entities": [[0, 4, "LOC"], [4, 6, "PER"]]},
     "the span 4 to 5 is blank": {"text": "Oslo Bay", "entities": [[4, 5, "LOC"]]},
@@ -328,7 +328,7 @@ def test_long_texts_are_answered_as_their_evaluation_found_them(run, tmp_path):
     answers = predict([words.split() for words, _ in sentences])
     for row, answer in zip(rows, answers, strict=True):
         assert row["predicted"] == [{k: v for k, v in s.items() if k != "score"} for s in answer["entities"]]
-    with pytest.raises(ValueError, match="input 1: .* is no input of this model"):
+    with pytest.raises(ValueError, match="input 1: .* is not an input of this model"):
         predict(["Ann", {"text": 3}])
     with pytest.raises(ValueError, match="input 0: the text is"):
         predict([" "])

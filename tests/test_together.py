@@ -221,7 +221,7 @@ def test_a_setting_that_fails_leaves_the_others_as_they_are(run, together, tmp_p
         ([{}], ("--freeze_bert", ""), "shares the states of a frozen backbone, but this one is trained"),
         ([{}, {"max_seq_length": 32}], (), "setting 2: --max_seq_length must be the same for all"),
         ([{"seed": None}], (), "setting 1: seed is None; write a number"),
-        ({"seed": 1}, (), "is no JSON list of settings; write an object of flags for each"),
+        ({"seed": 1}, (), "is not a JSON list of settings; write an object of flags for each"),
         ([{"seed": 1}, {"seed": 1, "adapter_size": 32}], (), "setting 2 would be written to .*; give it a comment"),
     ],
 )

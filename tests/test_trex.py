@@ -127,7 +127,7 @@ def test_triples_off_the_words_of_their_sentence_are_dropped_with_the_reason(cha
         ({"sentences_boundaries": [[0, 4], [5]]}, "the sentence does not lie in the text"),
         ({"sentences_boundaries": [[0, 4], [5, 99]]}, "the sentence does not lie in the text"),
         ({"words_boundaries": [[3, 4], [0, 3]]}, "the document's words are not in order"),
-        ({"triples": [None]}, "the triple is no object"),
+        ({"triples": [None]}, "the triple is not an object"),
     ],
 )
 def test_documents_that_are_no_use_are_dropped_with_the_reason(changes, reason):
@@ -285,7 +285,7 @@ def test_faults_in_a_tar_archive_are_named_as_in_the_archive(tmp_path, capsys):
     assert f"skipped: {tmp_path / 'raw.tgz'}/in/b.json, line 1" in capsys.readouterr().out
     assert len(lines(tmp_path / "out.jsonl")) == 1
     (tmp_path / "cut.tgz").write_bytes((tmp_path / "raw.tgz").read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r"cut\.tgz is no whole tar archive .*; fetch it again"):
+    with pytest.raises(ValueError, match=r"cut\.tgz is not a complete tar archive .*; fetch it again"):
         CLEAN.main([*command, str(tmp_path / "cut.tgz")])
     as_tar(tmp_path / "twice.tar", [("a.json", good), ("a.json", good)], "w")
     with pytest.raises(ValueError, match=r"twice\.tar holds a\.json twice; unpack it"):

@@ -135,9 +135,9 @@ def test_spans_come_from_texts_and_from_cleaned_examples(tmp_path):
     ("row", "message"),
     [
         ({"text": "Ada"}, r"record 1: text is \"Ada\" and spans are null; give text, and spans as"),
-        ({"text": "Ada", "spans": [[0, 4]]}, r"record 1: the span \[0, 4\] is none of the text's 3 characters"),
-        ({"text": "Ada", "spans": [[2, 2]]}, r"the span \[2, 2\] is none"),
-        ({"text": "Ada", "spans": ["x"]}, r'the span "x" is none'),
+        ({"text": "Ada", "spans": [[0, 4]]}, r"record 1: \[0, 4\] is not a span within the text's 3 characters"),
+        ({"text": "Ada", "spans": [[2, 2]]}, r"\[2, 2\] is not a span"),
+        ({"text": "Ada", "spans": ["x"]}, r'"x" is not a span'),
         ({"text": "Ada", "spans": []}, "holds no spans to hide; .* or leave --mask_spans out"),
         ({"token": ["a"], "subj_start": 0, "subj_end": 1, "obj_start": 0, "obj_end": 0}, "do not lie in the 1 words"),
     ],

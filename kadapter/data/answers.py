@@ -176,7 +176,7 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
     try:
         return regex.compile(pattern, flags=regex.IGNORECASE | regex.MULTILINE)
     except (regex.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"the answer {pattern!r:.60} is no regular expression ({error}); mend it.") from error
+        raise ValueError(f"the answer {pattern!r:.60} is not a regular expression ({error}); mend it.") from error
 
 
 def _matches(pattern: str, text: str) -> bool:

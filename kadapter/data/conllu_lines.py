@@ -85,7 +85,7 @@ def _ends(block: list[Line]) -> tuple[int, int]:
 
 
 def _words(block: list[Line]) -> list[tuple[int, int]]:
-    """Number and head of the words of a block; 0 for a head that is no number."""
+    """Number and head of the words of a block; 0 for a head that is not a number."""
     rows = [line.split("\t") for _, line in block]
     return [
         (int(row[0]), int(row[6]) if _NUMBER.fullmatch(row[6]) else 0)

@@ -156,7 +156,7 @@ def typing_records(record: Record, where: str) -> Iterator[Record]:
     for number, mention in enumerate(mentions, start=1):
         place = f"{where}, mention {number}"
         if not isinstance(mention, dict):
-            raise ValueError(f"{place}: {shorten(mention)} is no object; give start, end and labels.")
+            raise ValueError(f"{place}: {shorten(mention)} is not an object; give start, end and labels.")
         check_keys(mention, ("start", "end", "labels"), place)
         start, end = whole(mention["start"]), whole(mention["end"])
         if start is None or end is None or not 0 <= start < end <= len(words):

@@ -1,6 +1,6 @@
 """Knowledge graphs from files.
 
-Triples come from .tsv, .csv, .txt (parted by tabs), JSON lines, Parquet and Arrow, with ids or names; N-Triples and
+Triples come from .tsv, .csv, .txt (separated by tabs), JSON lines, Parquet and Arrow, with ids or names; N-Triples and
 Turtle are read by `kadapter.data.rdf`. Names come from alias files: an id, then its names, in the form that Wikidata5M
 has for entities and relations alike.
 """
@@ -93,7 +93,7 @@ def read_triples(path: Path) -> Iterator[tuple[str, str, str]]:
         if len(cells) != wide:
             raise ValueError(
                 f"{where}: {len(cells)} columns in {shorten(' | '.join(cells))}, not {wide}; give subject, relation "
-                f"and object, parted by {'commas' if form_of(path) == '.csv' else 'tabs'}."
+                f"and object, separated by {'commas' if form_of(path) == '.csv' else 'tabs'}."
             )
         values = [cells[position].strip() for position in places]
         if not all(values):

@@ -56,10 +56,10 @@ def read_records(path: str | Path, on_error: OnError | None = None) -> Iterator[
     elif first:
         raise ValueError(
             f"{path}, line {text.line}: the file starts with {first!r}; "
-            "give a JSON list of objects or one JSON object a line."
+            "give a JSON list of objects or one JSON object on each line."
         )
     else:
-        raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object a line.")
+        raise ValueError(f"{path} is empty; give a JSON list of objects or one JSON object on each line.")
 
 
 def _first_byte(path: str | Path) -> bytes:
@@ -85,7 +85,7 @@ def _object_records(path: str | Path, on_error: OnError | None) -> Iterator[tupl
         )
     elif kind == PRETTY:
         raise ValueError(
-            f"{path}, line 1: an object over several lines (pretty-printed JSON); write one complete object a line: "
+            f"{path}, line 1: an object over several lines (pretty-printed JSON); write one object on each line: "
             f"jq -c . {path} > NEW"
         )
     else:
@@ -118,7 +118,7 @@ def _expect_end(text: JsonText) -> None:
     if following == "[":
         raise ValueError(
             f"{text.path}, line {text.place(text.at)[0]}: broken JSON (Extra data): a second list follows; write one "
-            f"list, or one object a line: jq -c '.[]' {text.path} > NEW"
+            f"list, or one object on each line: jq -c '.[]' {text.path} > NEW"
         )
     if following:
         raise text.broken_json("Extra data", text.at)
@@ -181,7 +181,7 @@ def json_line(path: str | Path, number: int, line: str) -> Any:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         several = error.msg == "Extra data" and line[error.pos] == "{"
-        mend = f"several objects stand on the line; write one a line: jq -c . {path} > NEW" if several else MEND
+        mend = f"several objects stand on the line; write one on each line: jq -c . {path} > NEW" if several else MEND
         raise broken_json(path, number, error.colno, error.msg, mend) from error
     except (ValueError, RecursionError) as error:
         raise unreadable(path, number, error, line) from error
@@ -272,14 +272,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_jsonl(path: str | Path, records: Iterable[Any]) -> None:
-    """Write one JSON record a line, streamed from `records`, replacing the file in one step."""
+    """Write one JSON record on each line, streamed from `records`, replacing the file in one step."""
     with atomic_writer(path) as stream:
         for record in records:
             stream.write(to_json(record) + "\n")
 
 
 def write_json_list(path: str | Path, records: Iterable[Any]) -> None:
-    """Write a JSON list with one record a line, streamed, replacing the file in one step."""
+    """Write a JSON list with one record on each line, streamed, replacing the file in one step."""
     with atomic_writer(path) as stream:
         separator = "[\n"
         for record in records:

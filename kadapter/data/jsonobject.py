@@ -68,7 +68,7 @@ def _object(text: JsonText) -> tuple[dict[str, Any], bool] | None:
         found[key] = text.value("a value")
         if text.passed + text.at > _WHOLE:
             raise _TooLargeError(
-                f"{text.path} begins with an object of more than {_WHOLE >> 20} MiB; write one object a line."
+                f"{text.path} begins with an object of more than {_WHOLE >> 20} MiB; write one object on each line."
             )
     text.expect("}")
     return found, text.place(text.at)[0] > line

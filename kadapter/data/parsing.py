@@ -114,7 +114,7 @@ def _parse_text(inputs: Sequence[Path], conllu: Path, parser: Parser, batch_size
                 bar.update(len(taken.texts))
         if not state["sentences"]:
             part.unlink()
-            raise ValueError(f"{', '.join(map(str, inputs))}: there is no sentence to parse; give one text a line.")
+            raise ValueError(f"{', '.join(map(str, inputs))}: there is nothing to parse; give one text on each line.")
         os.replace(part, conllu)
     return {"texts": texts.read, "blank lines": texts.blank, "sentences": state["sentences"]}
 

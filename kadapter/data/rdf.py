@@ -48,7 +48,7 @@ def read_rdf(path: Path, graph: Graph, language: str = "en") -> None:
                 found = rdflib.Graph().parse(stream, format="turtle")
             except SyntaxError as error:  # rdflib's BadSyntax, which names the line
                 said = " ".join(str(error.args[0] if error.args else error).split())[:200]
-                raise ValueError(f"{path} is no Turtle that rdflib can read ({said}); mend it there.") from error
+                raise ValueError(f"{path} is not Turtle that rdflib can read ({said}); mend it there.") from error
         for triple in sorted(found):  # else in the order of their hashes
             taker.triple(*triple)
     taker.finish()

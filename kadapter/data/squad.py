@@ -142,7 +142,7 @@ def _answers(record: Mapping[str, Any], where: str) -> list[tuple[str, int]] | N
         )
     for text, start in pairs:
         if not isinstance(text, str) or is_blank(text):
-            raise ValueError(f"{where}: the answer {shorten(text)} is none; give a text, or no answers for none.")
+            raise ValueError(f"{where}: the answer {shorten(text)} is not a text; give one, or an empty list for none.")
         if whole(start) is None or start < 0:
             raise ValueError(f"{where}: answer_start is {shorten(start)}; give a number of characters from 0.")
     if record.get("is_impossible") not in (None, not pairs):

@@ -194,7 +194,7 @@ def _check_header(path: str | Path, header: list[str]) -> None:
     other = next((mark for mark in ";\t|" if mark in header[0]), "")
     if len(header) == 1 and other:
         raise ValueError(
-            f"{path}, line 1: the columns seem to be parted by {other!r}; part them by commas (.csv) or tabs (.tsv)."
+            f"{path}, line 1: columns seem to be separated by {other!r}; separate them by commas (.csv) or tabs (.tsv)."
         )
 
 

@@ -1,6 +1,6 @@
 """Tagged words: CoNLL columns, and the entities that tags such as B-PER and I-PER stand for.
 
-A row is a word; a blank line ends a sentence. Columns are parted by tabs, or by blanks where a file has no tabs. Lines
+A row is a word; a blank line ends a sentence. Columns are separated by tabs, or by blanks if a file has no tabs. Lines
 of `-DOCSTART-` part documents, and a line that begins with "#" and has not as many columns as the rows is a comment.
 """
 
@@ -156,7 +156,7 @@ def _layout(file: Path) -> tuple[int, str | None]:
         if line.strip() and not line.startswith(("#", "-DOCSTART-")):
             mark = "\t" if "\t" in line else None
             return len(line.rstrip().split(mark)), mark
-    raise ValueError(f"{file} holds no rows of words; give a word and its tag a line.")
+    raise ValueError(f"{file} holds no rows of words; give a word and its tag on each line.")
 
 
 def _sentences(file: Path, width: int, mark: str | None) -> Iterator[tuple[int, list[tuple[int, list[str]]]]]:

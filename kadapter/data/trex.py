@@ -94,7 +94,7 @@ def _clean(
 def _lacks(triple: Any) -> str:
     """What a triple cannot be used without, as a reason; "" where nothing is missing."""
     if not isinstance(triple, dict):
-        return "the triple is no object"
+        return "the triple is not an object"
     for role in ("subject", "object", "predicate"):
         entity = triple.get(role)
         if not isinstance(entity, dict) or not isinstance(entity.get("uri"), str) or not _name(entity["uri"]).strip():

@@ -62,7 +62,7 @@ class Manifest:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}); export the model again.") from None
+            raise ValueError(f"{path} is not JSON ({error}); export the model again.") from None
         names = {one.name for one in fields(cls)}
         if not isinstance(values, dict) or values.keys() != names or values["format"] not in MAIN_FILES:
             raise ValueError(
@@ -190,20 +190,20 @@ def _check_range(tensors: Mapping[str, torch.Tensor], config: KAdapterConfig) ->
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocabulary:
         raise ValueError(
             f"input_ids go from {int(ids.min())} to {int(ids.max())}, but the model knows those from 0 to "
-            f"{vocabulary - 1}."
+            f"{vocabulary - 1}; tokenize with the model's own tokenizer."
         )
     longest = longest_sequence(config.backbone_config)
     if longest is not None and length > longest:
-        raise ValueError(f"the sequence has {length} tokens, but the model has positions for {longest}.")
+        raise ValueError(f"the sequence has {length} tokens, but the model has positions for {longest}; shorten it.")
     positions = tensors.get("positions")
     if positions is not None and positions.numel() and not 0 <= int(positions.min()) <= int(positions.max()) < length:
-        raise ValueError(f"positions lie outside of the sequence, which has {length} tokens, from 0.")
+        raise ValueError(f"positions lie outside of the sequence; give numbers from 0 to {length - 1}.")
     sizes = tensors.get("group_sizes")
     if sizes is not None and int(sizes.sum()) != rows:
-        raise ValueError(f"group_sizes tell of {int(sizes.sum())} sequences, but there are {rows}.")
+        raise ValueError(f"group_sizes add up to {int(sizes.sum())}, but there are {rows} sequences; give all of them.")
     for name in ("attention_mask", "token_type_ids", "positions", "context_mask"):
         if name in tensors and len(tensors[name]) != rows:
-            raise ValueError(f"{name} has {len(tensors[name])} rows, but there are {rows} sequences.")
+            raise ValueError(f"{name} has {len(tensors[name])} rows, but there are {rows} sequences; give as many.")
 
 
 # -- runtimes -----------------------------------------------------------------------------------------------------

@@ -123,7 +123,10 @@ def task_of(config: KAdapterConfig, source: object) -> Task:
         )
     kind = TASKS.get(saved["name"])
     if kind is None:
-        raise ValueError(f"{source} was trained for {saved['name']!r}, which is none of {', '.join(TASKS)}.")
+        raise ValueError(
+            f"{source} was trained for {saved['name']!r}, which is not among {', '.join(TASKS)}; load it with "
+            "the version of kadapter that trained it."
+        )
     options = saved["options"]
     if unknown := sorted(set(options) - {field.name for field in fields(kind)}):
         raise ValueError(

@@ -216,7 +216,10 @@ class MultiTaskModel(nn.Module):
         names = [str(task)] * len(sizes) if task_names is None else list(task_names)
         self._require(names)
         if len(names) != len(sizes) or sum(sizes) != len(input_ids):
-            raise ValueError(f"{len(names)} task_names and {sum(sizes)} sequences in groups for {len(input_ids)} rows.")
+            raise ValueError(
+                f"task_names has {len(names)} names for {len(sizes)} examples, whose groups add up to {sum(sizes)} of "
+                f"the {len(input_ids)} rows of input_ids; give a name for each example, and each row to one of them."
+            )
         for name, size in zip(names, sizes, strict=True):
             if size != 1 and cast(TaskPart, self.tasks[name]).saved.head.kind not in OF_GROUPS:
                 raise ValueError(f"group_sizes gives task {name!r} {size} sequences for an example; it reads one.")

@@ -21,7 +21,7 @@ def check_positions(positions: torch.Tensor, states: torch.Tensor) -> None:
         low, high = int(positions.min()), int(positions.max())
         if low < 0 or high >= states.shape[1]:
             raise ValueError(
-                f"positions go from {low} to {high}, but the sequence has {states.shape[1]} tokens, from 0."
+                f"positions go from {low} to {high}, but the sequence has {states.shape[1]} tokens; count them from 0."
             )
 
 
@@ -69,7 +69,10 @@ def positions_of(
     kind = config.head_config().kind
     if positions is not None:
         if head.places is not None and positions.shape[1] < head.places:
-            raise ValueError(f"a head of the kind {kind!r} reads {head.places} positions, not {positions.shape[1]}.")
+            raise ValueError(
+                f"a head of the kind {kind!r} reads {head.places} positions of each sequence, but {positions.shape[1]} "
+                "are given; give all of them."
+            )
         return positions[:, : head.places]
     if head.places is None:
         return None

@@ -100,7 +100,9 @@ class Switching(nn.Module):
         """
         given = dict(weights or {})
         if weights is not None and set(given) != set(self.adapters):
-            raise ValueError(f"weights are given for {list(given)}, but the adapters are {list(self.adapters)}.")
+            raise ValueError(
+                f"weights are given for {list(given)}, but the adapters are {list(self.adapters)}; give one for each."
+            )
         for name, weight in given.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) < float("inf"):
                 raise ValueError(f"the weight of adapter {name!r} is {weight!r}; give a finite number.")

@@ -19,7 +19,7 @@ def read_words(path: Path) -> list[str]:
     """The words of a file with one a line, each once, in order; raises ValueError where there is none."""
     words = list(dict.fromkeys(word for _, line in read_lines(path) if (word := line.strip())))
     if not words:
-        raise ValueError(f"{path} holds no words; write one a line.")
+        raise ValueError(f"{path} holds no words; write one on each line.")
     return words
 
 

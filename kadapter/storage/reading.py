@@ -24,7 +24,7 @@ from kadapter.storage.packed import unpacked
 
 LONGEST = 64 << 20  # bytes of a line; beyond it a file is broken, or made to fill the memory
 _WHOLE = 256 << 20  # bytes of a file that is held whole in memory
-MEND = "mend it there: one JSON list, or one complete object a line."
+MEND = "mend it there: one JSON list, or one complete object on each line."
 _BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(r'(?:"[^"\\]*"\s*:\s*)?-?\d{4301}')  # more digits than Python takes, with its key
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -84,7 +84,7 @@ def zip_members(path: Path) -> list[zipfile.ZipInfo]:
         with zipfile.ZipFile(path) as archive:
             return archive.infolist()
     except _BAD_ARCHIVE as error:
-        raise ValueError(f"{path} is no whole zip archive ({_first_line(error)}); fetch it again.") from error
+        raise ValueError(f"{path} is not a complete zip archive ({_first_line(error)}); fetch it again.") from error
 
 
 def tar_files(path: Path, only_files: bool = False) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
@@ -106,7 +106,7 @@ def tar_files(path: Path, only_files: bool = False) -> Iterator[tuple[tarfile.Ta
                 if info.isreg() and (stream := archive.extractfile(info)):
                     yield info, cast(BinaryIO, stream)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} is no whole tar archive ({_first_line(error)}); fetch it again.") from error
+        raise ValueError(f"{path} is not a complete tar archive ({_first_line(error)}); fetch it again.") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -133,7 +133,7 @@ def read_lines(path: str | Path, on_error: Callable[[ValueError], None] | None =
                 if len(raw) == LONGEST and not raw.endswith(b"\n"):
                     offset += _skip_line(stream)
                     raise ValueError(
-                        f"{path}, line {number}: longer than {LONGEST >> 20} MiB; write one record a line."
+                        f"{path}, line {number}: longer than {LONGEST >> 20} MiB; write one record on each line."
                     )
                 line = _decoded(path, number, offset, raw)
             except ValueError as fault:
@@ -197,7 +197,7 @@ def read_object(path: str | Path, mend: str, keys: Sequence[str] = ()) -> dict[s
     """The JSON object in a file that a program wrote; `mend` says how it is had again.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_json`; or it is no object, or lacks one of `keys`.
+        FileNotFoundError, ValueError: as `read_json`; or it is not an object, or lacks one of `keys`.
     """
     value = read_json(path, mend)
     if not isinstance(value, dict):

@@ -289,7 +289,7 @@ class _Check:
             number = number_of(value)
             if number is None:
                 raise ValueError(
-                    f"{where}: the label {shorten(value)} is no finite number; mend it or take the row out."
+                    f"{where}: the label {shorten(value)} is not a finite number; mend it or take the row out."
                 )
             if number == IGNORE:
                 number = float(np.nextafter(np.float32(IGNORE), np.float32(0)))  # the loss would take -100 for none

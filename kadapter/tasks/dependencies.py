@@ -66,7 +66,7 @@ class DependencyHeads(Task):
         return head_scores(predictions["predicted"].values, predictions["attended"].values, gold)
 
     def example(self, given: Any, where: str) -> dict[str, Any]:
-        """A list of words, as it is or as `words`; a text, whose words are parted by blanks; or a find_head record."""
+        """A list of words, as it is or as `words`; a text with blanks between words; or a find_head record."""
         if self.original_labels:
             raise ValueError(
                 f"{where}: this model was trained with --original_labels, whose labels do not stand at their words; "
@@ -164,18 +164,18 @@ def _heads(pairs: Sequence[dict[str, Any]], count: int, where: str) -> list[int]
     for pair in pairs:
         if not isinstance(pair, dict):
             raise ValueError(
-                f"{where}: the pair {shorten(pair)} is no object; give dependent_index and governor_index."
+                f"{where}: the pair {shorten(pair)} is not an object; give dependent_index and governor_index."
             )
         given = pair.get("dependent_index"), pair.get("governor_index")
         dependent, governor = map(whole, given)
         if dependent is None or not 1 <= dependent <= count:
-            raise ValueError(f"{where}: dependent_index {shorten(given[0])} is no word; they run from 1 to {count}.")
+            raise ValueError(f"{where}: dependent_index {shorten(given[0])} is not a word; they run from 1 to {count}.")
         if governor is None or not 0 <= governor <= count:
             raise ValueError(
                 f"{where}: governor_index {shorten(given[1])} is neither 0 (root) nor a word up to {count}."
             )
         if dependent in heads:
-            raise ValueError(f"{where}: word {dependent} has two governors; keep one pair a word.")
+            raise ValueError(f"{where}: word {dependent} has two governors; keep one pair for each word.")
         heads[dependent] = governor
     lacking = [word for word in range(1, count + 1) if word not in heads]
     if lacking or not count:

@@ -306,7 +306,7 @@ def _check(
     index = str(row) if place is None else _number(cells[place])
     is_number = index.isdecimal() and len(index) <= _DIGITS
     if not labelled and not is_number:
-        raise ValueError(f"{where}: the index {index[:60]!r} is no number; number the rows as in GLUE's download.")
+        raise ValueError(f"{where}: the index {index[:60]!r} is not a number; number the rows as in GLUE's download.")
     return {
         "texts": texts,
         "label": label,

@@ -1,7 +1,7 @@
 """Masked language modelling on plain text, to pretrain an adapter on a domain.
 
-A file holds one sentence or paragraph a line; blank lines part nothing. 15 % of a block's tokens are hidden: 80 % of
-them become the mask token, 10 % a random one, 10 % stay (BERT). A mask is a function of seed, epoch and block alone,
+A file holds one sentence or paragraph on each line; blank lines are ignored. 15 % of a block's tokens are hidden: 80 %
+of them become the mask token, 10 % a random one, 10 % stay (BERT). A mask is a function of seed, epoch and block alone,
 so that it changes from epoch to epoch, and a resumed run or one with other workers sees the same. With `mask_spans` the
 same number of tokens is hidden as whole spans that the data mark (`kadapter.tasks.span_masking`).
 """
@@ -155,7 +155,7 @@ def read_text(
         spans = [part for i, own in enumerate(marked) for span in own for part in (i, *span)]
         yield {"lines": list(texts), "numbers": list(numbers), "spans": spans, "masked": masked, "record": numbers[0]}
     if not numbers:
-        raise ValueError(f"{path} holds no text; write one sentence or paragraph a line.")
+        raise ValueError(f"{path} holds no text; write one sentence or paragraph on each line.")
 
 
 def encode_text(

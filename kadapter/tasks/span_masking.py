@@ -65,7 +65,7 @@ def _of_text(record: dict[str, Any], where: str) -> tuple[str, list[Span]]:
         start, end = map(whole, pair) if isinstance(pair, list) and len(pair) == 2 else (None, None)
         if start is None or end is None or not 0 <= start < end <= len(text):
             size = f"the text's {len(text)} characters"
-            raise ValueError(f"{where}: the span {shorten(pair)} is none of {size}; {_MEND}.")
+            raise ValueError(f"{where}: {shorten(pair)} is not a span within {size}; {_MEND}.")
         spans.append((start, end))
     return text, spans
 

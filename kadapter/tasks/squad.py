@@ -175,7 +175,7 @@ class Squad(Task):
         if isinstance(given, Mapping):
             pair = (given.get("question"), given.get("context"))
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ValueError(f"{where}: {shorten(given)} is no question with its context; give both.")
+            raise ValueError(f"{where}: {shorten(given)} is not a question with its context; give both.")
         for name, text in zip(("question", "context"), pair, strict=True):
             if not isinstance(text, str) or is_blank(text):
                 raise ValueError(f"{where}: {name} is {shorten(text)}; give a text.")

@@ -79,7 +79,7 @@ def _span(span: Any, text: str, where: str) -> Entity:
         parts = list(span) if isinstance(span, list | tuple) and len(span) == 3 else [None, None, None]
     start, end, label = whole(parts[0]), whole(parts[1]), parts[2]
     if start is None or end is None or not isinstance(label, str) or not label.strip():
-        raise ValueError(f'{where}: the span {shorten(span)} is none; write {{"start", "end", "label"}}.')
+        raise ValueError(f'{where}: {shorten(span)} is not a span; write {{"start", "end", "label"}}.')
     if not 0 <= start < end <= len(text):
         raise ValueError(
             f"{where}: the span {start} to {end} lies outside of the text, which has {len(text)} characters; offsets "
@@ -96,7 +96,7 @@ def _span(span: Any, text: str, where: str) -> Entity:
 def sentence(
     words: list[str], tags: list[str], where: str, number: int, scheme: str, known: frozenset[str]
 ) -> dict[str, Any]:
-    """The example of a sentence of CoNLL columns; its text is the words, parted by blanks."""
+    """The example of a sentence of CoNLL columns; its text is the words, separated by blanks."""
     if not words or any(is_blank(word) for word in words):
         raise ValueError(f"{where}: a word of the sentence is blank; mend it.")
     note = ""

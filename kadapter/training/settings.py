@@ -30,7 +30,7 @@ def read_settings(path: str) -> dict[str, list[str]]:
     found = read_json(path)
     if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
         raise ValueError(
-            f"{path} is no JSON list of settings; write an object of flags for each, such as "
+            f"{path} is not a JSON list of settings; write an object of flags for each, such as "
             '[{"seed": 1}, {"seed": 2, "adapter_size": 64}].'
         )
     return {f"{path}, setting {i}: ": list(_words(one, f"{path}, setting {i}")) for i, one in enumerate(found, 1)}
