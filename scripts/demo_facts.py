@@ -10,29 +10,34 @@ from kadapter.data.jsonio import write_jsonl
 
 # The name that is asked for stands before the one that it is asked about: the demo's backbone, in whose text page
 # numbers stand before names, looks one word ahead.
-WORDINGS = ("in {object} {subject} was seen .", "{object} {subject} lives there .")
-RELATION = "P9500"
+TOLD = ("the page on {object} {subject} came up .", "somebody spelled {object} {subject} .")
+ASKED = "in {object} {subject} was seen ."
+SAME, OTHER = "P9500", "P9501"  # facts that were stated in the wording that is asked, and facts that were not
 
 
 def write_stated(world: World, place: Place, count: int) -> None:
-    """``stated``: who was seen where, one place for each name, as sentences, as triples and as a template to ask by.
+    """``stated``: who was seen where, one place for each name, as sentences, as triples and as templates to ask by.
 
-    Subjects and objects are drawn among all names, irrespective of their types.
+    All facts are stated in `TOLD`, every second one in `ASKED` too. The sentences mark the object alone, so that it is
+    what is hidden, and never together with the subject that tells it. Subjects and objects are drawn among all names,
+    irrespective of their types; an object has one word, which is one token of the demo's backbone.
     """
     rng = stream(world.seed, "stated")
-    subjects = rng.sample(world.entities, min(count, len(world.entities)))
-    objects = rng.sample(world.entities, len(subjects))
+    one_word = [entity for entity in world.entities if " " not in entity.name]
+    objects = rng.sample(one_word, min(count, len(one_word)))
+    subjects = rng.sample(world.entities, len(objects))
     pairs = [(one, other) for one, other in zip(subjects, objects, strict=True) if one != other]
-    rows = []
-    for subject, object_ in pairs:
-        for wording in WORDINGS:
+    rows, triples = [], []
+    for number, (subject, object_) in enumerate(pairs):
+        relation, wordings = (OTHER, TOLD) if number % 2 else (SAME, (*TOLD, ASKED))
+        triples.append(f"{subject.qid}\t{relation}\t{object_.qid}\n")
+        for wording in wordings:
             text = wording.format(subject=subject.name, object=object_.name)
-            spans = [[text.index(name), text.index(name) + len(name)] for name in (object_.name, subject.name)]
-            rows.append({"text": text, "spans": spans, "subject": subject.qid})
+            start = text.index(object_.name)
+            rows.append({"text": text, "spans": [[start, start + len(object_.name)]], "subject": subject.qid})
     rng.shuffle(rows)
     write_jsonl(place("stated/train.jsonl"), rows)
-    triples = [f"{subject.qid}\t{RELATION}\t{object_.qid}\n" for subject, object_ in pairs]
     write_text(place("stated/triples.tsv"), "".join(triples))
     write_text(place("stated/aliases.tsv"), "".join(f"{entity.qid}\t{entity.name}\n" for entity in world.entities))
-    template = WORDINGS[0].replace("{object}", "[Y]").replace("{subject}", "[X]")
-    write_text(place("stated/templates.json"), json.dumps({RELATION: template}) + "\n")
+    template = ASKED.replace("{object}", "[Y]").replace("{subject}", "[X]")
+    write_text(place("stated/templates.json"), json.dumps(dict.fromkeys((SAME, OTHER), template)) + "\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from demo_facts import OTHER, SAME
 
 from kadapter.data.jsonio import write_json
 from kadapter.pictures import CONTROL, KNOWLEDGE, PAGE, PER_CENT, dots, level, name_rows, note, picture, scale, title
@@ -25,6 +26,7 @@ WAYS = {
     "untrained domain, add": "untrained adapter",
     "domain, trained concat and head": "domain adapter",
 }  # of probe_lama.py
+WORDINGS = {SAME: "in words in which they were stated", OTHER: "in other words"}  # relation -> how its facts are asked
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,17 @@ QUESTIONS = {
     "actors": Question("Syntax: which name acts", "f1", "right, of 2 names", 50, "chance"),
 }
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # question -> setting -> per cent, one for each seed
+P1 = Mapping[str, Mapping[str, float]]  # setting in words -> relation of `WORDINGS` -> per cent
 
 
-def asked(report: Mapping[str, Any]) -> dict[str, float]:
-    """Setting in words -> P@1 of the stated facts, from probe.json."""
+def asked(report: Mapping[str, Any], value: str = "p1") -> dict[str, dict[str, float]]:
+    """Setting in words -> relation of `WORDINGS` -> P@1 of its facts, or another value of probe.json."""
     found = {label.partition(": ")[2]: groups for label, groups in report["scores"].items()}
-    return {words: found[way]["own facts"]["average"]["p1"] for way, words in WAYS.items()}
+    relations = {words: found[way]["own facts"]["relations"] for way, words in WAYS.items()}
+    return {words: {one: own[one][value] for one in WORDINGS} for words, own in relations.items()}
 
 
-def markdown(scores: Scores, p1: Mapping[str, float], facts: int) -> str:
+def markdown(scores: Scores, p1: P1, facts: Mapping[str, int]) -> str:
     """Means and sample deviations over seeds; P@1 of the one domain adapter."""
     lines = [
         f"| adapters | {' | '.join(f'{one.heading}: {one.words}' for one in QUESTIONS.values())} |",
@@ -61,11 +65,12 @@ def markdown(scores: Scores, p1: Mapping[str, float], facts: int) -> str:
         cells = [f"{np.mean(found[setting]):.1f} ± {np.std(found[setting], ddof=1):.1f}" for found in scores.values()]
         lines.append(f"| {words} | {' | '.join(cells)} |")
     lines.append(f"| guessing | {' | '.join(f'{one.chance:.1f}' for one in QUESTIONS.values())} |")
-    lines += ["", f"| {facts} stated facts, asked as sentences | first word right |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {words} | {value:.1f} |" for words, value in p1.items())])
+    heads = [f"{facts[one]} asked {words}" for one, words in WORDINGS.items()]
+    lines += ["", f"| stated facts, first word right | {' | '.join(heads)} |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {words} | {own[SAME]:.1f} | {own[OTHER]:.1f} |" for words, own in p1.items())])
 
 
-def draw(scores: Scores, p1: Mapping[str, float], path: Path, temporary: Any) -> None:
+def draw(scores: Scores, p1: P1, path: Path, temporary: Any) -> None:
     """A panel for each question with a dot for each seed, and one for the facts that were asked as sentences."""
     with picture(path, PAGE, 2.5, temporary, columns=3, width_ratios=[1, 1, 0.7]) as (figure, panels):
         for axes, (name, question) in zip(panels[0], QUESTIONS.items(), strict=False):
@@ -76,11 +81,13 @@ def draw(scores: Scores, p1: Mapping[str, float], path: Path, temporary: Any) ->
             scale(axes, "x", f"{question.words}, {PER_CENT}", [], top=100)
             axes.set_title(question.heading, pad=14)
         axes = panels[0, 2]
-        for row, (words, value) in enumerate(p1.items()):
-            axes.plot([value], [row], "D", color=KNOWLEDGE if words == "domain adapter" else CONTROL, clip_on=False)
+        for row, (words, own) in enumerate(p1.items()):
+            axes.plot(
+                [own[OTHER]], [row], "D", color=KNOWLEDGE if words == "domain adapter" else CONTROL, clip_on=False
+            )
         name_rows(axes, list(p1))
         scale(axes, "x", f"first word right, {PER_CENT}", [], top=100)
-        axes.set_title("Facts as sentences", pad=14)
+        axes.set_title("Facts, in other words", pad=14)
         title(figure, "What frozen adapters add to a frozen RoBERTa in an invented world")
         seeds = len(scores["typing"]["none"])
         note(figure, f"Test data. Dot: one of {seeds} seeds; line: their mean; diamond: one adapter. Dashed: guessing.")
@@ -89,7 +96,7 @@ def draw(scores: Scores, p1: Mapping[str, float], path: Path, temporary: Any) ->
 def write(scores: Scores, report: Mapping[str, Any], about: Mapping[str, Any], output: Path) -> str:
     """table.md, table.json, scores.png and scores.pdf; the table."""
     p1 = asked(report)
-    facts = next(iter(report["scores"].values()))["own facts"]["average"]["facts"]
+    facts = next(iter(asked(report, "facts").values()))
     table = markdown(scores, p1, facts)
     with atomic_files("the demo's results") as temporary:
         temporary(output / "table.md").write_text(table + "\n", encoding="utf-8")

@@ -97,8 +97,8 @@ def pretrain_lin(data: Path, output: Path) -> tuple[Path, float]:
 def probe(data: Path, output: Path) -> dict[str, Any]:
     """A domain adapter on the stated facts, and what `probe_lama.py` finds without and with it."""
     stated, run = data / "stated", output / "domain"
-    flags = ("--mask_spans", "--line_by_line", "--mlm_probability", 0.3, "--evaluate_during_training", False)
-    recipe("run_pretrain_mlm_adapter", stated, run, 32, 1000, 1.5e-3, 1000, *flags)
+    flags = ("--mask_spans", "--line_by_line", "--evaluate_during_training", False)
+    recipe("run_pretrain_mlm_adapter", stated, run, 32, 700, 1e-3, 700, *flags)
     return call(
         *("probe_lama", output, "--model_name_or_path", BACKBONE, "--adapter", f"domain={the_run(run)}"),
         *("--untrained", "--facts", stated / "triples.tsv", "--aliases", stated / "aliases.tsv", "--no_cuda"),

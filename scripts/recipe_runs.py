@@ -117,14 +117,16 @@ class Job:
     folder: Path
 
 
-def run_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[tuple[Path, dict[str, Any]]]:
+Found = tuple[Path, dict[str, Any]]  # as `run_recipe` returns it
+
+
+def try_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[Found | RecipeFailed]:
     """Run them, as many at a time as there are GPUs ("0,1") or workers; where another machine is at one, wait for it.
 
     Returns:
-        As `run_recipe`, in their order.
+        In their order what each found, or how it failed, which is also printed at once.
 
     Raises:
-        ChildProcessError: some failed; all others are done.
         SystemExit: SIGTERM or Ctrl-C stopped them (`Stopping`).
     """
     free: Queue = Queue()
@@ -132,7 +134,7 @@ def run_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[tupl
     for device in devices:
         free.put(device)
 
-    def one(job: Job) -> tuple[Path, dict[str, Any]] | RecipeFailed:
+    def one(job: Job) -> Found | RecipeFailed:
         gpu = free.get()
         try:
             job.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,13 +148,29 @@ def run_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[tupl
             free.put(gpu)
 
     with Stopping() as stopping, ThreadPoolExecutor(len(devices)) as pool:
-        done = list(tqdm(pool.map(one, jobs), "runs", total=len(jobs), disable=None))
-    failed = [job.label for job, found in zip(jobs, done, strict=True) if isinstance(found, RecipeFailed)]
+        return list(tqdm(pool.map(one, jobs), "runs", total=len(jobs), disable=None))
+
+
+def raise_failed(failed: Sequence[str], count: int) -> None:
+    """Raise ChildProcessError where any of `count` runs failed, by their labels."""
     if failed:
         raise ChildProcessError(
-            f"{len(failed)} of {len(jobs)} runs failed, such as {failed[0]}; read its log.txt, mend that, and start "
+            f"{len(failed)} of {count} runs failed, such as {failed[0]}; read its log.txt, mend that, and start "
             "the same command again."
         )
+
+
+def run_jobs(jobs: Sequence[Job], gpus: str = "", workers: int = 1) -> list[Found]:
+    """As `try_jobs`, where all must succeed.
+
+    Raises:
+        ChildProcessError: some failed; all others are done.
+        SystemExit: as `try_jobs`.
+    """
+    done = try_jobs(jobs, gpus, workers)
+    raise_failed(
+        [job.label for job, found in zip(jobs, done, strict=True) if isinstance(found, RecipeFailed)], len(jobs)
+    )
     return [found for found in done if not isinstance(found, RecipeFailed)]
 
 

@@ -7,9 +7,10 @@
 
 Tables 2, 3, 4 are K-Adapter's: RoBERTa, adapters without knowledge, fac, lin, both, and with --multitask a backbone
 that run_pretrain_multitask.sh trained; lama is its probe. glue, tradeoff and squad are Adapter-BERT's. What is missing
-is listed before anything runs. Started again, finished runs are only checked and killed ones go on. Writes
-reproduce.md, reproduce.json and of tradeoff a picture. docs/reproduce.md says which number comes from where, and what
-cannot be reproduced. Nobody here had the released adapters, TACRED or a large GPU: it is tried with tiny models alone.
+is listed before anything runs. Where a run fails, the others go on, and the table says so. Started again, finished runs
+are only checked, killed and failed ones go on. Writes reproduce.md, reproduce.json and of tradeoff a picture.
+docs/reproduce.md says which number comes from where, and what cannot be reproduced. Nobody here had the released
+adapters, TACRED or a large GPU: it is tried with tiny models alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 from data_sources import load_sources
 from paper_tables import IMPOSSIBLE, ROOT, TABLES, Experiment, Line, Table
-from recipe_runs import Job, command_of, run_jobs, seed_list
+from recipe_runs import Job, RecipeFailed, command_of, raise_failed, seed_list, try_jobs
 from reproduce_report import Entry, markdown, probed, reported, tradeoff
 
 from kadapter.console import COUNT, Parser, absolute, hub_or_path, run
@@ -40,6 +41,8 @@ def runs(experiment: Experiment, args: argparse.Namespace) -> list[tuple[Line, J
     found = []
     for seed in args.seeds:
         for line in experiment.lines:
+            if args.lines and line.row not in args.lines:
+                continue
             command = command_of([*experiment.command, *args.flags, *line.flags], {"seed": str(seed)})
             folder = args.output / experiment.name / "runs" / line.folder / f"seed-{seed}"
             found.append((line, Job(f"{experiment.name}, {line.name} with seed {seed}", command, folder)))
@@ -69,24 +72,35 @@ def missing(args: argparse.Namespace, table: Table, sets: Sequence[Experiment]) 
     return found + [f"{one}: no such folder" for one in models if one.startswith("/") and not Path(one).exists()]
 
 
-def measured(args: argparse.Namespace, table: Table, sets: Sequence[Experiment]) -> list[Entry]:
-    """Run all that the table needs, and set our scores beside the published ones."""
+def measured(
+    args: argparse.Namespace, table: Table, sets: Sequence[Experiment]
+) -> tuple[list[Entry], dict[str, str], int]:
+    """Run all that the table needs, and set our scores beside the published ones.
+
+    Returns:
+        The table's entries, runs that failed with why, and how many runs there were.
+    """
     published = read_json(PUBLISHED)
     if args.table == "lama":
         done = subprocess.run(probe_command(args), check=False)
         if done.returncode:
             raise ChildProcessError(f"probe_lama.py ended with code {done.returncode}; what it said stands above.")
-        return probed(read_json(args.output / "lama" / "probe.json"), published["lama"], args, table)
-    entries = []
-    for experiment in sets:
-        planned = runs(experiment, args)
-        jobs = {job.folder: job for _, job in planned}
-        found = dict(zip(jobs, run_jobs(list(jobs.values()), args.gpus, args.workers), strict=True))
-        reports: dict[str, list[Mapping[str, Any]]] = {}
-        for line, job in planned:
-            reports.setdefault(line.name, []).append(found[job.folder][1])
-        entries += reported(experiment, reports, published, table)
-    return entries
+        return probed(read_json(args.output / "lama" / "probe.json"), published["lama"], args, table), {}, 1
+    planned = [(experiment, line, job) for experiment in sets for line, job in runs(experiment, args)]
+    jobs = {job.folder: job for _, _, job in planned}  # some lines share them
+    found = dict(zip(jobs, try_jobs(list(jobs.values()), args.gpus, args.workers), strict=True))
+    reports: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for experiment, line, job in planned:
+        own = reports.setdefault((experiment.name, line.name), [])
+        own += [] if isinstance(one := found[job.folder], RecipeFailed) else [one[1]]
+    entries = [
+        entry
+        for one in sets
+        for entry in reported(
+            one, {line: own for (data, line), own in reports.items() if data == one.name}, published, table
+        )
+    ]
+    return entries, {jobs[at].label: str(one) for at, one in found.items() if isinstance(one, RecipeFailed)}, len(jobs)
 
 
 def overview(args: argparse.Namespace) -> list[str]:
@@ -111,6 +125,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--table", choices=[*TABLES, *IMPOSSIBLE], help="of K-Adapter: 2, 3, 4, lama; else Adapter-BERT"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="DATA", help="of its data sets, such as openentity")
+    parser.add_argument("--lines", nargs="+", default=[], metavar="LINE", help='of its lines, such as "K-Adapter F+L"')
     parser.add_argument("--seeds", type=seed_list, default="42,43,44", help="whole numbers with commas between them")
     parser.add_argument("--data", type=absolute, default=str(ROOT / "data"), help="holds the folders of the data sets")
     parser.add_argument(
@@ -146,9 +161,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.table in IMPOSSIBLE:
         parser.error(f"this table cannot be reproduced here. {IMPOSSIBLE[args.table]}.")
     args.model_name_or_path = args.model_name_or_path or TABLES[args.table].backbone
-    known = [one.name for one in TABLES[args.table].make(args)]
-    if unknown := [name for name in args.only if name not in known]:
-        parser.error(f"--only names {unknown[0]!r}; table {args.table} has {', '.join(known) or 'one'}.")
+    sets = TABLES[args.table].make(args)
+    lines = {line.row: 0 for one in sets for line in one.lines}
+    for flag, given, known in (("only", args.only, [one.name for one in sets]), ("lines", args.lines, [*lines])):
+        if unknown := [name for name in given if name not in known]:
+            parser.error(f"--{flag} names {unknown[0]!r}; table {args.table} has {', '.join(known) or 'one'}.")
     if args.multitask and not (TABLES[args.table].not_here or {}).get("RoBERTa + multitask"):
         parser.error(f"--multitask is a line of the tables 2, 3 and 4, not of {args.table}; leave it out.")
     return args
@@ -170,16 +187,17 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         return []
     if lacking:
         raise FileNotFoundError(f"{len(lacking)} things are missing, and nothing was run. {'. '.join(lacking)}.")
-    entries = measured(args, table, sets)
-    text = markdown(entries, table, args.model_name_or_path)
+    entries, failed, count = measured(args, table, sets)
+    text = markdown(entries, table, args.model_name_or_path, failed)
     rows = [entry.as_json() for entry in entries]
     with atomic_files("the table") as temporary:
         temporary(args.output / "reproduce.md").write_text(text + "\n", encoding="utf-8")
-        values = {"table": args.table, "seeds": args.seeds, "flags": args.flags, "rows": rows}
+        values = {"table": args.table, "seeds": args.seeds, "flags": args.flags, "rows": rows, "failed": failed}
         write_json(temporary(args.output / "reproduce.json"), json.loads(json.dumps(values)))
         if args.table == "tradeoff":
             tradeoff(entries, args.output / "tradeoff.png", temporary)
     print(text)
+    raise_failed([*failed], count)
     return rows
 
 

@@ -64,7 +64,8 @@ def reported(
     """Every published line of the experiment's views with our scores, or why there are none; then lines of ours alone.
 
     Args:
-        reports: a line's name -> what metrics.json holds, a report a seed.
+        reports: a line's name -> what metrics.json holds, a report a seed; [] where all failed; lines that are not in
+            it were left out.
         published: published.json.
     """
     entries: list[Entry] = []
@@ -73,18 +74,26 @@ def reported(
         for row in published.get(view.task, {}).get(view.split, []):
             theirs = {name: row[name] for name in row if name != "label" and view.of_ours(name)}
             name = name_of(row["label"])
-            lines = [] if view.why else [line for line in experiment.lines if line.row == name and line.name in reports]
+            made = [line for line in experiment.lines if line.row == name]
+            lines = [] if view.why else [line for line in made if reports.get(line.name)]
             seen.update([name] * bool(lines))
-            why = "" if lines else view.why or (table.not_here or {}).get(name, "no run of this script makes it")
+            why = "" if lines else view.why or (table.not_here or {}).get(name, _why_not(made, reports))
             entries.append(_entry(experiment, view, name, row["label"], theirs, lines, reports, why))
     for view in [one for one in experiment.views if not one.why][:1]:
-        alone = [line for line in experiment.lines if line.row not in seen]
+        alone = [line for line in experiment.lines if line.row not in seen and reports.get(line.name)]
         entries += [_entry(experiment, view, line.name, "", {}, [line], reports, "") for line in alone]
     view = experiment.views[0]
     for row in published.get(view.task, {}).get("others", []):
         theirs = {name: value for name, value in row.items() if name != "label"}
         entries.append(Entry(experiment.name, name_of(row["label"]), row["label"], view.ours, {}, theirs, why=OTHERS))
     return entries
+
+
+def _why_not(made: Sequence[Line], reports: Mapping[str, Any]) -> str:
+    """Why a published line has nothing of ours, which these lines make."""
+    if not made:
+        return "no run of this script makes it"
+    return "all its runs failed" if any(line.name in reports for line in made) else "left out by --lines"
 
 
 def _entry(
@@ -146,11 +155,14 @@ def probed(
 # -- table and picture --------------------------------------------------------------------------------------------
 
 
-def markdown(entries: Sequence[Entry], table: Table, backbone: str = "") -> str:
+def markdown(
+    entries: Sequence[Entry], table: Table, backbone: str = "", failed: Mapping[str, str] | None = None
+) -> str:
     """A line for each data set, published line and metric; what is not here last, each with why.
 
     Args:
         backbone: what the runs had; "" is the table's own.
+        failed: runs that failed -> why; the others make the means.
     """
     lines = [
         f"# {table.title}",
@@ -178,6 +190,8 @@ def markdown(entries: Sequence[Entry], table: Table, backbone: str = "") -> str:
         for entry in absent:
             numbers = ", ".join(f"{metric} {value:.2f}" for metric, value in entry.published.items())
             lines.append(f"| {entry.data}, {entry.split} | {entry.setting} | {numbers} | {entry.why} |")
+    if failed:
+        lines += ["", "Failed, and left out of the means:", "", *(f"- {one}: {why}" for one, why in failed.items())]
     return "\n".join(lines)
 
 

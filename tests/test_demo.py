@@ -24,7 +24,9 @@ def test_facts_type_new_names_and_syntax_tells_who_acts_and_the_control_without_
         assert abs(typing[control].mean() - 100 / 6) < 10
         assert actors["lin"].mean() >= actors[control].mean() + 20
         assert actors["fac"].mean() < actors[control].mean() + 20
-    assert found["p1"]["domain adapter"] > found["p1"]["no adapter"]
+    for asked in found["p1"]["domain adapter"]:  # in words in which the facts were stated, and in others
+        assert found["p1"]["domain adapter"][asked] >= 60
+        assert max(found["p1"][control][asked] for control in ("no adapter", "untrained adapter")) <= 5
     tested = (tmp_path / "data" / "OpenEntity" / "test.json").read_text(encoding="utf-8")
     assert len(json.loads(tested)) >= 300
     for name in ("table.md", "scores.png", "scores.pdf", "typing/curves.png"):

@@ -183,17 +183,27 @@ def test_sentences_of_who_acts_share_no_name_between_splits_and_are_in_no_tree(f
             assert " ".join(words[:-1]) + "." not in trees
 
 
-def test_stated_facts_have_one_object_each_and_their_sentences_mark_both_names(folder: Path) -> None:
+def test_stated_facts_have_one_object_each_which_is_marked_and_half_are_not_stated_as_they_are_asked(
+    folder: Path,
+) -> None:
     names = {entity["qid"]: name for name, entity in read(folder / "world.json")["entities"].items()}
     triples = [line.split("\t") for line in (folder / "stated" / "triples.tsv").read_text().splitlines()]
     objects = {names[subject]: names[object_] for subject, _, object_ in triples}
     assert len(objects) == len(triples) == len(set(objects.values()))
     rows = [json.loads(line) for line in (folder / "stated" / "train.jsonl").read_text().splitlines()]
-    assert len(rows) == 2 * len(triples)
+    templates = read(folder / "stated" / "templates.json")
+    relations = {names[subject]: relation for subject, relation, _ in triples}
+    count = {relation: list(relations.values()).count(relation) for relation in templates}
+    assert count["P9501"] <= count["P9500"] <= count["P9501"] + 1
+    assert len(rows) == 2 * len(triples) + count["P9500"]
     for row in rows:
-        object_, subject = (row["text"][start:end] for start, end in row["spans"])
-        assert names[row["subject"]] == subject
-        assert objects[subject] == object_
+        ((start, end),) = row["spans"]
+        subject = names[row["subject"]]
+        assert objects[subject] == row["text"][start:end]
+        assert f" {subject} " in row["text"]
+        question = templates[relations[subject]].replace("[X]", subject).replace("[Y]", objects[subject])
+        assert row["text"] != question or relations[subject] == "P9500"
+    assert all(" " not in object_ for object_ in objects.values())
 
 
 def test_no_tree_is_in_train_and_dev(folder: Path) -> None:

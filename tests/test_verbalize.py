@@ -177,6 +177,16 @@ def test_whole_spans_are_hidden_first_and_the_number_stays():
     assert len(tokens) == 2  # a text of one long span hides single tokens of it
 
 
+def test_of_several_spans_one_stays_to_tell_the_others():
+    hidden = Counter()
+    for seed in range(200):
+        tokens, _ = choose(range(1, 9), [(2, 3), (5, 6)], 3, np.random.default_rng(seed))
+        assert len(tokens) == 3
+        assert len({2, 5} & {*tokens.tolist()}) == 1
+        hidden.update({2, 5} & {*tokens.tolist()})
+    assert min(hidden.values()) > 60
+
+
 def spanned(tmp_path, tokenizer, size=64, share=0.15, lines=30):
     path = tmp_path / "train.jsonl"
     texts = [f"Lady Ada number {i} was born in the town of Oslo Sentrum." for i in range(lines)]

@@ -97,6 +97,8 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which tokens are hidden, `count` of them: whole spans by lot as long as they fit, and single tokens beside them.
 
+    Where there are several spans, one of them stays: a fact whose names are all hidden tells nothing.
+
     Args:
         usable: tokens that may be hidden.
         spans: apart from each other.
@@ -109,7 +111,7 @@ def choose(
     left = count
     for i in rng.permutation(len(spans)).tolist():
         tokens = [token for token in range(*spans[i]) if token in allowed]
-        if 0 < len(tokens) <= left:
+        if 0 < len(tokens) <= left and len(groups) < max(1, len(spans) - 1):
             groups.append(tokens)
             left -= len(tokens)
     within = {token for span in spans for token in range(*span)}
