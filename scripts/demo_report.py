@@ -55,7 +55,7 @@ def asked(report: Mapping[str, Any], value: str = "p1") -> dict[str, dict[str, f
     return {words: {one: own[one][value] for one in WORDINGS} for words, own in relations.items()}
 
 
-def markdown(scores: Scores, p1: P1, facts: Mapping[str, int]) -> str:
+def markdown(scores: Scores, p1: P1, facts: Mapping[str, float]) -> str:
     """Means and sample deviations over seeds; P@1 of the one domain adapter."""
     lines = [
         f"| adapters | {' | '.join(f'{one.heading}: {one.words}' for one in QUESTIONS.values())} |",
