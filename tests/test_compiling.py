@@ -2,13 +2,18 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import load_script, slow
+from accelerate.utils import DistributedType
+from conftest import load_script
+from families import config
 from safetensors.torch import load_file
+from tiny import TEXT, build, features
 from torch._dynamo.utils import counters
 
+from kadapter.models.last_layer import FAMILIES
 from kadapter.training import compiling
 
 GRAPHS = 8
@@ -65,7 +70,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", [case if case == "all is trained" else slow(case) for case in CASES])
+@pytest.mark.slow  # tracing alone takes seconds
+@pytest.mark.parametrize("case", CASES)
 def test_losses_and_weights_are_those_without_compiling_and_graphs_are_few(case, run, traced):
     recipe, *flags = CASES[case]
     expected = ended(run, recipe, "plain", *flags)
@@ -98,6 +104,42 @@ def test_a_real_compiler_gives_the_same_losses_too(run, compiled):
     expected = ended(run, "run_pretrain_fac_adapter", "plain", *flags)
     assert_close(ended(run, "run_pretrain_fac_adapter", "compiled", *flags, "--torch_compile"), expected)
     assert 2 <= graphs() <= GRAPHS
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_is_compiled_for_tokens_without_places_and_evaluated_as_it_was(family, monkeypatch):
+    seen = []
+
+    def compiled(function, dynamic, backend):
+        assert dynamic  # any number of tokens
+        return lambda *states: seen.append(states[0].shape) or function(*states)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model = build(config(family)).double()
+    expected, names = features(model), list(model.state_dict())
+    count = compiling.compile_layers(SimpleNamespace(distributed_type=DistributedType.NO), model)
+    assert count == len(model.backbone.encoder.layer) + sum(
+        len(part.encoder.layer) for adapter in model.adapters.values() for part in adapter.adapter
+    )
+    assert list(model.state_dict()) == names
+    assert torch.equal(features(model), expected)
+    assert not seen
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    torch.testing.assert_close(features(model.train()), expected, atol=1e-12, rtol=1e-12)
+    assert len(seen) == 2 * count
+    assert {len(shape) for shape in seen} == {2}
+    assert {shape[0] for shape in seen} == {TEXT.numel()}
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "said"),
+    [("distilbert", "NO", "not of distilbert; leave it out"), ("bert", "FSDP", "not for FSDP and DeepSpeed")],
+)
+def test_what_cannot_be_compiled_is_refused(family, kind, said):
+    with pytest.raises(ValueError, match=said):
+        compiling.compile_layers(SimpleNamespace(distributed_type=DistributedType[kind]), build(config(family)))
 
 
 def test_without_a_compiler_it_is_refused_before_work_starts(run, monkeypatch):
