@@ -264,6 +264,16 @@ def _no_waiting_for_disks():
 
 
 @pytest.fixture
+def unpainted(monkeypatch):
+    """Pictures are drawn, but not painted, which takes most of the time of who writes them beside something else."""
+
+    def savefig(self, place, format, **options):
+        Path(place).write_bytes({"png": b"\x89PNG", "pdf": b"%PDF"}[format])
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+
+
+@pytest.fixture
 def terminated(monkeypatch):
     """A block whose training is told to end, by SIGTERM, in an optimizer step."""
     from kadapter.training import loop

@@ -317,7 +317,7 @@ def test_scores_are_scikit_learns():
     assert numbers == pytest.approx({"pearson": 1.0, "spearman": 1.0, "rmse": 0.0})
 
 
-@pytest.mark.parametrize("count", [2, 25, slow(90)])
+@pytest.mark.parametrize("count", [2, slow(25), slow(90)])
 def test_the_confusion_matrix_is_drawn_for_any_number_of_labels(tmp_path, count):
     rng = np.random.default_rng(0)
     gold, labels = rng.integers(count, size=300), [f"label number {i} of many" for i in range(count)]
@@ -389,7 +389,7 @@ def test_numbers_are_learnt_for_pairs(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--bottleneck_size", "8"), ("--freeze_bert", "--untrained", "a", "--task_adapter", "b")]
+    "flags", [("--bottleneck_size", "8"), slow(("--freeze_bert", "--untrained", "a", "--task_adapter", "b"))]
 )
 def test_bottlenecks_and_adapters_go_with_it(run, flags):
     _, folder = run(CLASSIFY, *flags, steps=1)

@@ -21,6 +21,8 @@ from kadapter.data.pieces import pieces
 from kadapter.data.subset import SubsetOptions, make_subset
 from kadapter.tasks.relations import TrexRelations
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 distributed = pytest.importorskip("distributed")
 CLEAN = load_script("scripts/clean_T_REx.py")
 CHOOSE = load_script("scripts/create_subdataset-relation-classification.py")

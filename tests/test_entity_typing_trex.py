@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from kadapter.data.jsonio import write_json, write_jsonl
 from kadapter.data.labels import read_labels
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 SUBSET = load_script("scripts/create_subdataset-entity-typing.py")
 FAC = load_script("examples/run_pretrain_fac_adapter.py")
 TYPING = load_script("examples/run_finetune_openentity_adapter.py")

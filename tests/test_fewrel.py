@@ -10,6 +10,8 @@ from conftest import load_script
 from kadapter.data.labels import read_labels
 from kadapter.tasks.relations import read_relations
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 FEWREL = load_script("scripts/convert_fewrel.py")
 WORDS = ["Ann", "Lee", "left", "Oslo", "for", "Lee", "Bay", "."]
 

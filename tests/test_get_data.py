@@ -17,6 +17,8 @@ from served import a_server  # noqa: F401
 from kadapter.models.adapter import KnowledgeAdapter
 from kadapter.tasks import TASKS
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 GET = load_script("scripts/get_data.py")
 SOURCES = load_script("scripts/data_sources.py")
 CONVERT_MRPC = load_script("scripts/convert_mrpc.py")

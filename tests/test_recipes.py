@@ -170,12 +170,6 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_records(run, tmp_path):
         run(FAC, "--learning_rate", "1e30", "--save_steps", "0", "--logging_steps", "1", steps=20)
 
 
-def test_early_stopping_ends_the_run_and_stays_ended(run):
-    report, folder = run(FAC, "--patience", "2", "--learning_rate", "0", "--eval_steps", "1", steps=50)
-    assert report["steps"] == 3
-    assert run(FAC, "--patience", "2", "--learning_rate", "0", "--eval_steps", "1", steps=50)[0]["steps"] == 3
-
-
 def test_mistakes_end_before_anything_is_written(run, world, tmp_path, tiny_backbone):
     bad = tmp_path / "bad"
     write_json_list(bad / "train.json", [{"sent": "ab", "start": 0, "end": 9, "labels": []}])

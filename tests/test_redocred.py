@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import load_script
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 redocred_script = load_script("scripts/convert_redocred.py")
 
 

@@ -37,7 +37,7 @@ def results(folder):
 # -- a run is its content ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize("split", ["train", slow("dev")])
 def test_data_that_changed_since_a_run_began_are_refused(run, relations, split):
     run(FAC, "--data_dir", relations, steps=2)
     run(FAC, "--data_dir", relations, steps=2)  # the same content goes on
@@ -123,7 +123,8 @@ def test_data_are_read_before_processes_join(run, monkeypatch):
     assert events == ["read", "read", "join"]
 
 
-@pytest.mark.parametrize("recipe", [FAC, slow(TYPING)])
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [FAC, TYPING])
 def test_workers_that_tokenize_and_load_change_nothing(run, recipe, tmp_path):
     _, alone = run(recipe, "--comment", "alone", steps=3)
     workers = ("--preprocessing_num_workers", "2", "--dataloader_num_workers", "2")
@@ -242,10 +243,10 @@ def test_an_output_folder_that_is_a_file_is_named(run, tmp_path):
 
 def test_a_run_that_stopped_early_goes_on_with_more_patience(run):
     flags = ("--learning_rate", "0", "--eval_steps", "1")
-    assert run(FAC, *flags, "--patience", "2", steps=20)[0]["steps"] == 3
-    assert run(FAC, *flags, "--patience", "2", steps=20)[0]["steps"] == 3
-    assert run(FAC, *flags, "--patience", "4", steps=20)[0]["steps"] == 5
-    assert run(FAC, *flags, "--patience", "0", steps=20)[0]["steps"] == 20
+    assert run(FAC, *flags, "--patience", "2", steps=8)[0]["steps"] == 3
+    assert run(FAC, *flags, "--patience", "2", steps=8)[0]["steps"] == 3
+    assert run(FAC, *flags, "--patience", "4", steps=8)[0]["steps"] == 5
+    assert run(FAC, *flags, "--patience", "0", steps=8)[0]["steps"] == 8
 
 
 def test_much_evaluation_is_said_with_the_flag_that_makes_it_less(run, caplog):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from conftest import load_script
+from conftest import load_script, slow
 from safetensors.torch import load_file
 from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
 from seqeval.metrics.sequence_labeling import get_entities
@@ -354,7 +354,7 @@ def test_padding_and_other_batches_do_not_change_the_loss(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", [("--bottleneck_size", "8"), ("--freeze_bert", "--untrained", "a", "--task_adapter", "b")]
+    "flags", [slow(("--bottleneck_size", "8")), ("--freeze_bert", "--untrained", "a", "--task_adapter", "b")]
 )
 def test_bottlenecks_and_adapters_go_with_it(run, flags):
     _, folder = run(TAGGING, *flags, steps=1)

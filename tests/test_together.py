@@ -110,6 +110,7 @@ def test_every_recipe_with_a_frozen_backbone_trains_settings_together(run, toget
         assert_same(found[setting["comment"]][0], alone(run, recipe, setting, *flags)[1], even)
 
 
+@pytest.mark.slow
 def test_settings_of_other_lengths_and_intervals_share_what_they_have_in_common(run, together, backbone_rows):
     settings = [{"max_steps": 4, "comment": "short"}, {"eval_steps": 5, "patience": 1, "comment": "long"}]
     found = together(FAC, settings)
@@ -121,6 +122,7 @@ def test_settings_of_other_lengths_and_intervals_share_what_they_have_in_common(
     assert cost == sum(backbone_rows) + 3 * dev  # of the short one, behind its steps 3 and 4, and at its end
 
 
+@pytest.mark.slow
 def test_with_a_cache_settings_write_and_read_it_together(run, together, tmp_path, backbone_rows):
     settings = [{"comment": "one"}, {"seed": 1, "adapter_list": "0,3", "comment": "two"}]
     cache = ("--cache_states", tmp_path / "states")

@@ -26,6 +26,18 @@ from kadapter.data.subset import SubsetOptions, make_subset
 from kadapter.data.trex import clean_document, clean_file
 from kadapter.tasks.relations import read_relations
 
+
+@pytest.fixture
+def painted():
+    """For the test that looks at the pictures."""
+
+
+@pytest.fixture(autouse=True)
+def _unpainted(request):
+    if "painted" not in request.fixturenames:
+        request.getfixturevalue("unpainted")
+
+
 CLEAN = load_script("scripts/clean_T_REx.py")
 SUBSET = load_script("scripts/create_subdataset-relation-classification.py")
 
@@ -372,7 +384,7 @@ def examples(tmp_path):
     return path
 
 
-def test_rare_relations_and_instance_of_are_dropped_and_the_rest_is_split(examples, tmp_path):
+def test_rare_relations_and_instance_of_are_dropped_and_the_rest_is_split(examples, tmp_path, painted):
     train, dev, relations = subset(examples, tmp_path / "a")
     assert relations == {"P1": 0, "P2": 1}
     assert len(train) + len(dev) == 460
