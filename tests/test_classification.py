@@ -327,6 +327,13 @@ def test_the_confusion_matrix_is_drawn_for_any_number_of_labels(tmp_path, count)
 
 # -- the recipe --------------------------------------------------------------------------------------------------
 
+
+@pytest.fixture
+def run(run, unpainted):
+    """The recipe, whose confusion matrices are drawn without painting them."""
+    return run
+
+
 LEARN = ("--learning_rate", "3e-3", "--eval_steps", "20")
 
 

@@ -23,6 +23,8 @@ from kadapter.data.graph_files import read_graph
 from kadapter.data.mentions import MatchStatistics
 from kadapter.data.texts import TextOptions, documents, find_texts, sentences_of, text_pieces, words_of
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 pytest.importorskip("ahocorasick_rs")
 CREATE = load_script("scripts/create_relation_dataset.py")
 SUBSET = load_script("scripts/create_subdataset-relation-classification.py")
