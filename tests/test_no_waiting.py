@@ -93,10 +93,10 @@ def test_no_step_of_a_recipe_waits_for_its_device(recipe, trained):
 def test_no_step_waits_where_states_come_from_a_cache(kernel, run, trained, monkeypatch, tmp_path):
     """They are computed by the same recipe on a CPU."""
     digests, real = [], states.backbone_digest
-    monkeypatch.setattr(states, "backbone_digest", lambda encoder: digests.append(real(encoder)) or digests[0])
+    monkeypatch.setattr(states, "backbone_digest", lambda *own: digests.append(real(*own)) or digests[0])
     flags = ("--cache_states", tmp_path / "states", "--attn_implementation", kernel)
     run(load_script("examples/run_pretrain_fac_adapter.py"), *flags, "--num_train_epochs", 1, steps=-1)
-    monkeypatch.setattr(states, "backbone_digest", lambda encoder: digests[0])
+    monkeypatch.setattr(states, "backbone_digest", lambda *own: digests[0])
     assert trained("run_pretrain_fac_adapter", *flags, "--overwrite_output_dir") >= 8 * STEPS
 
 
