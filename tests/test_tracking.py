@@ -148,6 +148,7 @@ def test_a_run_reads_the_splits_that_it_needs(tmp_path, monkeypatch, flags, file
     for name in files:
         (tmp_path / name).touch()
     monkeypatch.setattr(recipe, "load_features", lambda task, folder, split, *args, **options: split)
+    monkeypatch.setattr(recipe, "count_shared", lambda *features: 0)
     task = SimpleNamespace(path=lambda folder, split: tmp_path / split, required=("train", "dev"))
     given = {"do_train": False, "do_eval": False, "evaluate_during_training": True, **flags}
     data = {"data_dir": tmp_path, "prepare_only": False, **flags, "features_cache": None}
