@@ -218,7 +218,7 @@ def test_a_treebank_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_files_without_text_or_not_there_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"void\.txt: there is no sentence to parse"):
+    with pytest.raises(ValueError, match=r"void\.txt: there is nothing to parse"):
         parse_text([write(tmp_path / "void.txt", "\n \t\n")], tmp_path / "a.conllu", CHAIN)
     with pytest.raises(FileNotFoundError, match=r"gone\.txt: there is no such file"):
         parse_text([tmp_path / "gone.txt"], tmp_path / "a.conllu", CHAIN)

@@ -62,7 +62,6 @@ def reach(
 
     Raises:
         FileNotFoundError: no such folder, and no name that a repository could have.
-        FileNotFoundError: no such folder, and no name that a repository could have.
         ConnectionError: the hub cannot be reached, and its cache does not have the repository.
     """
     if os.path.exists(source):

@@ -199,7 +199,8 @@ class Classification(Task):
         parts = [parts] if isinstance(parts, str) else parts
         if not isinstance(parts, Sequence) or len(parts) != len(names):
             wanted = "a text" if len(names) == 1 else "two texts"
-            raise ValueError(f"{where}: {shorten(given)} is no input of this model; give {wanted}, or {names} by name.")
+            what = f"{where}: {shorten(given)} is not an input of this model"
+            raise ValueError(f"{what}; give {wanted}, or {names} by name.")
         texts = [text_of(part, names, where) for part in parts]
         return {"texts": texts, "labels": [], "label": float(IGNORE), "known": False, "record": 0}
 

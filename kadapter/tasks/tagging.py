@@ -178,7 +178,8 @@ class Tagging(Task):
         if isinstance(words, str):
             return text_record(words, where)
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{where}: {shorten(given)} is no input of this model; give a text or a list of words.")
+            what = f"{where}: {shorten(given)} is not an input of this model"
+            raise ValueError(f"{what}; give a text or a list of words.")
         return sentence(words, [OUTSIDE] * len(words), where, 0, BIO, frozenset())
 
     def kept(self, output: Any, batch: Mapping[str, Any]) -> Mapping[str, Kept]:
