@@ -32,10 +32,11 @@ def command_of(recipe: Sequence[str], flags: Mapping[str, str]) -> list[str]:
 
 
 class Stopping:
-    """While it is entered, SIGTERM and Ctrl-C are handed on to the recipes that run, which end with a checkpoint.
+    """While it is entered, SIGTERM, Ctrl-C and a closed terminal end the recipes that run, with a checkpoint.
 
-    No further one is started, and behind the block the program ends with the signal's exit code. Without this, recipes
-    would go on by themselves when the program that started them is killed.
+    Signals that are ignored, as `nohup` has it, stay so. No further recipe is started, and behind the block the program
+    ends with the signal's exit code. Without this, recipes would go on by themselves when the program that started them
+    is killed.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,8 @@ class Stopping:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # the only one that Python gives signals to
-            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            heard = [number for number in (*SIGNALS, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._receive) for number in heard}
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -35,7 +35,7 @@ try:
 except ImportError:
     raise SystemExit("error: this script needs optuna; run pip install kadapter[sweep].") from None
 
-from recipe_runs import RecipeFailed, command_of, run_recipe
+from recipe_runs import RecipeFailed, Stopping, command_of, run_recipe
 from sweep_plots import plot_history, plot_importances, plot_slice
 
 from kadapter.console import COUNT, SEED, Parser, absolute, run
@@ -89,12 +89,19 @@ def suggest(trial: optuna.Trial, space: dict[str, Any]) -> dict[str, str]:
 
 
 def run_trial(
-    trial: optuna.Trial, recipe: Sequence[str], space: dict[str, Any], output: Path, gpus: Queue, grid: bool
+    trial: optuna.Trial,
+    recipe: Sequence[str],
+    space: dict[str, Any],
+    output: Path,
+    gpus: Queue,
+    grid: bool,
+    stopping: Stopping,
 ) -> float:
     """Run the recipe; its best dev score.
 
     Raises:
-        RecipeFailed: it ended with an error, whose last lines are kept with the trial.
+        RecipeFailed: it ended with an error, whose last lines are kept with the trial, or was stopped, and the trial is
+            queued again.
     """
     if grid and not trial.user_attrs.get("queued"):
         raise optuna.TrialPruned("other workers took the rest of the grid")
@@ -106,8 +113,12 @@ def run_trial(
         trial.set_user_attr(name, value)
     gpu = gpus.get()
     try:
-        place, report = run_recipe(command_of(recipe, flags), folder, gpu)
+        place, report = run_recipe(command_of(recipe, flags), folder, gpu, stopping)
     except RecipeFailed:
+        if stopping.received:
+            trial.study.stop()
+            _requeue(trial.study, trial)
+            raise
         said = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         trial.set_user_attr("error", "\n".join(said[-3:]))
         raise
@@ -134,9 +145,13 @@ def requeue_killed(study: optuna.Study) -> None:
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         here = trial.user_attrs.get("host") == socket.gethostname()
         if here and not _alive(trial.user_attrs["pid"]):
-            optuna.Trial(study, trial._trial_id).set_user_attr("error", "killed; queued again")
+            _requeue(study, optuna.Trial(study, trial._trial_id))
             study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params, user_attrs={"queued": True})
+
+
+def _requeue(study: optuna.Study, trial: optuna.Trial) -> None:
+    trial.set_user_attr("error", "killed; queued again")
+    study.enqueue_trial(trial.params, user_attrs={"queued": True})
 
 
 def _alive(pid: int) -> bool:
@@ -241,14 +256,16 @@ def main(argv: list[str] | None = None) -> optuna.Study:
     devices = args.gpus.split(",") if args.gpus else [""] * args.workers
     for device in devices:
         gpus.put(device)
-    while count := _remaining(study, args):  # again, since a worker may miss a queued trial that another just took
-        study.optimize(
-            lambda trial: run_trial(trial, recipe, space, args.output, gpus, args.sampler == "grid"),
-            n_trials=count,
-            n_jobs=len(devices),
-            catch=(RecipeFailed,),
-            callbacks=[MaxTrialsCallback(args.trials, states=OVER)] if args.trials else None,
-        )
+    with Stopping() as stopping:
+        # Again, since a worker may miss a queued trial that another just took.
+        while not stopping.received and (count := _remaining(study, args)):
+            study.optimize(
+                lambda trial: run_trial(trial, recipe, space, args.output, gpus, args.sampler == "grid", stopping),
+                n_trials=count,
+                n_jobs=len(devices),
+                catch=(RecipeFailed,),
+                callbacks=[MaxTrialsCallback(args.trials, states=OVER)] if args.trials else None,
+            )
     summarize(study, recipe, args.output)
     return study
 

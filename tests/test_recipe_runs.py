@@ -1,6 +1,7 @@
 """recipe_runs.py: what becomes of the recipes when the program that started them is killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,15 +37,16 @@ def is_gone(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for a process in /proc")
-def test_a_signal_ends_the_recipe_that_runs_and_starts_no_other(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["stopped", "terminal closed"])
+def test_a_signal_ends_the_recipe_that_runs_and_starts_no_other(tmp_path, number):
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
     command = [sys.executable, "-c", PROGRAM]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as program:
         written = tmp_path / "pid"
         wait_until(lambda: program.poll() is not None or (written.exists() and written.read_text()))
-        program.terminate()
+        program.send_signal(number)
         said = program.communicate(timeout=60)[1]
-    assert program.returncode == 143, said
+    assert program.returncode == 128 + number, said
     assert "the same command goes on from here" in said
     wait_until(lambda: is_gone(int(written.read_text())))
     assert (tmp_path / "first" / "log.txt").read_text() == ""

@@ -1,7 +1,6 @@
 """scripts/sweep.py on a recipe that costs nothing, and once on a real one."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -75,15 +74,21 @@ def test_a_sampler_stops_at_its_number_of_trials_and_goes_on_to_a_larger_one(tmp
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(tmp_path, recipe):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_a_killed_search_goes_on_with_the_trial_that_it_was_at(tmp_path, recipe, number):
+    """SIGKILL comes to search and recipe; SIGTERM to the search alone, which hands it on."""
     (tmp_path / "hold").touch()
     command = [sys.executable, "scripts/sweep.py", "--output", str(tmp_path / "sweep"), *GRID, "--", *recipe]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     while not list(tmp_path.glob("sweep/trials/*/run/calls")):
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    if number == signal.SIGKILL:
+        subprocess.run(["pkill", "-KILL", "-f", str(tmp_path / "sweep")], check=True)
+    else:
+        process.send_signal(number)
+    assert process.wait(timeout=60) == (-number if number == signal.SIGKILL else 128 + number)
+    assert not subprocess.run(["pgrep", "-f", str(tmp_path / "sweep")], capture_output=True, text=True).stdout
     (tmp_path / "hold").unlink()
     study = sweep(tmp_path, recipe, *GRID)
     errors = Counter(trial.user_attrs.get("error", "").split(";")[0] for trial in study.trials)
