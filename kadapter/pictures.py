@@ -7,6 +7,7 @@ lines differ in their marks too. Text is as small as it may be where a picture i
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -62,6 +63,12 @@ def in_words(setting: str) -> str:
     """What people call a setting such as "fac" or "none, frozen"; other names stay as they are."""
     name, comma, rest = setting.partition(", ")
     return WORDS.get(name, name) + comma + rest
+
+
+def per_cent(metric: str) -> str:
+    """What stands at an axis: "micro F1, per cent" of `micro_f1`."""
+    words = re.sub(r"\bf1\b", "F1", metric.replace("_", " "))
+    return f"{words}, {PER_CENT}"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from recipe_runs import Job, command_of, run_jobs, seed_list
 from kadapter.console import COUNT, Parser, absolute, run
 from kadapter.data.jsonio import write_json
 from kadapter.data.splits import split_path
-from kadapter.pictures import COLUMN, CONTROL, KNOWLEDGE, PER_CENT, dots, in_words, name_rows, note, picture, scale
+from kadapter.pictures import COLUMN, CONTROL, KNOWLEDGE, dots, in_words, name_rows, note, per_cent, picture, scale
 from kadapter.storage.files import atomic_files
 from kadapter.storage.reading import read_object
 from kadapter.training.flags import boolean
@@ -258,7 +258,7 @@ def plot(settings: Sequence[Setting], split: str, control: str, path: Path, temp
             dots(axes, row, 100 * np.array(setting.scores), colour)
         name_rows(axes, [in_words(setting.label) for setting in settings])
         drawn = [100 * score for setting in settings for score in setting.scores]
-        scale(axes, "x", f"{split} {settings[0].metric}, {PER_CENT}", drawn, top=100 if max(drawn) <= 100 else None)
+        scale(axes, "x", per_cent(f"{split} {settings[0].metric}"), drawn, top=100 if max(drawn) <= 100 else None)
         note(figure, f"dot: a seed; line: the mean of {len(settings[0].scores)}")
 
 

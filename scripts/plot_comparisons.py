@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kadapter.console import Parser, absolute, run
-from kadapter.pictures import CONTROL, KNOWLEDGE, PAGE, PER_CENT, dots, in_words, name_rows, note, picture, scale, title
+from kadapter.pictures import CONTROL, KNOWLEDGE, PAGE, dots, in_words, name_rows, note, per_cent, picture, scale, title
 from kadapter.storage.reading import read_object
 
 CONTROLS = ("none", "untrained")
@@ -65,7 +65,7 @@ def draw(path: Path, panels: Sequence[Panel], control: str, words: Mapping[str, 
                     values = [100 * score for score in panel.scores[label]]
                     dots(place, row, values, CONTROL if is_control else KNOWLEDGE)
             place.set_title(textwrap.fill(panel.name, 75 // len(panels)))
-            scale(place, "x", f"{panel.metric}, {PER_CENT}", [100.0], top=100)
+            scale(place, "x", per_cent(panel.metric), [100.0], top=100)
         note(figure, "dot: a seed; line: their mean; grey: without knowledge")
         title(figure, headline)
 

@@ -12,7 +12,7 @@ import numpy as np
 from paired_tests import interval_of_seeds
 from paper_tables import FAC, OTHERS, ROBERTA, TRAINED, Experiment, Line, Table, View
 
-from kadapter.pictures import COLOURS, COLUMN, CONTROL, KNOWLEDGE, PER_CENT, broken_scale, note, picture
+from kadapter.pictures import COLOURS, COLUMN, CONTROL, KNOWLEDGE, broken_scale, note, per_cent, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -233,4 +233,4 @@ def _curve(axes: Axes, entries: Sequence[Entry]) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("share of the parameters that is trained, per cent")
     drawn = [*(value for one in entries for value in one.ours[metric]), *(value for _, value in theirs)]
-    broken_scale(axes, f"{metric}, {PER_CENT}", drawn)
+    broken_scale(axes, per_cent(metric), drawn)

@@ -23,6 +23,7 @@ from kadapter.pictures import (
     level,
     name_rows,
     note,
+    per_cent,
     picture,
     scale,
     title,
@@ -70,7 +71,7 @@ def plot_scores(
                     axes.plot(values, [place], "D", color=CONTROL, markerfacecolor="white")
                 else:
                     dots(axes, place, values, CONTROL if row.label in ("none", "untrained") else KNOWLEDGE)
-            scale(axes, "x", f"{metric}, {PER_CENT}", [100 * row.mean(metric) for row in rows], top=100)
+            scale(axes, "x", per_cent(metric), [100 * row.mean(metric) for row in rows], top=100)
             name_rows(axes, names)
         title(figure, heading)
         note(figure, "dot: a seed; line: their mean" + "; diamond: published" * any(row.published for row in rows))
@@ -89,7 +90,7 @@ def plot_curves(rows: Sequence[Row], labels: Sequence[str], metric: str, path: P
             (line,) = axes.plot(steps, values.mean(0), label=in_words(label))
             axes.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
             drawn += values.ravel().tolist()
-        scale(axes, "y", f"dev {metric}, {PER_CENT}", drawn, top=100)
+        scale(axes, "y", per_cent(f"dev {metric}"), drawn, top=100)
         axes.set_xlabel("training steps")
         figure.legend(loc="outside upper center", ncols=2)
         note(figure, "line: mean over seeds; band: lowest to highest seed")

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from kadapter.pictures import COLOURS, COLUMN, PAGE, PER_CENT, broken_scale, name_rows, note, picture, scale
+from kadapter.pictures import COLOURS, COLUMN, PAGE, broken_scale, name_rows, note, per_cent, picture, scale
 
 Aside = Callable[[Path], Path]
 
@@ -28,7 +28,7 @@ def plot_history(trials: Sequence[FrozenTrial], metric: str, path: Path, tempora
         axes.step(
             numbers, np.maximum.accumulate(scores), where="post", marker="", color=COLOURS[1], label="best so far"
         )
-        broken_scale(axes, f"dev {metric}, {PER_CENT}", scores.tolist())
+        broken_scale(axes, per_cent(f"dev {metric}"), scores.tolist())
         axes.set_xlabel("trial")
         axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(loc="outside upper center", ncols=2)
@@ -64,7 +64,7 @@ def plot_slice(trials: Sequence[FrozenTrial], metric: str, path: Path, temporary
             broken_scale(axes, "", scores.tolist())
             axes.set_xlabel(f"--{flag}")
         for line in panels:
-            line[0].set_ylabel(f"dev {metric}, {PER_CENT}")
+            line[0].set_ylabel(per_cent(f"dev {metric}"))
         note(
             figure, "dot: a trial; line: mean of the trials with that value; two strokes: the axis does not begin at 0"
         )
@@ -85,4 +85,4 @@ def plot_importances(study: optuna.Study, metric: str, path: Path, temporary: As
         axes = panels[0, 0]
         axes.barh(range(len(shares)), shares, height=0.6, color=COLOURS[0])
         name_rows(axes, [f"--{name}" for name in found])
-        scale(axes, "x", f"variance of dev {metric} that it explains, {PER_CENT}", shares, top=100)
+        scale(axes, "x", per_cent(f"variance of dev {metric} that it explains"), shares, top=100)
